@@ -1,0 +1,119 @@
+"""What can go wrong, in our words. The branch says whose fault it is; HTTP statuses live in `edge.errors` alone."""
+
+
+class GatewayError(Exception):
+    """Root of every error that a caller may be told of.
+
+    `message` is for people; `code` is a stable machine-readable slug; `param` names the offending field, if one is.
+    """
+
+    code: str = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class CallerError(GatewayError):
+    """The request cannot be served as it was sent; sending it again changes nothing."""
+
+    code = "invalid_request"
+
+
+class MalformedBody(CallerError):
+    code = "malformed_body"
+
+
+class BodyTooLarge(CallerError):
+    code = "body_too_large"
+
+
+class BodyTooSlow(CallerError):
+    code = "body_too_slow"
+
+
+class UnsupportedMediaType(CallerError):
+    code = "unsupported_media_type"
+
+
+class NotAuthenticated(CallerError):
+    code = "invalid_api_key"
+
+
+class NotAllowed(CallerError):
+    code = "not_allowed"
+
+
+class NotFound(CallerError):
+    code = "not_found"
+
+
+class MethodNotAllowed(CallerError):
+    code = "method_not_allowed"
+
+
+class PolicyRejected(GatewayError):
+    """The company's policy refuses the interaction; it has been recorded."""
+
+    code = "policy_rejected"
+
+
+class UpstreamError(GatewayError):
+    """The model's side failed."""
+
+    code = "upstream_error"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or it broke before the answer's head."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamStalled(UpstreamError):
+    """The upstream stayed silent for longer than allowed."""
+
+    code = "upstream_timeout"
+
+
+class UpstreamCut(UpstreamError):
+    """The answer ended before it was whole."""
+
+    code = "upstream_cut"
+
+
+class UpstreamGarbled(UpstreamError):
+    """The upstream said something that is not the protocol."""
+
+    code = "upstream_garbled"
+
+
+class Stopped(GatewayError):
+    """The caller asked for the answer to end here."""
+
+    code = "stopped"
+
+
+class ServiceError(GatewayError):
+    """The gateway's own house is at fault."""
+
+
+class NotConfigured(ServiceError):
+    code = "upstream_not_configured"
+
+
+class JournalFull(ServiceError):
+    """Nothing can be kept, so nothing may be said."""
+
+    code = "journal_full"
+
+
+class StoreUnavailable(ServiceError):
+    code = "store_unavailable"
+
+
+class ShuttingDown(ServiceError):
+    code = "shutting_down"

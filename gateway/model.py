@@ -1,0 +1,117 @@
+"""The nouns that travel between the rooms: frozen values, no I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+Json = dict[str, Any]
+
+
+class Outcome(StrEnum):
+    """How an answer ended. The same word stands in the row, in the log line and, when it is not `complete`, at the client."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"  # the upstream stopped before its own last word
+    UPSTREAM_ERROR = "upstream_error"
+    CLIENT_CANCELLED = "client_cancelled"
+    POLICY_BLOCKED = "policy_blocked"
+    INTERRUPTED = "interrupted"  # the gateway itself went away
+
+
+class Kind(StrEnum):
+    """What was asked for; decides the table in which the interaction is kept."""
+
+    CHAT = "chat"  # chat completions
+    RESPONSE = "response"  # the Responses API
+    IMAGE = "image"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking. Every read and write of the store carries one."""
+
+    user: str
+    title: str | None = None
+    key_id: str | None = None
+    roles: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one interaction, as the upstream counted them, or as we guessed when it did not say."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    is_estimate: bool = False
+    raw: Mapping[str, Any] | None = None  # the upstream's own object, whole
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat completion as asked for, parsed once at the door.
+
+    `raw` is what goes upstream, byte for byte (the gateway's own fields already taken out); `body` is the same, parsed.
+    """
+
+    raw: bytes
+    body: Json
+    model: str
+    is_stream: bool
+    wants_usage: bool
+    root_id: str | None = None
+    convo_title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """The first half of a record: what was asked, by whom, when. Written before the upstream hears of it."""
+
+    id: UUID
+    kind: Kind
+    started_at: float  # Unix time, seconds
+    principal: Principal
+    request_id: str
+    method: str
+    path: str  # with query string
+    model: str | None = None
+    upstream: str | None = None
+    is_stream: bool = False
+    root_id: str | None = None  # None: found from the messages when the row is shipped
+    convo_title: str | None = None
+    convo_show: bool = True
+    request_type: str | None = None  # Content-Type of the body
+    body: bytes = b""  # empty when it is streamed, and then known by `Answer.request_size` and `.request_sha256`
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The second half of a record: what was said, and how it ended."""
+
+    outcome: Outcome
+    finished_at: float  # Unix time, seconds
+    status: int | None = None  # of the upstream; None: it never answered
+    body: bytes = b""  # JSON of the completion, or the upstream's body as it came
+    body_type: str | None = None
+    model: str | None = None  # the model that says it answered
+    usage: Usage | None = None
+    first_token_ms: float | None = None
+    duration_ms: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    error: str | None = None
+    upstream_request_id: str | None = None
+    response_size: int | None = None  # set with the digest when the body itself is not kept
+    response_sha256: str | None = None
+    request_size: int | None = None
+    request_sha256: str | None = None

@@ -1,0 +1,85 @@
+"""The one interface between an exchange and whatever answers it: open a call, see its head, pump its body into a sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to an upstream. `path` is below the provider's base URL and carries the query string."""
+
+    method: str
+    path: str
+    headers: RawHeaders = ()
+    body: bytes | AsyncIterator[bytes] = b""
+    content_length: int | None = None  # of a streamed body, where it is known
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status line and headers of an answer, names in lower case."""
+
+    status: int
+    headers: RawHeaders
+
+    def get(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def media_type(self) -> str:
+        value = self.get(b"content-type") or b""
+        return value.split(b";", 1)[0].strip().lower().decode("latin-1")
+
+
+class Ending(Enum):
+    """How a body ended, as far as HTTP can tell. Only the dialect's own last event proves that an answer is whole."""
+
+    WHOLE = auto()  # Content-Length met, or the last chunk seen
+    UNPROVED = auto()  # delimited by the connection's end: whole or cut, nobody can know
+    CUT = auto()
+    STALLED = auto()
+    GARBLED = auto()  # broken framing or encoding
+    ENOUGH = auto()  # the sink had what it wanted
+
+
+class Sink(Protocol):
+    """Takes a body as it arrives. `feed` never waits; `is_full` asks for a pause, which lasts until `drained` returns."""
+
+    @property
+    def is_full(self) -> bool: ...
+
+    def feed(self, data: bytes) -> bool:
+        """Take the next bytes; True means that no more are wanted."""
+        ...
+
+    async def drained(self) -> None: ...
+
+
+class Reply(Protocol):
+    """An answer whose head has come. `pump` or `close` must follow."""
+
+    head: Head
+
+    async def pump(self, sink: Sink) -> Ending: ...
+
+    def close(self) -> None:
+        """Leave the rest unread; the upstream sees the connection close at once."""
+        ...
+
+
+class Provider(Protocol):
+    """Something that answers calls. Raises UpstreamUnreachable, UpstreamStalled or UpstreamGarbled before the head."""
+
+    name: str
+
+    async def open(self, call: Call) -> Reply: ...
+
+    async def aclose(self) -> None: ...
