@@ -1,0 +1,324 @@
+"""What a setting takes: a reader for each form of value, pure but for the files that secrets lie in.
+
+Each reader gives the value or raises ValueError, whose text may be shown: it never holds a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Environ = Mapping[str, str]
+
+CHAT_PATH = "/chat/completions"
+
+_LONGEST_SECONDS = 31_536_000  # a year; far larger numbers overflow the event loop's timers
+_LARGEST_BODY = 1 << 30  # the journal's frames count their length in 32 bits
+_LARGEST_SECRET_FILE = 65_536
+
+
+class Secret:
+    """A text that is shown to nobody by accident. Only `reveal` gives it away."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    def __str__(self) -> str:
+        return "(hidden)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class Form(NamedTuple):
+    """What a setting takes: how to read it, how to show it, and the words for what would have been right."""
+
+    takes: str
+    read: Callable[[object, Environ], Any]
+    show: Callable[[Any], str] = str
+    is_secret: bool = False
+
+
+def redacted_url(text: str) -> str:
+    """The URL without what must not be shown: user and password, and query values whose names speak of secrets."""
+    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.\-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    telling = "key|token|secret|sig|pass|auth|code|cred"
+    return re.sub(rf"([?&#][^=&#]*(?:{telling})[^=&#]*=)[^&#]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def _as_text(value: object, _: Environ | None = None) -> str:
+    """A clean text; what cannot be encoded or printed would break later, in a header, a log line or a query."""
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - one error for whatever is not right
+    text = value.strip()
+    if not text.isprintable():
+        raise ValueError("it holds control characters, line ends or bytes that are not UTF-8")
+    return text
+
+
+def as_flag(value: object, _: Environ) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, int | str) else ""
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off"):
+        return False
+    raise ValueError
+
+
+def _whole(low: int, high: int) -> Form:
+    def read(value: object, _: Environ) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Form(f"a whole number from {low} to {high}", read)
+
+
+def _number(takes: str, highest: float) -> Form:
+    def read(value: object, _: Environ) -> float:
+        if isinstance(value, str) and re.fullmatch(
+            r"[0-9]{0,18}\.?[0-9]{1,18}(e[+-]?[0-9]{1,2})?", value.strip().lower()
+        ):
+            value = float(value)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError
+        if not 0 < value <= highest:
+            raise ValueError
+        return float(value)
+
+    return Form(takes, read, lambda value: f"{value:g}")
+
+
+_UNITS = {"": 1, "b": 1}
+_UNITS |= {
+    f"{letter}{tail}": base**power
+    for power, letter in enumerate("kmgt", 1)
+    for tail, base in (("b", 1000), ("ib", 1024))
+}
+
+
+def _as_size(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,18})(\.[0-9]{1,9})?\s*([kmgt]?i?b?)", value.strip().lower())
+        if match and match[3] in _UNITS:
+            return int(match[1]) * _UNITS[match[3]] + int(float(match[2] or 0) * _UNITS[match[3]])
+    raise ValueError
+
+
+def shown_size(value: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if value and value % unit == 0:
+            return f"{value // unit}{name}"
+    return str(value)
+
+
+def _size(low: int, high: int) -> Form:
+    def read(value: object, _: Environ) -> int:
+        size = _as_size(value)
+        if not low <= size <= high:
+            raise ValueError(f"it is not between {shown_size(low)} and {shown_size(high)}")
+        return size
+
+    return Form('a size such as "64MiB", "10MB" or a number of bytes', read, shown_size)
+
+
+def _choice(*words: str) -> Form:
+    def read(value: object, _: Environ) -> str:
+        word = _as_text(value).lower()
+        if word not in words:
+            raise ValueError
+        return word
+
+    return Form(f"one of {', '.join(words)}", read)
+
+
+def _as_host(value: object, _: Environ) -> str:
+    text = _as_text(value).removeprefix("[").removesuffix("]")
+    if not _is_host(text):
+        raise ValueError
+    return text
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252})", text) is not None
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _split(text: str, schemes: tuple[str, ...]) -> SplitResult:
+    if re.search(r"[\s\\]", text):
+        raise ValueError("it holds a space or a backslash")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("its host or port cannot be read") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not parts.hostname or not _is_host(parts.hostname) or port == 0:
+        raise ValueError("it names no host that can be reached")
+    return parts
+
+
+def _url(takes: str, *, query: bool = False, credentials: bool = False) -> Form:
+    def read(value: object, _: Environ) -> str:
+        parts = _split(_as_text(value), ("http", "https"))
+        if not credentials and "@" in parts.netloc:
+            raise ValueError("it holds credentials, which belong in a setting of their own")
+        if parts.fragment or (parts.query and not query):
+            raise ValueError("it has a fragment" if query else "it has a query or a fragment")
+        return parts.geturl().rstrip("/")
+
+    return Form(takes, read, redacted_url)
+
+
+def _as_proxy(value: object, environ: Environ) -> str:
+    text = _as_text(value)
+    return str(_PROXY_URL.read(text if "://" in text else f"http://{text}", environ))
+
+
+def _as_base_url(value: object, environ: Environ) -> str:
+    url = str(PLAIN_URL.read(value, environ))
+    if url.endswith(CHAT_PATH):
+        raise ValueError(f"it ends in {CHAT_PATH}: give it as LLM_ENDPOINT, or leave that part out")
+    return url
+
+
+def _as_media_type(value: object, _: Environ) -> str:
+    text = _as_text(value)
+    if not re.fullmatch(r"[!-~]+/[!-~]+( *; *[ -~]+)?", text):
+        raise ValueError
+    return text
+
+
+def _as_path(value: object, environ: Environ) -> Path:
+    text = _as_text(value)
+    if text == "~" or text.startswith("~/"):
+        text = f"{home(environ)}{text[1:]}"
+    return Path(text).absolute()
+
+
+def home(environ: Environ) -> str:
+    try:
+        return environ.get("HOME") or str(Path.home())
+    except RuntimeError:
+        raise ValueError("the home directory is not known: set HOME") from None
+
+
+def _dereferenced(value: object, environ: Environ) -> str:
+    """The secret itself, or what a `file:` or `env:` reference leads to. Errors name the place, never the content."""
+    if not isinstance(value, str):
+        raise ValueError("it is not a text")  # noqa: TRY004 - as above
+    text = value.strip()
+    if text.startswith("env:"):
+        name = text.removeprefix("env:")
+        if not environ.get(name):
+            raise ValueError(f"the environment variable {name!r} that it refers to is not set")
+        return environ[name]
+    if text.startswith("file:"):
+        return _secret_file(_as_text(text.removeprefix("file:")))
+    return value
+
+
+def _secret_file(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_LARGEST_SECRET_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise ValueError(f"the file {path!r} that it refers to cannot be read ({reason})") from None
+    if len(content) > _LARGEST_SECRET_FILE:
+        raise ValueError(f"the file {path!r} that it refers to is larger than {_LARGEST_SECRET_FILE} bytes")
+    text = content.decode("utf-8", "surrogateescape").rstrip("\r\n")
+    if not text:
+        raise ValueError(f"the file {path!r} that it refers to is empty")
+    return text
+
+
+def _as_header_secret(value: object, environ: Environ) -> Secret:
+    text = _dereferenced(value, environ)
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
+        raise ValueError("it has a control character, a line end, outer spaces or a letter outside ASCII")
+    return Secret(text)
+
+
+def _as_database_url(value: object, environ: Environ) -> Secret:
+    text = _dereferenced(value, environ).strip()
+    if not text.isprintable():
+        raise ValueError("it holds control characters, line ends or bytes that are not UTF-8")
+    scheme, separator, _ = text.partition("://")
+    if scheme.startswith("postgresql+"):
+        raise ValueError("it names a driver; leave it at postgresql://")
+    if not separator or scheme not in ("postgres", "postgresql"):
+        raise ValueError("it does not begin with postgresql://")
+    try:
+        urlsplit(text)
+    except ValueError:
+        raise ValueError("its host cannot be read") from None
+    return Secret(text)
+
+
+PLAIN_URL = _url("a URL such as https://host.example, without query")
+ENDPOINT = _url("the whole URL of an endpoint, such as https://host.example/v1/chat/completions", query=True)
+_PROXY_URL = _url("", credentials=True)
+PROXY = Form("the URL of an HTTP proxy, such as http://proxy.example:3128", _as_proxy, redacted_url)
+BASE_URL = Form("a base URL such as https://host.example/v1", _as_base_url, redacted_url)
+HOST = Form("a host name or an IP address", _as_host)
+HOST_LIST = Form("a list of host names with commas between them", _as_text)
+PORT = _whole(0, 65535)
+WORKERS = _whole(1, 256)
+DEPTH = _whole(1, 1000)
+POOL_MIN = _whole(0, 1000)
+POOL_MAX = _whole(1, 1000)
+FLAG = Form("true or false", as_flag, lambda value: "true" if value else "false")
+SECONDS = _number("a number of seconds above 0", _LONGEST_SECONDS)
+RATE = _number("a number above 0", 1e6)
+SIZE = _size(0, 1 << 50)
+BODY_SIZE = _size(1, _LARGEST_BODY)
+SEGMENT_SIZE = _size(4096, _LARGEST_BODY)
+INLINE_SIZE = _size(0, _LARGEST_BODY)
+PATH = Form("a path", _as_path)
+MEDIA_TYPE = Form("a media type such as application/json", _as_media_type)
+SYNC = _choice("group", "interval", "none")
+WHEN_FULL = _choice("refuse", "serve")
+LOG_FORMAT = _choice("auto", "json", "text")
+LOG_LEVEL = _choice("debug", "info", "warning", "error", "critical")
+HEADER_SECRET = Form("printable ASCII, or a file:/path or env:NAME that leads to it", _as_header_secret, is_secret=True)
+DATABASE_URL = Form(
+    "postgresql://user:password@host/database, or a file:/path or env:NAME that leads to it",
+    _as_database_url,
+    is_secret=True,
+)
