@@ -219,7 +219,7 @@ def _as_base_url(value: object, environ: Environ) -> str:
 
 def _as_media_type(value: object, _: Environ) -> str:
     text = _as_text(value)
-    if not re.fullmatch(r"[!-~]+/[!-~]+( *; *[ -~]+)?", text):
+    if not re.fullmatch(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *; *[ -~]+)?", text, re.ASCII):
         raise ValueError
     return text
 

@@ -492,14 +492,14 @@ def _fault(setting: Setting, value: object, origin: str, reason: str) -> str:
 
 
 def _offending(value: object) -> str:
-    """A wrong value as it may be shown: short, on one line, and without a credential that stood in a URL."""
+    """A wrong value as it may be shown: short, on one line, and without a credential that was put there by mistake."""
     if isinstance(value, bool | int | float):
         return str(value).lower()[:80]
     if not isinstance(value, str):
         return (
             f"a {'table' if isinstance(value, dict) else 'list' if isinstance(value, list) else type(value).__name__}"
         )
-    shown = repr(redacted_url(value))
+    shown = repr(re.sub(r"\b(sk-|Bearer\s+|Basic\s+)\S+", r"\1***", redacted_url(value)))
     return shown if len(shown) <= 120 else f"{shown[:120]}…"
 
 
