@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from gateway.errors import UpstreamGarbled
-from gateway.upstream.provider import Head, Sink
+from gateway.upstream.provider import Ending, Head, Sink
 
 INFLATED_AT_ONCE = 16 * 1024 * 1024  # of one network read; more is a bomb
 
@@ -27,6 +27,14 @@ class InflatingSink(Sink):
     @property
     def is_whole(self) -> bool:
         return self._inflate.eof
+
+    def ending(self, http: Ending) -> Ending:
+        """How the decoded body ended, where HTTP saw the encoded one end like this."""
+        if self.fault is not None:
+            return Ending.GARBLED
+        if http in (Ending.WHOLE, Ending.UNPROVED) and not self.is_whole:
+            return Ending.CUT
+        return http
 
     def feed(self, data: bytes) -> bool:
         try:

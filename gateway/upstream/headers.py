@@ -48,9 +48,13 @@ NOT_SENT_ON = HOP_BY_HOP | CREDENTIALS | OURS
 NOT_SENT_BACK = HOP_BY_HOP | frozenset((b"content-length", b"set-cookie", b"x-request-id", b"date", b"server", b"alt-svc"))
 
 
-def request_headers(raw: Iterable[tuple[bytes, bytes]], *, keep_credentials: bool = False) -> RawHeaders:
-    """The caller's headers that the upstream may see."""
+def request_headers(
+    raw: Iterable[tuple[bytes, bytes]], *, is_decoded: bool, keep_credentials: bool = False
+) -> RawHeaders:
+    """The caller's headers that the upstream may see. A decoded body is sent on without its content coding."""
     dropped = (HOP_BY_HOP | OURS | {b"cookie"}) if keep_credentials else NOT_SENT_ON
+    if is_decoded:
+        dropped |= {b"content-encoding"}
     named = _connection_options(raw)
     return tuple(
         (name, value) for name, value in raw if (lower := name.lower()) not in dropped and lower not in named

@@ -34,6 +34,11 @@ class Head:
         return next((value for key, value in self.headers if key == name), None)
 
     @property
+    def content_length(self) -> int | None:
+        value = self.get(b"content-length") or b""
+        return int(value) if value.isdigit() else None
+
+    @property
     def media_type(self) -> str:
         value = self.get(b"content-type") or b""
         return value.split(b";", 1)[0].strip().lower().decode("latin-1")

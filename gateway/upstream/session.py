@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -78,17 +77,16 @@ class Session:
         if call.content_length is not None:
             headers["Content-Length"] = str(call.content_length)
         try:
-            async with asyncio.timeout(None if call.content_length is None else self._patience.head_s):
-                response = await self._session.request(
-                    call.method,
-                    self._origin.url(call.path),
-                    data=call.body or None,
-                    headers=headers,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                )
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: {error.os_error}") from error
+            response = await self._session.request(
+                call.method,
+                self._origin.url(call.path),
+                data=call.body or None,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._proxy,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: {error}") from error
         except TimeoutError as error:
             raise UpstreamStalled(f"the upstream sent no answer within {self._patience.head_s:g} s") from error
         except aiohttp.ClientResponseError as error:

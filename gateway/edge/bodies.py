@@ -1,0 +1,148 @@
+"""Bodies at the door: read within bounds, inflated within bounds, parsed once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.chat.request_body import without_members
+from gateway.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedMediaType
+from gateway.model import ChatRequest
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.settings import Settings
+
+OWN_FIELDS = ("root_id", "convo_title")
+
+
+async def read_body(request: web.Request, settings: Settings) -> bytes:
+    """The whole body, decoded. Raises BodyTooLarge, BodyTooSlow, UnsupportedMediaType, MalformedBody."""
+    limit = settings.server.max_body_bytes
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge(f"the body is longer than {limit} bytes")
+    content = request.content
+    if content.is_eof():  # it came with the head, as small ones do
+        raw = content.read_nowait()
+        if len(raw) > limit:
+            raise BodyTooLarge(f"the body is longer than {limit} bytes")
+    else:
+        raw = await _read_slowly(request, limit, settings.server.body_timeout_s)
+    coding = request.headers.get("Content-Encoding")
+    return raw if coding is None else _inflated(raw, coding.strip().lower(), limit)
+
+
+async def _read_slowly(request: web.Request, limit: int, timeout_s: float) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > limit:
+                    raise BodyTooLarge(f"the body is longer than {limit} bytes")
+                parts.append(part)
+    except TimeoutError as error:
+        raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s") from error
+    return b"".join(parts)
+
+
+def _inflated(raw: bytes, coding: str, limit: int) -> bytes:
+    if coding in ("", "identity"):
+        return raw
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise UnsupportedMediaType(f"the content coding {coding!r} is not supported")
+    inflate = zlib.decompressobj(wbits=47)
+    try:
+        plain = inflate.decompress(raw, limit + 1)
+    except zlib.error as error:
+        raise MalformedBody(f"the body is not {coding}: {error}") from error
+    if len(plain) > limit:
+        raise BodyTooLarge(f"the inflated body is longer than {limit} bytes")
+    if not inflate.eof:
+        raise MalformedBody(f"the body's {coding} ends too early")
+    return plain
+
+
+def parse_object(raw: bytes, max_depth: int) -> dict[str, Any]:
+    """A JSON object of bounded depth. Raises MalformedBody."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        body = _parse_leniently(raw, error)
+    if not isinstance(body, dict):
+        raise MalformedBody("the body must be a JSON object")
+    if raw.count(b"[") + raw.count(b"{") > max_depth and _is_deeper(body, max_depth):
+        raise MalformedBody(f"the body is nested deeper than {max_depth}", code="body_too_deep")
+    return body
+
+
+def _parse_leniently(raw: bytes, refusal: orjson.JSONDecodeError) -> object:
+    """Escaped lone surrogates are JSON (RFC 8259 section 8.2), though orjson refuses them; NaN and Infinity are not."""
+    try:
+        return json.loads(raw.decode(), parse_constant=_refuse)
+    except RecursionError as error:
+        raise MalformedBody("the body is nested too deep", code="body_too_deep") from error
+    except ValueError as error:
+        raise MalformedBody(f"the body is not JSON: {refusal}") from error
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(constant)
+
+
+def _is_deeper(body: object, max_depth: int) -> bool:
+    level: list[Any] = [body]
+    for _ in range(max_depth):
+        level = [
+            value
+            for each in level
+            for value in (each.values() if isinstance(each, dict) else each)
+            if isinstance(value, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def require_json(request: web.Request) -> None:
+    """Raises UnsupportedMediaType unless the body is said to be JSON, or nothing is said of it."""
+    kind = request.content_type
+    if "Content-Type" in request.headers and not (kind == "application/json" or kind.endswith("+json")):
+        raise UnsupportedMediaType(f"the body must be application/json, not {kind}")
+
+
+def parse_chat(raw: bytes, max_depth: int) -> ChatRequest:
+    """A chat completion or response as asked for. Raises MalformedBody."""
+    body = parse_object(raw, max_depth)
+    model = body.get("model", "")
+    if not isinstance(model, str):
+        raise MalformedBody("`model` must be a string", param="model")
+    own = {name: _own_text(body, name) for name in OWN_FIELDS if name in body}
+    if own:
+        raw = without_members(raw, OWN_FIELDS)
+        body = {name: value for name, value in body.items() if name not in OWN_FIELDS}
+    options = body.get("stream_options")
+    return ChatRequest(
+        raw=raw,
+        body=body,
+        model=model,
+        is_stream=body.get("stream") is True,
+        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        root_id=own.get("root_id"),
+        convo_title=own.get("convo_title"),
+    )
+
+
+def _own_text(body: dict[str, Any], name: str) -> str | None:
+    value = body[name]
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > 512:
+        raise MalformedBody(f"`{name}` must be a string of at most 512 characters", param=name)
+    return value

@@ -1,0 +1,127 @@
+"""The caller's side of an exchange over HTTP: whole events at once, heartbeats between them, an honest end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp_sse import EventSourceResponse
+from multidict import CIMultiDict
+
+from gateway.exchange import Client
+from gateway.upstream.headers import response_headers
+
+if TYPE_CHECKING:
+    from gateway.upstream.provider import Head
+
+HEARTBEAT = b": heartbeat\n\n"  # a comment: the one thing between events that breaks no client
+
+
+class EventStream(EventSourceResponse):
+    """An `EventSourceResponse` that answers any method, and leaves heartbeats to the pulse: a task for each stream's pings
+    would cost more than relaying its events."""
+
+    def __init__(self, headers: CIMultiDict[str]) -> None:
+        super().__init__(allow_all_methods=True)
+        self.headers.update(headers)
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        if not self.prepared:
+            self._set_tcp_user_timeout(request)
+        return await web.StreamResponse.prepare(self, request)
+
+
+class HttpClient(Client):
+    """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes came:
+    aiohttp's writer would want an await, and with it a task, for each chunk."""
+
+    __slots__ = ("_chunked", "_headers", "_heartbeat_s", "_is_gone", "_request", "_silent_since", "_stall_s", "_transport", "response")
+
+    def __init__(self, request: web.Request, headers: dict[str, str], *, heartbeat_s: float, stall_s: float) -> None:
+        self._request = request
+        self._headers = headers
+        self._heartbeat_s = heartbeat_s
+        self._stall_s = stall_s
+        self._transport = request.transport
+        self._chunked = False
+        self._is_gone = False
+        self._silent_since = 0.0
+        self.response: web.StreamResponse | None = None
+
+    def leave(self) -> None:
+        """The caller has gone; the answer goes on without one."""
+        self._is_gone = True
+
+    async def start(self, head: Head, *, is_events: bool) -> None:
+        headers = self._headers_of(head)
+        if is_events:
+            self.response = response = EventStream(headers)
+        else:
+            self.response = response = web.StreamResponse(status=head.status, headers=headers)
+            if head.content_length is not None:
+                response.content_length = head.content_length
+        try:
+            writer = await response.prepare(self._request)
+        except ConnectionError:
+            self._is_gone = True
+            return
+        self._chunked = bool(getattr(writer, "chunked", False))
+        self._silent_since = asyncio.get_running_loop().time()
+
+    @property
+    def is_full(self) -> bool:
+        return self._request.protocol.writing_paused and not self._is_gone
+
+    def write(self, block: bytes) -> None:
+        transport = self._transport
+        if self._is_gone or transport is None or transport.is_closing():
+            return
+        transport.write(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
+        self._silent_since = 0.0
+
+    def beat(self, now: float) -> None:
+        if self._silent_since == 0.0:  # something was written since the last beat; asking the clock for each chunk is dear
+            self._silent_since = now
+        elif now - self._silent_since >= self._heartbeat_s:
+            self.write(HEARTBEAT)
+
+    async def drained(self) -> None:
+        """Wait for a slow reader; one who reads nothing for too long is taken for gone."""
+        writer = self._request._payload_writer
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await writer.drain()
+        except TimeoutError:
+            self.cut()
+        except ConnectionError:
+            self._is_gone = True
+
+    async def end(self, last: bytes) -> None:
+        if self._is_gone or self.response is None:
+            return
+        if last:
+            self.write(last)
+        try:
+            await self.response.write_eof()
+        except ConnectionError:
+            self._is_gone = True
+
+    def cut(self) -> None:
+        self._is_gone = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def answered(self) -> web.StreamResponse:
+        """The response for aiohttp to finish, which does nothing more when all has been sent."""
+        assert self.response is not None
+        return self.response
+
+    async def send(self, status: int, head: Head, body: bytes) -> None:
+        self.response = web.Response(status=status, body=body, headers=self._headers_of(head))
+
+    def _headers_of(self, head: Head) -> CIMultiDict[str]:
+        headers = CIMultiDict(response_headers(head))
+        headers.update(self._headers)
+        return headers

@@ -1,0 +1,57 @@
+"""Errors as the caller sees them: OpenAI's shape and the status that fits. The only place that knows statuses."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from gateway import errors
+
+# The most particular class first. `type` is OpenAI's word, as in https://platform.openai.com/docs/guides/error-codes.
+_STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
+    (errors.BodyTooLarge, 413, "invalid_request_error"),
+    (errors.BodyTooSlow, 408, "invalid_request_error"),
+    (errors.UnsupportedMediaType, 415, "invalid_request_error"),
+    (errors.NotAuthenticated, 401, "authentication_error"),
+    (errors.NotAllowed, 403, "permission_error"),
+    (errors.NotFound, 404, "invalid_request_error"),
+    (errors.MethodNotAllowed, 405, "invalid_request_error"),
+    (errors.CallerError, 400, "invalid_request_error"),
+    (errors.PolicyRejected, 403, "policy_error"),
+    (errors.UpstreamStalled, 504, "upstream_error"),
+    (errors.UpstreamError, 502, "upstream_error"),
+    (errors.Stopped, 409, "stopped"),
+    (errors.NotConfigured, 501, "invalid_request_error"),
+    (errors.ServiceError, 503, "server_error"),
+)
+# Asking again changes nothing; the SDKs obey this header before they look at the status.
+_FINAL = (errors.CallerError, errors.PolicyRejected, errors.NotConfigured, errors.Stopped)
+
+
+def status_of(error: errors.GatewayError) -> tuple[int, str]:
+    """HTTP status and OpenAI's `type` for an error."""
+    return next(((status, kind) for cls, status, kind in _STATUSES if isinstance(error, cls)), (500, "server_error"))
+
+
+def error_response(error: errors.GatewayError) -> web.Response:
+    """The whole answer for an error that came before anything was sent."""
+    status, kind = status_of(error)
+    headers = {"x-should-retry": "false"} if isinstance(error, _FINAL) else {"Retry-After": "1"}
+    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)
+
+
+def unexpected() -> web.Response:
+    """For what nobody foresaw; the log has the details, the caller has none."""
+    return error_response(errors.GatewayError("the gateway failed; the request id names the entry in its log"))
+
+
+def of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayError:
+    """What aiohttp's router and parser complain of, in our words."""
+    if error.status == 404:
+        return errors.NotFound(f"there is nothing at {path}")
+    if error.status == 405:
+        return errors.MethodNotAllowed(f"{path} does not take this method")
+    if error.status == 413:
+        return errors.BodyTooLarge("the body is too large")
+    return errors.CallerError(error.reason)

@@ -1,0 +1,94 @@
+"""Around every request: its id, its one log line, and errors in one shape."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from gateway.edge.errors import error_response, of_http_exception, unexpected
+from gateway.edge.keys import IDS, LIVE
+from gateway.edge.log_line import canonical_line
+from gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.exchange import Talk
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
+_QUIET = frozenset(("/healthz", "/readyz"))  # asked every few seconds by machines
+log = structlog.get_logger()
+
+
+@web.middleware
+async def one_line_per_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Gives the request an id, turns errors into answers, and writes the canonical log line when all is over."""
+    started = time.perf_counter()
+    given = request.headers.get("x-request-id", "")
+    request["request_id"] = request_id = given if _SANE_ID.match(given) else f"req_{request.app[IDS].new().hex}"
+    response: web.StreamResponse | None = None
+    fault: str | None = None
+    try:
+        with request.app[LIVE].request():
+            response = await handler(request)
+    except GatewayError as error:
+        fault = error.message
+        response = error_response(error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        fault = error.reason
+        response = error_response(of_http_exception(error, request.path))
+    except Exception as error:  # noqa: BLE001 (the outermost place: an error of ours is told in one shape, and logged)
+        fault = type(error).__name__
+        log.exception("request failed", request_id=request_id, path=request.path)
+        if request.transport is not None and request._payload_writer.output_size:
+            request.transport.abort()  # a half-sent answer must not look whole
+        response = unexpected()
+    finally:
+        if not request.get("is_detached"):
+            write_line(request, request_id, response, fault, started)
+    if not response.prepared:
+        response.headers["x-request-id"] = request_id
+    return response
+
+
+def write_line(
+    request: web.Request, request_id: str, response: web.StreamResponse | None, fault: str | None, started: float
+) -> None:
+    """The canonical line of a request that is over."""
+    if request.path in _QUIET and response is not None and response.status == 200:
+        return
+    talk: Talk | None = request.get("talk")
+    log.info(
+        "request",
+        **canonical_line(
+            talk,
+            request_id=request_id,
+            method=request.method,
+            path=request.path,
+            status=response.status if response is not None else None,
+            duration_ms=(time.perf_counter() - started) * 1000,
+            error=fault,
+        ),
+    )
+
+
+def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
+    """The caller left, the answer goes on: its line is written when it is over, and its error is told there."""
+    request["is_detached"] = True
+    started = time.perf_counter()
+
+    def write(done: asyncio.Task[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        fault = error.message if isinstance(error, GatewayError) else type(error).__name__ if error else None
+        write_line(request, request["request_id"], None, fault, started)
+
+    task.add_done_callback(write)

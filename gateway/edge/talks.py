@@ -1,0 +1,37 @@
+"""From an HTTP request to a `Talk`, and the client that stands for its caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.edge.client import HttpClient
+from gateway.edge.keys import IDENTITY, IDS, SETTINGS
+from gateway.exchange import Talk
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
+    """What is known of a request before its body is looked at. Raises NotAuthenticated."""
+    talk = Talk(
+        id=request.app[IDS].new(),
+        caller=request.app[IDENTITY].identify(request.headers.get("Authorization")),
+        request_id=request["request_id"],
+        method=request.method,
+        path=request.raw_path,
+        headers=request.raw_headers,
+        content_type=request.headers.get("Content-Type"),
+        query=request.raw_path.partition("?")[2],
+        shows_ids=shows_ids,
+    )
+    request["talk"] = talk
+    return talk
+
+
+def client_of(request: web.Request, talk: Talk, **more: str) -> HttpClient:
+    """The caller's side; `more` are further headers of the answer, underscores for dashes."""
+    server = request.app[SETTINGS].server
+    headers = {"x-request-id": talk.request_id, "x-interaction-id": str(talk.id)}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    return HttpClient(request, headers, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)

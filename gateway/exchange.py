@@ -1,0 +1,344 @@
+"""The story of a request, on one page: policy, record, upstream, relay, record again, and only then the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.account import Account
+from gateway.chat.request_body import asking_for_usage, with_member
+from gateway.chat.shapes import error_event, estimate_usage
+from gateway.errors import GatewayError, JournalFull, PolicyRejected, ShuttingDown, Stopped, UpstreamError
+from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
+from gateway.policy.verdicts import Reject
+from gateway.relay.bodies import Digest, Passage, WholeBody
+from gateway.relay.events import Client as RelayClient
+from gateway.relay.events import Relay
+from gateway.relay.whole import is_text, kept_fields, read_whole
+from gateway.upstream.encoding import decoded
+from gateway.upstream.headers import request_headers
+from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from uuid import UUID
+
+    from gateway.account import Recorder
+    from gateway.policy.chain import Policy
+    from gateway.pulse import Pulse
+    from gateway.relay.care import Assembler, Dialect
+    from gateway.upstream.catalogue import Catalogue
+
+
+class Client(RelayClient, Protocol):
+    """The caller's side of an exchange; the edge has one for HTTP."""
+
+    async def start(self, head: Head, *, is_events: bool) -> None:
+        """Send status and headers; the body follows by `write`."""
+        ...
+
+    async def end(self, last: bytes) -> None:
+        """Send the last bytes and end the body."""
+        ...
+
+    def cut(self) -> None:
+        """End the connection, so that the body cannot be taken for a whole one."""
+        ...
+
+    async def send(self, status: int, head: Head, body: bytes) -> None:
+        """Send a whole answer."""
+        ...
+
+
+@dataclass(slots=True)
+class Talk:
+    """One request on its way through the house. `account` is there as soon as it is on record."""
+
+    id: UUID
+    caller: Principal
+    request_id: str
+    method: str
+    path: str  # as the caller wrote it, with its query
+    headers: RawHeaders
+    content_type: str | None = None
+    query: str = ""
+    shows_ids: bool = False  # the gateway's own endpoints put the ids of interaction and conversation into the answer
+    account: Account | None = None
+    is_stopped: bool = False
+
+    def take_back_cancellation(self) -> None:
+        """A stop has done its work: the task that it cancelled goes on to its orderly end."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The body of a call that is no conversation: at hand, or streamed and then known by size and digest only."""
+
+    body: bytes | AsyncIterator[bytes]
+    length: int | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the configuration says about every exchange. Sizes in bytes."""
+
+    answer_bytes: int = 64 * 1024 * 1024
+    inline_bytes: int = 1024 * 1024
+    asks_usage: bool = True
+    passes_credentials: bool = False
+
+
+class Exchange:
+    """Carries requests through: one for the whole process."""
+
+    def __init__(self, policy: Policy, catalogue: Catalogue, recorder: Recorder, pulse: Pulse, terms: Terms) -> None:
+        self._policy = policy
+        self._catalogue = catalogue
+        self._recorder = recorder
+        self._pulse = pulse
+        self._terms = terms
+        self._uncountable: set[str] = set()  # upstreams that refuse to be asked for usage
+        self.is_closing = False
+
+    # --- conversations -----------------------------------------------------------------------------------------------
+
+    async def converse(self, talk: Talk, asked: ChatRequest, dialect: Dialect, client: Client) -> None:
+        """One chat completion or response, streamed or not.
+
+        Raises PolicyRejected, UpstreamError, JournalFull, Stopped, CallerError as long as nothing has been sent; what goes
+        wrong later ends the stream with an error event.
+        """
+        asked, verdict = self._policy.review(asked, talk.caller)
+        provider = self._catalogue.for_model(asked.model)
+        account = self._begin(talk, dialect.kind, provider, asked)
+        try:
+            if isinstance(verdict, Reject):
+                account.close(Outcome.POLICY_BLOCKED, error=verdict.rule)
+                raise PolicyRejected(verdict.message)
+            reply, drops_usage = await self._open(talk, asked, dialect, provider)
+            account.head = reply.head
+            try:
+                if reply.head.status == 200 and reply.head.media_type == "text/event-stream":
+                    await self._relay(talk, account, asked, dialect, reply, client, drops_usage=drops_usage)
+                else:
+                    await self._hand_over(talk, account, asked, dialect, reply, client)
+            finally:
+                reply.close()
+        except BaseException as error:
+            self._close_failed(talk, account, error)
+            if talk.is_stopped and isinstance(error, asyncio.CancelledError):
+                talk.take_back_cancellation()
+                raise Stopped("the answer was stopped at the caller's wish") from None
+            raise
+
+    def _begin(self, talk: Talk, kind: Kind, provider: Provider, asked: ChatRequest) -> Account:
+        interaction = Interaction(
+            id=talk.id,
+            kind=kind,
+            started_at=time.time(),
+            principal=talk.caller,
+            request_id=talk.request_id,
+            method=talk.method,
+            path=talk.path,
+            model=asked.model,
+            upstream=provider.name,
+            is_stream=asked.is_stream,
+            root_id=asked.root_id,
+            convo_title=asked.convo_title,
+            request_type=talk.content_type,
+            body=asked.raw,
+        )
+        talk.account = Account(self._recorder, interaction)
+        return talk.account
+
+    async def _open(self, talk: Talk, asked: ChatRequest, dialect: Dialect, provider: Provider) -> tuple[Reply, bool]:
+        """The upstream's answer, and whether its usage event is the gateway's own wish."""
+        path = f"{dialect.path}?{talk.query}" if talk.query else dialect.path
+        call = Call("POST", path, self._headers(talk, is_decoded=True), asked.raw)
+        asking = None
+        if dialect.counts_on_request and asked.is_stream and not asked.wants_usage:
+            may_ask = self._terms.asks_usage and provider.name not in self._uncountable
+            asking = asking_for_usage(asked.raw, asked.body) if may_ask else None
+        if asking is None:
+            return await provider.open(call), False
+        reply = await provider.open(replace(call, body=asking))
+        if reply.head.status not in (400, 422):
+            return reply, True
+        refusal = WholeBody(self._terms.inline_bytes)
+        await reply.pump(refusal)
+        if b"stream_options" in refusal.body:
+            self._uncountable.add(provider.name)
+        return await provider.open(call), False  # so that a refusal, too, is about what the caller wrote
+
+    def _headers(self, talk: Talk, *, is_decoded: bool) -> RawHeaders:
+        return request_headers(
+            talk.headers, is_decoded=is_decoded, keep_credentials=self._terms.passes_credentials
+        )
+
+    async def _relay(
+        self,
+        talk: Talk,
+        account: Account,
+        asked: ChatRequest,
+        dialect: Dialect,
+        reply: Reply,
+        client: Client,
+        *,
+        drops_usage: bool,
+    ) -> None:
+        assembler = dialect.assembler()
+        relay = Relay(client, account, dialect.care(drops_usage), assembler, self._terms.answer_bytes)
+        inflating = decoded(reply.head, relay)
+        await client.start(reply.head, is_events=True)
+        try:
+            with self._pulse.watching(relay):
+                ending = await reply.pump(inflating or relay)
+            relay.close(ending if inflating is None else inflating.ending(ending))
+            self._close_relayed(talk, account, asked, relay, assembler)
+        except asyncio.CancelledError:
+            relay.close_early(*self._why_cancelled(talk))
+            self._close_relayed(talk, account, asked, relay, assembler)
+            if not talk.is_stopped:
+                client.write(relay.last)  # who still listens, at a shutdown, learns why it ends
+                raise
+            talk.take_back_cancellation()
+        await self._end(account, client, relay.last)
+
+    def _close_relayed(
+        self, talk: Talk, account: Account, asked: ChatRequest, relay: Relay, assembler: Assembler
+    ) -> None:
+        account.first_at = relay.first_at
+        account.close(
+            relay.outcome or Outcome.UPSTREAM_ERROR,
+            body=self._with_ids(talk, asked, relay.said()),
+            body_type="application/json",
+            model=assembler.model,
+            usage=assembler.usage or estimate_usage(asked.body, assembler.completion()),
+            bytes_in=relay.bytes_in,
+            bytes_out=relay.bytes_out + len(relay.last),
+            error=relay.fault,
+        )
+
+    async def _end(self, account: Account, client: Client, last: bytes) -> None:
+        """The end is the last thing to be sent, and only when the record is kept."""
+        try:
+            await account.kept()
+        except JournalFull as error:
+            last = error_event(error.message, type="server_error", code=error.code)
+        await client.end(last)
+
+    async def _hand_over(
+        self, talk: Talk, account: Account, asked: ChatRequest, dialect: Dialect, reply: Reply, client: Client
+    ) -> None:
+        """An answer that is no stream: read whole, recorded, sent."""
+        whole = await read_whole(reply, dialect, self._terms.answer_bytes)
+        account.first_at = whole.first_at
+        is_answer = whole.answer is not None
+        body = self._with_ids(talk, asked, whole.body) if is_answer else whole.body
+        account.close(
+            whole.outcome,
+            body=body,
+            body_type=reply.head.media_type,
+            model=whole.model,
+            usage=whole.usage or (estimate_usage(asked.body, whole.answer) if whole.answer is not None else None),
+            bytes_in=whole.size,
+            bytes_out=len(body),
+            error=whole.fault,
+        )
+        await account.kept()
+        if whole.error is not None:
+            raise whole.error
+        await client.send(whole.status, reply.head, body)
+
+    def _with_ids(self, talk: Talk, asked: ChatRequest, body: bytes) -> bytes:
+        if not talk.shows_ids:
+            return body
+        root = asked.root_id or str(talk.id)
+        return with_member(body, b'"uuid":"%b","root_uuid":"%b"' % (str(talk.id).encode(), root.encode()))
+
+    # --- everything else ---------------------------------------------------------------------------------------------
+
+    async def pass_through(self, talk: Talk, kind: Kind, path: str, upload: Upload, client: Client) -> None:
+        """Any other call: streamed through in both directions as it is, and recorded. `path` is below the base URL."""
+        provider = self._catalogue.for_path(path)
+        is_held = isinstance(upload.body, bytes)
+        sent = Digest(keep=0)
+        talk.account = account = Account(
+            self._recorder,
+            Interaction(
+                id=talk.id,
+                kind=kind,
+                started_at=time.time(),
+                principal=talk.caller,
+                request_id=talk.request_id,
+                method=talk.method,
+                path=talk.path,
+                model=upload.model,
+                upstream=provider.name,
+                request_type=talk.content_type,
+                body=upload.body if isinstance(upload.body, bytes) else b"",
+            ),
+        )
+        body = upload.body if isinstance(upload.body, bytes) else sent.over(upload.body)
+        call = Call(talk.method, path, self._headers(talk, is_decoded=is_held), body, upload.length)
+        try:
+            reply = await provider.open(call)
+            account.head = reply.head
+            try:
+                await self._pass(account, reply, client, None if is_held else sent)
+            finally:
+                reply.close()
+        except BaseException as error:
+            self._close_failed(talk, account, error)
+            raise
+
+    async def _pass(self, account: Account, reply: Reply, client: Client, sent: Digest | None) -> None:
+        head = reply.head
+        passage = Passage(client, Digest(self._terms.inline_bytes if is_text(head) else 0), head.content_length)
+        await client.start(head, is_events=False)
+        try:
+            ending = await reply.pump(passage)
+        except asyncio.CancelledError:
+            account.close(self._why_cancelled(None)[0], **kept_fields(passage, head, sent))
+            raise
+        is_whole = ending in (Ending.WHOLE, Ending.UNPROVED, Ending.ENOUGH)
+        outcome = Outcome.COMPLETE if is_whole else Outcome.TRUNCATED
+        account.first_at = passage.first_at
+        account.close(
+            Outcome.UPSTREAM_ERROR if head.status >= 400 else outcome,
+            error=None if is_whole else f"the upstream's answer ended early ({ending.name.lower()})",
+            **kept_fields(passage, head, sent),
+        )
+        try:
+            await account.kept()
+        except JournalFull:
+            is_whole = False
+        if is_whole:
+            await client.end(passage.last)
+        else:
+            client.cut()
+
+    # --- ends that nobody wished for ---------------------------------------------------------------------------------
+
+    def _why_cancelled(self, talk: Talk | None) -> tuple[Outcome, GatewayError]:
+        if self.is_closing:
+            return Outcome.INTERRUPTED, ShuttingDown("the gateway is shutting down")
+        if talk is not None and talk.is_stopped:
+            return Outcome.CLIENT_CANCELLED, Stopped("the answer was stopped at the caller's wish")
+        return Outcome.CLIENT_CANCELLED, Stopped("the caller left")
+
+    def _close_failed(self, talk: Talk, account: Account, error: BaseException) -> None:
+        """Whatever ended the story early, its record is closed; synchronous, so that nothing can come between."""
+        if isinstance(error, asyncio.CancelledError):
+            outcome, reason = self._why_cancelled(talk)
+            account.close(outcome, error=reason.message)
+        elif isinstance(error, UpstreamError):
+            account.close(Outcome.UPSTREAM_ERROR, error=error.message)
+        else:
+            account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {type(error).__name__}")

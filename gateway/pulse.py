@@ -1,0 +1,49 @@
+"""One timer for all live streams: what they have said is filed, and silent ones get their heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PULSE_S = 0.2
+
+
+class Living(Protocol):
+    """Something that wants to be looked after while it lives."""
+
+    def beat(self, now: float) -> None:
+        """`now` is the event loop's clock, in seconds."""
+        ...
+
+
+class Pulse:
+    """Beats for whatever is being watched; rests when nothing is."""
+
+    def __init__(self) -> None:
+        self._watched: dict[Living, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def watching(self, living: Living) -> Iterator[None]:
+        self._watched[living] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
+        try:
+            yield
+        finally:
+            del self._watched[living]
+
+    def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for living in tuple(self._watched):
+            living.beat(now)
+        self._timer = loop.call_later(PULSE_S, self._beat) if self._watched else None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

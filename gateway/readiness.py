@@ -1,0 +1,44 @@
+"""Whether the gateway can do its work now, and what ails it when it cannot."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FRESH_S = 1.0  # one answer serves all who ask within this time
+
+
+class Database(Protocol):
+    async def ping(self, timeout: float) -> bool: ...  # noqa: ASYNC109 (seconds that the database gets, not a scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`can_serve` is false when a request would be refused; an absent database is not that, the journal bridges it."""
+
+    can_serve: bool
+    checks: dict[str, Any]
+
+
+class Readiness:
+    """Asks upstream configuration, Postgres and journal; remembers the answer for a moment."""
+
+    def __init__(self, upstream: str, database: Database, journal: Callable[[], dict[str, Any]]) -> None:
+        self._upstream = upstream
+        self._database = database
+        self._journal = journal
+        self._asked_at = 0.0
+        self._report: Report | None = None
+
+    async def ask(self) -> Report:
+        if self._report is None or time.monotonic() - self._asked_at > FRESH_S:
+            is_there = await self._database.ping(1.0)
+            journal = self._journal()
+            checks = {"upstream": self._upstream, "postgres": "ok" if is_there else "away", "journal": journal}
+            self._report = Report(can_serve=bool(journal["has_room"]), checks=checks)
+            self._asked_at = time.monotonic()
+        return self._report

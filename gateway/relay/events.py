@@ -1,0 +1,225 @@
+"""The relay: takes an answer's bytes as they come, passes whole events on at once, and keeps what was said.
+
+It is a `Sink` without tasks of its own. What an event means for it is said by the dialect's `Care`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import orjson
+
+from gateway.chat.request_body import with_member
+from gateway.chat.shapes import error_event
+from gateway.chat.sse import EventSplitter, EventTooLong, data_payloads, parse_event, split_events
+from gateway.model import Outcome
+from gateway.relay.care import Assembler, Care, Step
+from gateway.upstream.provider import Ending, Sink
+
+if TYPE_CHECKING:
+    from gateway.errors import GatewayError
+
+FOLD_EVERY = 64  # reads; parsing them as they come costs twice as much, parsing all at the end blocks the loop
+FILE_AT_BYTES = 256 * 1024  # of unfiled answer; else it is filed by the pulse
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+
+class Client(Protocol):
+    """The caller's side of an exchange, as the relay needs it. What is written to one who has left goes nowhere."""
+
+    @property
+    def is_full(self) -> bool: ...
+
+    def write(self, block: bytes) -> None: ...
+
+    async def drained(self) -> None: ...
+
+    def beat(self, now: float) -> None:
+        """A moment between two events, `now` on the event loop's clock: one for a heartbeat, if it is time."""
+        ...
+
+
+class Keeping(Protocol):
+    """Where the parts of an unfinished answer are kept."""
+
+    def part(self, chunks: list[bytes]) -> None: ...
+
+
+class Relay(Sink):
+    """One streamed answer on its way. After `close`, `outcome`, `fault` and `last` (what ends it at the client) are set."""
+
+    __slots__ = (
+        "_assembler",
+        "_care",
+        "_client",
+        "_folded",
+        "_keeping",
+        "_limit",
+        "_splitter",
+        "_tee",
+        "_tee_size",
+        "bytes_in",
+        "bytes_out",
+        "fault",
+        "first_at",
+        "last",
+        "outcome",
+    )
+
+    def __init__(
+        self, client: Client, keeping: Keeping, care: Care, assembler: Assembler, limit: int
+    ) -> None:
+        self._client = client
+        self._keeping = keeping
+        self._care = care
+        self._assembler = assembler
+        self._limit = limit
+        self._splitter = EventSplitter(min(limit, MAX_EVENT_BYTES))
+        self._tee: list[bytes] = []
+        self._tee_size = 0
+        self._folded = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.first_at: float | None = None
+        self.outcome: Outcome | None = None
+        self.fault: str | None = None
+        self.last = b""
+
+    @property
+    def is_full(self) -> bool:
+        return self._client.is_full
+
+    async def drained(self) -> None:
+        await self._client.drained()
+
+    def feed(self, data: bytes) -> bool:
+        self.bytes_in += len(data)
+        try:
+            block = self._splitter.feed(data)
+        except EventTooLong as error:
+            return self._look_closely(error.whole) or self._broken(error.message)
+        if not block:
+            return False
+        if self.first_at is None:
+            self.first_at = time.perf_counter()
+        if self.bytes_in > self._limit:
+            return self._broken(f"the answer is longer than {self._limit} bytes")
+        if not self._care.is_plain(block):
+            return self._look_closely(block)
+        self._keep(block)
+        self._pass_on(block)
+        if len(self._tee) - self._folded >= FOLD_EVERY:
+            self._fold()
+        return self.outcome is not None
+
+    def beat(self, now: float) -> None:
+        self.file()
+        self._client.beat(now)
+
+    def file(self) -> None:
+        """Put what has been said since the last time into the journal: an unfinished answer is at most a pulse behind."""
+        if self._tee:
+            self._fold()
+            self._keeping.part(self._tee)
+            self._tee = []
+            self._tee_size = self._folded = 0
+
+    def close(self, ending: Ending) -> None:
+        """The upstream's body is over: settle how the answer ended, and with what the client is told so."""
+        if self.outcome is None and self._splitter.pending:
+            self._look_closely(self._splitter.pending + b"\n\n")  # the last event, where an upstream forgot its blank line
+        self._fold()
+        if self.outcome is not None:
+            return
+        if ending in (Ending.WHOLE, Ending.UNPROVED) and self._assembler.finished:
+            self.outcome = Outcome.COMPLETE  # without `[DONE]`, but with the last word of every choice
+        elif ending is Ending.STALLED:
+            self._truncated("the upstream fell silent in the middle of its answer", "upstream_timeout")
+        elif ending is Ending.GARBLED:
+            self._broken("the upstream's answer broke the protocol in its middle")
+        else:
+            self._truncated("the upstream's answer ended before it was whole", "upstream_cut")
+
+    def said(self) -> bytes:
+        """JSON of the completion, as far as it was said; events that are no JSON stand beside it, so that none is lost."""
+        body = self._assembler.completion_json()
+        if not self._assembler.unparsed:
+            return body
+        texts = [payload.decode("utf-8", "backslashreplace") for payload in self._assembler.unparsed]
+        return with_member(body, b'"unparsed":' + orjson.dumps(texts))
+
+    def close_early(self, outcome: Outcome, error: GatewayError) -> None:
+        """The gateway's side ends the answer: the caller left, stopped it, or the gateway goes down."""
+        self._fold()
+        if self.outcome is None:
+            self.outcome = outcome
+            self.fault = error.message
+            self.last = error_event(error.message, type="gateway_error", code=error.code)
+
+    # --- event by event ----------------------------------------------------------------------------------------------
+
+    def _look_closely(self, block: bytes) -> bool:
+        for raw in split_events(block):
+            match self._care.judge(parse_event(raw)):
+                case Step.PASS:
+                    self._keep(raw)
+                    self._pass_on(raw)
+                case Step.PASS_UNKEPT:
+                    self._pass_on(raw)
+                case Step.KEEP_THEN_PASS:
+                    self._keep(raw)
+                    if b"[DONE]" not in block:  # else the whole record is about to be written anyway
+                        self.file()
+                    self._pass_on(raw)
+                case Step.KEEP_ONLY:
+                    self._keep(raw)
+                case Step.LAST:
+                    self._keep(raw)
+                    return self._settle(Outcome.COMPLETE, raw)
+                case Step.LAST_ERROR:
+                    self._keep(raw)
+                    self.fault = "the upstream ended its answer with an error"
+                    return self._settle(Outcome.UPSTREAM_ERROR, raw)
+                case Step.GARBLED:
+                    self._keep(raw)
+                    return self._broken("the upstream sent an event that is not JSON")
+            if self.outcome is not None:
+                return True
+        return False
+
+    def _keep(self, raw: bytes) -> None:
+        self._tee.append(raw)
+        self._tee_size += len(raw)
+        if self._tee_size > FILE_AT_BYTES:
+            self.file()
+
+    def _pass_on(self, raw: bytes) -> None:
+        self.bytes_out += len(raw)
+        self._client.write(raw)
+
+    def _fold(self) -> None:
+        unfolded = self._tee[self._folded :] if self._folded else self._tee
+        if not unfolded:
+            return
+        self._assembler.feed(data_payloads(b"".join(unfolded)))
+        self._folded = len(self._tee)
+        if self._assembler.unparsed and self.outcome in (None, Outcome.COMPLETE):
+            self._broken("the upstream sent an event that is not JSON")
+
+    def _settle(self, outcome: Outcome, last: bytes) -> bool:
+        self.outcome = outcome
+        self.last = last
+        return True
+
+    def _broken(self, fault: str) -> bool:
+        self.fault = fault
+        return self._settle(Outcome.UPSTREAM_ERROR, error_event(fault, type="upstream_error", code="upstream_garbled"))
+
+    def _truncated(self, fault: str, code: str) -> None:
+        self.fault = fault
+        has_spoken = self._assembler.has_content
+        self._settle(
+            Outcome.TRUNCATED if has_spoken else Outcome.UPSTREAM_ERROR,
+            error_event(fault, type="upstream_error", code=code),
+        )
