@@ -1,0 +1,16 @@
+"""`python -m gateway`, and the `llm-gateway` command: the only place that looks at the process around us."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from gateway.cli import run
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+if __name__ == "__main__":
+    main()

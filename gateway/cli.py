@@ -1,0 +1,89 @@
+"""`llm-gateway serve | check | migrate | tail`: arguments in, one call out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from gateway import __version__, server
+from gateway.errors import GatewayError
+from gateway.settings import Settings, SettingsError, load
+from gateway.telemetry import logs, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+COMMANDS = ("serve", "check", "migrate", "tail")
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run one command; the exit status: 0 done, 1 failed, 2 wrong arguments or settings."""
+    arguments = _parser().parse_args(_with_command(argv))
+    if arguments.command == "tail":
+        return tail.run(arguments)
+    try:
+        settings = load(environ, arguments.config, _overrides(arguments))
+    except SettingsError as error:
+        for fault in error.faults:
+            print(f"llm-gateway: {fault}", file=sys.stderr)
+        return 2
+    if arguments.command == "check":
+        return _check(settings)
+    return _with_logs(settings, server.migrate(settings) if arguments.command == "migrate" else server.serve(settings))
+
+
+def _with_command(argv: Sequence[str]) -> list[str]:
+    """No command means serve, also in front of options."""
+    if any(word in COMMANDS for word in argv[:1]) or any(word in ("-h", "--help", "--version") for word in argv):
+        return list(argv)
+    return ["serve", *argv]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llm-gateway", description="A streaming LLM gateway that keeps every word.")
+    parser.add_argument("--version", action="version", version=f"llm-gateway {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, words in (
+        ("serve", "serve (the default)"),
+        ("check", "check the settings and show them"),
+        ("migrate", "bring the database's schema up to date"),
+    ):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+        if name == "serve":
+            command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+            command.add_argument("--port", help="port to listen on (default 8000; 0: any free one)")
+            command.add_argument("--workers", help="processes that share the port (default 1)")
+    tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
+    return parser
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
+    given = {f"server.{name}": getattr(arguments, name, None) for name in ("host", "port", "workers")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check(settings: Settings) -> int:
+    for row in settings.describe():
+        print(row)
+    return 0
+
+
+def _with_logs(settings: Settings, work: Coroutine[None, None, None]) -> int:
+    writer = logs.configure(settings.log.format, settings.log.level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
+    except GatewayError as error:
+        structlog.get_logger().error("the gateway cannot go on", error=error.message, code=error.code)
+        print(f"llm-gateway: {error.message}", file=sys.stderr)
+        return 1
+    finally:
+        writer.close(2.0)
+    return 0

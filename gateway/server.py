@@ -1,0 +1,96 @@
+"""The process that listens: started, announced, and ended so that nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import http_parser, web
+
+from gateway.app import build_app, open_store
+from gateway.edge.keys import EXCHANGE, LIVE
+from gateway.errors import ServiceError
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+BACKLOG = 4096
+MAX_HEADER_BYTES = 32 * 1024
+LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be cancelled and recorded
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ServiceError when it cannot start."""
+    refuse_python_parser()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    app = build_app(settings)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        handler_cancellation=True,
+        keepalive_timeout=settings.server.keepalive_s,
+        max_field_size=MAX_HEADER_BYTES,
+        max_line_size=MAX_HEADER_BYTES,
+        shutdown_timeout=LAST_WORDS_S,
+    )
+    await runner.setup()
+    try:
+        site = await _listen(runner, settings)
+        _announce(runner, settings)
+        gc.collect()
+        gc.freeze()  # what lives from here on for ever need not be looked at again
+        await stopping.wait()
+        log.info("stopping", patience_s=settings.server.shutdown_s)
+        await site.stop()
+        if not await app[LIVE].drain(settings.server.shutdown_s):
+            log.warning("answers are cut short: the patience for the shutdown is over")
+        app[EXCHANGE].is_closing = True
+        await app[LIVE].cancel_detached()
+    finally:
+        await runner.cleanup()
+    log.info("stopped")
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the database's schema up to date, and no more."""
+    async with open_store(settings) as store:
+        await store.migrate()
+    log.info("migrated")
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:
+    server = settings.server
+    site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=server.workers > 1 or None)
+    try:
+        await site.start()
+    except OSError as error:
+        raise ServiceError(
+            f"cannot listen on {server.host}:{server.port}: {error.strerror or error} (GATEWAY_PORT or --port chooses another port)"
+        ) from error
+    return site
+
+
+def _announce(runner: web.AppRunner, settings: Settings) -> None:
+    host, port = runner.addresses[0][:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    model = "the built-in demo model" if settings.is_demo else settings.upstream_base
+    database = "its own PostgreSQL" if settings.store.url is None else "the PostgreSQL of DATABASE_URL"
+    log.info("listening", url=url, model=model, database=database)
+    if sys.stderr.isatty():
+        print(f"\n  Chat:      {url}/\n  SDKs:      {url}/v1\n  Model:     {model}\n  Database:  {database}\n", file=sys.stderr)
+
+
+def refuse_python_parser() -> None:
+    """aiohttp's parser in Python accepts forms of request smuggling that the one in C rejects."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ServiceError("aiohttp's C extensions are missing, and without them HTTP is not parsed safely")
