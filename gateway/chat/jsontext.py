@@ -1,0 +1,85 @@
+"""JSON text in and out without loss: orjson where it is exact, the standard library where it is not.
+
+orjson turns integers beyond 64 bits into floats, writes NaN as null, and refuses lone surrogates; the standard library
+keeps all three, as the upstream wrote them.
+"""
+
+from __future__ import annotations
+
+import json
+from math import isinf
+from typing import Any
+
+import orjson
+
+MAX_DEPTH = 200  # orjson writes 254 levels, the standard library about 990; an answer wraps a chunk in a few of its own
+
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19  # 2**63 has 19 digits
+
+
+def parse(payload: bytes) -> tuple[Any, bool]:
+    """The value, and whether orjson may write it again. Raises ValueError for what is not JSON or nested too deep."""
+    value, is_plain = _parse(payload)
+    if _may_be_deep(payload) and _is_deep(value):
+        raise ValueError(f"JSON nested deeper than {MAX_DEPTH} levels")
+    return value, is_plain
+
+
+def is_simple(payload: bytes) -> bool:
+    """Whether orjson alone reads this text right: it can hold neither a long number nor too many levels."""
+    return not _has_long_number(payload) and not _may_be_deep(payload)
+
+
+def _has_long_number(payload: bytes) -> bool:
+    # 0.3 µs for a chunk; a regular expression takes 3, three times as long as the parse itself.
+    return payload.translate(_AS_ZEROS).find(_LONG_NUMBER) >= 0
+
+
+def _parse(payload: bytes) -> tuple[Any, bool]:
+    if not _has_long_number(payload):
+        try:
+            return orjson.loads(payload), True
+        except orjson.JSONDecodeError:
+            pass
+    try:
+        return json.loads(payload.decode("utf-8", "surrogatepass"), parse_float=_finite), False
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"{text[:40]} does not fit a number")
+    return value
+
+
+def _may_be_deep(payload: bytes) -> bool:
+    """Whether the text has enough brackets at all; a chunk is seldom even long enough."""
+    return len(payload) > 2 * MAX_DEPTH and payload.count(b"[") + payload.count(b"{") > MAX_DEPTH
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return True
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []
+
+
+def write(value: Any, *, is_plain: bool) -> bytes:
+    """Compact JSON text of what `parse` gave; pure ASCII where orjson cannot write it."""
+    if is_plain:
+        try:
+            return orjson.dumps(value)
+        except TypeError:  # a string joined from two halves of a surrogate pair, or nested deeper than it goes
+            pass
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,92 @@
+"""Small shapes of the OpenAI dialects: usage counted, usage guessed, and the error event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.chat import jsontext
+from gateway.model import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_MOST_TOKENS = 2**53  # what every reader of JSON can count; the store's bigint holds it with ease
+_BYTES_PER_TOKEN = 4
+
+# Where the words are: in messages and items, in their parts, in tool calls. All else (ids, types, roles, image and
+# audio data, the schemas of tools) is not counted.
+_TEXTS = frozenset({
+    "arguments", "code", "content", "input", "instructions", "name", "output",
+    "reasoning", "reasoning_content", "refusal", "text", "thinking",
+})  # fmt: skip
+_BRANCHES = _TEXTS | {
+    "choices", "custom", "function", "function_call", "message", "messages",
+    "reasoning_details", "summary", "tool_calls",
+}  # fmt: skip
+
+
+def usage_of(usage: object) -> Usage | None:
+    """What a usage object says, of chat completions, the Responses API or embeddings; None if it counts nothing.
+
+    A count that is none (negative, a string, beyond 2**53) is taken for missing, and a missing one is worked out from
+    the total, or is 0. `raw` is the object itself, whole.
+    """
+    if not isinstance(usage, dict):
+        return None
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    completion = _count(usage, "completion_tokens", "output_tokens")
+    total = _count(usage, "total_tokens")
+    if prompt is None and completion is None:
+        return None
+    if prompt is None:
+        prompt = max((total or 0) - (completion or 0), 0)
+    if completion is None:
+        completion = max((total or 0) - prompt, 0)
+    return Usage(prompt, completion, raw=usage)
+
+
+def _count(usage: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = usage.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is int and 0 <= value <= _MOST_TOKENS:
+            return value
+    return None
+
+
+def estimate_usage(request_body: Mapping[str, Any], completion: Mapping[str, Any]) -> Usage:
+    """A guess for upstreams that count nothing: 4 UTF-8 bytes a token over every text of both sides, rounded up.
+
+    Against o200k_base: English and code 2 to 25 % too many, Russian 34; German, Spanish, French, Japanese and Chinese 1
+    to 8 % too few, JSON 32, digits 25. Against the older cl100k_base: Greek 47 % too few, Chinese, Japanese and Korean
+    27. What has no text in the bodies comes on top: 3 to 4 tokens a message, the schemas of tools, images, audio, and
+    reasoning that is not shown.
+    """
+    return Usage(_tokens(request_body), _tokens(completion), is_estimate=True)
+
+
+def _tokens(body: object) -> int:
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in _texts(body))
+    return -(-size // _BYTES_PER_TOKEN)
+
+
+def _texts(body: object) -> Iterator[str]:
+    """Every text of a request or an answer, of both dialects; with a stack, since a caller's JSON may be deep."""
+    stack = [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, dict):
+            stack.extend(
+                value for name, value in node.items() if name in (_TEXTS if isinstance(value, str) else _BRANCHES)
+            )
+
+
+def error_event(message: str, type: str, code: str | None, param: str | None = None) -> bytes:
+    """The event that ends a stream which failed; every client that was tried shows it."""
+    error = {"message": message, "type": type, "param": param, "code": code}
+    return b"data: " + jsontext.write({"error": error}, is_plain=True) + b"\n\n"
