@@ -295,19 +295,23 @@ class Wire(asyncio.Protocol):
 
 
 class WireReply(Reply):
-    """An answer on a wire."""
+    """An answer on a wire. Once pumped, the wire is no longer its own: it may serve another call already."""
 
     __slots__ = ("_wire", "head")
 
     def __init__(self, wire: Wire, head: Head) -> None:
-        self._wire = wire
+        self._wire: Wire | None = wire
         self.head = head
 
     async def pump(self, sink: Sink) -> Ending:
-        return await self._wire.pump(sink)
+        assert self._wire is not None
+        wire, self._wire = self._wire, None
+        return await wire.pump(sink)
 
     def close(self) -> None:
-        self._wire.abort()
+        if self._wire is not None:
+            self._wire.abort()
+            self._wire = None
 
 
 class WirePool:
