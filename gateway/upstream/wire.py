@@ -43,6 +43,7 @@ class Wire(asyncio.Protocol):
         "_headers_only",
         "_is_close_delimited",
         "_is_complete",
+        "_is_reusable",
         "_last_read",
         "_loop",
         "_parser",
@@ -74,6 +75,7 @@ class Wire(asyncio.Protocol):
         self._headers_only = False
         self._is_close_delimited = False
         self._is_complete = False
+        self._is_reusable = False
         self._sink: Sink | None = None
         self._early: list[bytes] = []
         self._early_size = 0
@@ -181,7 +183,7 @@ class Wire(asyncio.Protocol):
         self._sink = None
         if self._is_complete:
             self._stop_timer()
-            self._pool.give_back(self, reusable=self._parser.should_keep_alive())
+            self._pool.give_back(self, reusable=self._is_reusable)
         elif self._ending is Ending.ENOUGH and self.is_open and not self._is_close_delimited:
             self._rest = REST_BYTES
             self._stop_timer()
@@ -252,6 +254,7 @@ class Wire(asyncio.Protocol):
             self.head = None
             self._broken("its head is too large")
             return
+        self._is_reusable = self._parser.should_keep_alive()  # llhttp has forgotten it when the message is complete
         self._is_close_delimited = (
             status not in (204, 304)
             and self.head.get(b"content-length") is None
@@ -289,7 +292,7 @@ class Wire(asyncio.Protocol):
         if self._rest is not None:
             self._rest = None
             self._stop_timer()
-            self._pool.give_back(self, reusable=self._parser.should_keep_alive())
+            self._pool.give_back(self, reusable=self._is_reusable)
         else:
             self._end(Ending.WHOLE)
 
