@@ -117,3 +117,9 @@ class StoreUnavailable(ServiceError):
 
 class ShuttingDown(ServiceError):
     code = "shutting_down"
+
+
+class RecordRefused(ServiceError):
+    """The store takes none of these records as they are; trying again changes nothing."""
+
+    code = "record_refused"

@@ -115,3 +115,16 @@ class Answer:
     response_sha256: str | None = None
     request_size: int | None = None
     request_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Both halves of an interaction: what the journal holds and the store keeps as one row."""
+
+    interaction: Interaction
+    answer: Answer
+
+    @property
+    def size(self) -> int:
+        """Bytes of what was said, about."""
+        return len(self.interaction.body) + len(self.answer.body)

@@ -1,0 +1,97 @@
+"""The few calls by which the journal touches a disk, and the one thread in which the slow ones run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+Job = tuple["Callable[[], object]", "Callable[[object, OSError | None], None]"]
+
+
+class Disk:
+    """The real one. Tests have one that is full, or that fails."""
+
+    def open(self, path: Path, flags: int) -> int:
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        """Write at the offset; may write less than given, as a full disk does."""
+        if len(buffers) == 1:
+            return os.pwrite(fd, buffers[0], offset)
+        return os.pwritev(fd, buffers, offset)
+
+    def sync(self, fd: int) -> None:
+        os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
+
+    def reserve(self, fd: int, size: int) -> None:
+        """Make room for `size` bytes; OSError where the file system cannot, or has none."""
+        os.posix_fallocate(fd, 0, size)
+
+    def free_bytes(self, directory: Path) -> int:
+        found = os.statvfs(directory)
+        return found.f_bavail * found.f_frsize
+
+    def sync_folder(self, directory: Path) -> None:
+        """Make the names of new files durable, too."""
+        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class DiskThread:
+    """One daemon thread for what may take long on a disk. A disk that hangs does not hang the process's end.
+
+    A plain queue instead of an executor: a hand-over costs a third of the CPU, and a sync happens for each answer.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="journal-disk", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], T], done: Callable[[T | None, OSError | None], None]) -> None:
+        """Run `work` in the thread, then `done(result, error)` on the loop."""
+        self._jobs.put((work, done))  # type: ignore[arg-type]
+
+    async def run(self, work: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(result: T | None, error: OSError | None) -> None:
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        self.submit(work, done)
+        return await future
+
+    def stop(self) -> None:
+        """No more jobs; what is queued is still done."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            result: object = None
+            error: OSError | None = None
+            try:
+                result = work()
+            except OSError as caught:
+                error = caught
+            try:
+                self._loop.call_soon_threadsafe(done, result, error)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return

@@ -1,0 +1,169 @@
+"""What one keeper has yet to get from the journal, and how far it has come: the cursor, which survives us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from contextlib import suppress
+from itertools import islice
+from struct import Struct
+from typing import TYPE_CHECKING
+from uuid import UUID
+from zlib import crc32
+
+from gateway.record.segments import START, Position, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from gateway.model import Record
+
+_CURSOR = Struct("<QQ")
+_CRC = Struct("<I")
+
+
+class Pending:
+    """A finished record on its way to the keepers: where it lies, and the record itself as long as memory is cheap."""
+
+    __slots__ = ("begun", "finished", "finished_at", "keepers", "key", "parts", "record", "size")
+
+    def __init__(
+        self,
+        key: bytes,
+        begun: Span | None,
+        finished: Span | None,
+        *,
+        finished_at: float,
+        record: Record | None = None,
+        parts: Sequence[Span] = (),
+        size: int | None = None,
+    ) -> None:
+        self.key = key
+        self.begun = begun  # None: never on disk, only in `record`
+        self.finished = finished  # None: interrupted, or only in `record`
+        self.finished_at = finished_at
+        self.record = record
+        self.parts = parts  # of an interrupted one
+        self.keepers = 0  # that still need it
+        if size is None:
+            size = (begun.size if begun else 0) + (finished.size if finished else 0) + sum(part.size for part in parts)
+        self.size = size
+
+    @property
+    def id(self) -> UUID:
+        return UUID(bytes=self.key)
+
+
+class Cursor:
+    """A position in a folder's segments, in a tiny file. Damaged or missing, it means the start: nothing is skipped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._written: Position | None = None
+
+    def read(self) -> Position:
+        try:
+            found = self._path.read_bytes()
+            position = Position(*_CURSOR.unpack_from(found))
+            (crc,) = _CRC.unpack_from(found, _CURSOR.size)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, the start is right
+            return START
+        return position if crc == crc32(found[: _CURSOR.size]) else START
+
+    def write(self, position: Position) -> None:
+        """One small write in place; if torn, the checksum says so. A lost one costs a replay, so it never raises."""
+        if position == self._written:
+            return
+        data = _CURSOR.pack(*position)
+        with suppress(OSError):
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.pwrite(self._fd, data + _CRC.pack(crc32(data)), 0)
+            self._written = position
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Feed:
+    """One keeper's view of the journal of this process."""
+
+    def __init__(self, cursor: Cursor, on_shipped: Callable[[Sequence[Pending]], None]) -> None:
+        self._cursor = cursor
+        self._on_shipped = on_shipped
+        self._ready: deque[Pending] = deque()
+        self._begun: dict[bytes, Span] = {}  # begun, and not in the store yet; in the order of their spans
+        self._more = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.ready_bytes = 0
+
+    # --- the journal's side ------------------------------------------------------------------------------------------
+
+    def begun(self, key: bytes, span: Span) -> None:
+        self._begun[key] = span
+
+    def moved(self, key: bytes, span: Span) -> None:
+        if self._begun.pop(key, None) is not None:
+            self._begun[key] = span
+
+    def finished(self, pending: Pending) -> None:
+        pending.keepers += 1
+        self._ready.append(pending)
+        self.ready_bytes += pending.size
+        self._more.set()
+        self._idle.clear()
+
+    def low(self, end: Position) -> Position:
+        """Everything before it is in the store; `end` is the journal's end."""
+        oldest = next(iter(self._begun.values()), None)
+        return end if oldest is None else Position(oldest.segment, oldest.offset)
+
+    def save(self, end: Position) -> None:
+        self._cursor.write(self.low(end))
+
+    def close(self) -> None:
+        self._cursor.close()
+
+    # --- the keeper's side -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def oldest_at(self) -> float | None:
+        return self._ready[0].finished_at if self._ready else None
+
+    async def wait(self) -> None:
+        """Return when there is something to take."""
+        await self._more.wait()
+
+    async def drained(self) -> None:
+        """Return when everything is taken."""
+        await self._idle.wait()
+
+    def peek(self, rows: int, size: int) -> list[Pending]:
+        """The oldest ones: at most so many, and of so many bytes; but one at least."""
+        taken: list[Pending] = []
+        for pending in islice(self._ready, rows):
+            size -= pending.size
+            if size < 0 and taken:
+                break
+            taken.append(pending)
+        return taken
+
+    def shipped(self, taken: Sequence[Pending]) -> None:
+        """The ones that were peeked at are in the store."""
+        for pending in taken:
+            self._ready.popleft()
+            self._begun.pop(pending.key, None)
+            self.ready_bytes -= pending.size
+        if not self._ready:
+            self._more.clear()
+            self._idle.set()
+        self._on_shipped(taken)

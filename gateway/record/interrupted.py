@@ -1,0 +1,57 @@
+"""The answer of an interaction that a dead process had begun: what had been said, as far as it is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.chat.assembler import ChatAssembler
+from gateway.chat.request_body import with_member
+from gateway.chat.responses import ResponsesAssembler
+from gateway.chat.sse import data_payloads
+from gateway.model import Answer, Kind, Outcome
+
+if TYPE_CHECKING:
+    from gateway.model import Interaction
+
+ASSEMBLERS: dict[Kind, type[ChatAssembler] | type[ResponsesAssembler]] = {
+    Kind.CHAT: ChatAssembler,
+    Kind.RESPONSE: ResponsesAssembler,
+}
+
+
+def interrupted_answer(interaction: Interaction, said: bytes, at: float) -> Answer:
+    """`said` is what the parts hold: whole events of a stream, or the beginning of a body; `at` the last sign of life.
+
+    The outcome is `interrupted` even where all the words are there, for nobody was shown the end. Only an answer whose
+    own last event (`[DONE]`, a terminal event) made it into a part is `complete`.
+    """
+    answer = Answer(
+        outcome=Outcome.INTERRUPTED,
+        finished_at=max(at, interaction.started_at),
+        duration_ms=max(0.0, at - interaction.started_at) * 1000,
+        bytes_in=len(said),
+        bytes_out=len(said),
+        error="the gateway went away before the answer was whole",
+    )
+    assemble = ASSEMBLERS.get(interaction.kind) if interaction.is_stream else None
+    payloads = data_payloads(said) if assemble is not None else []
+    if assemble is None or not payloads:
+        return replace(answer, body=said)
+    assembler = assemble()
+    assembler.feed(payloads)
+    body = assembler.completion_json()
+    if assembler.unparsed:
+        texts = [payload.decode("utf-8", "backslashreplace") for payload in assembler.unparsed]
+        body = with_member(body, b'"unparsed":' + orjson.dumps(texts))
+    return replace(
+        answer,
+        outcome=Outcome.COMPLETE if assembler.is_done else Outcome.INTERRUPTED,
+        body=body,
+        body_type="application/json",
+        model=assembler.model,
+        usage=assembler.usage,
+        error=None if assembler.is_done else answer.error,
+    )

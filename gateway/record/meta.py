@@ -1,0 +1,123 @@
+"""Both halves of a record as the journal's meta (compact JSON), and back. Bodies travel beside it, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from gateway.model import Answer, Interaction, Kind, Outcome, Principal, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def of_interaction(interaction: Interaction) -> bytes:
+    principal = interaction.principal
+    return _dumps(
+        {
+            "kind": interaction.kind,
+            "started_at": interaction.started_at,
+            "user": principal.user,
+            "title": principal.title,
+            "key_id": principal.key_id,
+            "request_id": interaction.request_id,
+            "method": interaction.method,
+            "path": interaction.path,
+            "model": interaction.model,
+            "upstream": interaction.upstream,
+            "is_stream": interaction.is_stream,
+            "root_id": interaction.root_id,
+            "convo_title": interaction.convo_title,
+            "convo_show": interaction.convo_show,
+            "request_type": interaction.request_type,
+        }
+    )
+
+
+def of_answer(answer: Answer) -> bytes:
+    usage = answer.usage
+    return _dumps(
+        {
+            "outcome": answer.outcome,
+            "finished_at": answer.finished_at,
+            "status": answer.status,
+            "body_type": answer.body_type,
+            "model": answer.model,
+            "usage": usage
+            and {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "is_estimate": usage.is_estimate,
+                "raw": usage.raw,
+            },
+            "first_token_ms": answer.first_token_ms,
+            "duration_ms": answer.duration_ms,
+            "bytes_in": answer.bytes_in,
+            "bytes_out": answer.bytes_out,
+            "error": answer.error,
+            "upstream_request_id": answer.upstream_request_id,
+            "response_size": answer.response_size,
+            "response_sha256": answer.response_sha256,
+            "request_size": answer.request_size,
+            "request_sha256": answer.request_sha256,
+        }
+    )
+
+
+def to_interaction(key: bytes, meta: bytes, body: bytes) -> Interaction:
+    known = _loads(meta)
+    principal = Principal(user=known.pop("user"), title=known.pop("title", None), key_id=known.pop("key_id", None))
+    kind = Kind(known.pop("kind"))
+    return Interaction(id=UUID(bytes=key), kind=kind, principal=principal, body=body, **_fields(known, Interaction))
+
+
+def to_answer(meta: bytes, body: bytes) -> Answer:
+    known = _loads(meta)
+    usage = known.pop("usage", None)
+    outcome = Outcome(known.pop("outcome"))
+    return Answer(outcome=outcome, body=body, usage=usage and Usage(**usage), **_fields(known, Answer))
+
+
+def _fields(known: dict[str, Any], of: type) -> dict[str, Any]:
+    """Without what a newer gateway has written and this one does not know."""
+    names = of.__slots__  # type: ignore[attr-defined]  # every frozen noun has slots
+    return known if known.keys() <= set(names) else {name: value for name, value in known.items() if name in names}
+
+
+def _dumps(value: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # lone surrogates (a header byte above 127 arrives as \udcff), integers beyond 64 bits
+        pass
+    try:
+        return _dumps_slowly(value)
+    except (RecursionError, ValueError):  # only the upstream's own usage object can be that deep or that large
+        return _dumps_slowly({**value, "usage": None})
+
+
+def _dumps_slowly(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(_storable(value), ensure_ascii=False, separators=(",", ":"), default=str).encode()
+
+
+def _storable(value: Any) -> Any:
+    """The same with lone surrogates written out as text, for nothing that stores text takes them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_storable(str(key)): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value
+
+
+def _loads(meta: bytes) -> dict[str, Any]:
+    try:
+        known = orjson.loads(meta)
+    except orjson.JSONDecodeError:
+        known = json.loads(meta)
+    if not isinstance(known, dict):
+        raise TypeError("the meta is no object")
+    return known

@@ -1,0 +1,110 @@
+"""Whose journal is it? One folder a process, with a lock that lives as long as the process; the dead can be adopted."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from gateway.ids import Ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCK = "lock"
+UNREADY = ".new"  # ending of a folder whose owner does not hold the lock yet
+_ABANDONED_S = 60.0
+
+
+class Folder:
+    """An owner's folder. flock goes with the open file, so any end of the process frees it."""
+
+    def __init__(self, path: Path, lock: int = -1) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def fresh(cls, directory: Path) -> Folder:
+        """One of our own, which `claim` makes."""
+        return cls(directory / str(Ids().new()))
+
+    def claim(self) -> None:
+        """Make the folder, once. It gets its name only when the lock is held: nobody can take it for a dead one's."""
+        if self._lock >= 0:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unready = self.path.with_name(self.path.name + UNREADY)
+        unready.mkdir(mode=0o700, exist_ok=True)
+        lock = _lock(unready)
+        if lock is None:
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked by somebody else", str(unready))
+        unready.rename(self.path)
+        self._lock = lock
+
+    def remove(self) -> None:
+        """Everything in it is in the store. The lock goes last, so that nobody adopts half a folder."""
+        if self._lock < 0:
+            return
+        for found in self.path.iterdir():
+            if found.name != LOCK:
+                found.unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
+
+    def release(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def orphans(directory: Path) -> Iterator[Folder]:
+    """Folders whose owners are dead, one by one, locked for us; the oldest first."""
+    with suppress(FileNotFoundError):
+        for path in sorted(directory.iterdir()):
+            if not _is_owners(path):
+                continue
+            if path.name.endswith(UNREADY):
+                _sweep(path)
+            elif (lock := _lock(path)) is not None:
+                yield Folder(path, lock)
+
+
+def _is_owners(path: Path) -> bool:
+    """Other things may lie in the directory: our quarantine, a file system's lost+found."""
+    try:
+        UUID(path.name.removesuffix(UNREADY))
+    except ValueError:
+        return False
+    return path.is_dir()
+
+
+def _lock(path: Path) -> int | None:
+    """The locked file's descriptor; None if a living process holds it, or the folder has just gone."""
+    try:
+        fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino == (path / LOCK).stat().st_ino:  # else it was adopted and removed in the meantime
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _sweep(path: Path) -> None:
+    """A folder that died while it was made holds nothing."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > _ABANDONED_S and (lock := _lock(path)) is not None:
+            Folder(path, lock).remove()

@@ -1,0 +1,107 @@
+"""Finished records, read back from the segments."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.model import Record
+from gateway.record.frames import Frame, FrameKind, read_frame
+from gateway.record.interrupted import interrupted_answer
+from gateway.record.meta import to_answer, to_interaction
+from gateway.record.segments import Span, path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from gateway.record.feed import Pending
+    from gateway.record.replay import Damage
+
+GAP = 64 << 10  # two frames that are closer than this are read at once
+BLOCK = 4 << 20
+
+log = structlog.get_logger()
+
+
+async def read(folder: Path, pendings: Sequence[Pending]) -> dict[bytes, Record]:
+    """The records of those that are not in memory, by key. What cannot be read any more is missing, and logged."""
+    records = {pending.key: pending.record for pending in pendings if pending.record is not None}
+    missing = [pending for pending in pendings if pending.key not in records]
+    if not missing:
+        return records
+    spans = [span for pending in missing for span in (pending.begun, *pending.parts, pending.finished) if span]
+    blocks = await asyncio.to_thread(read_spans, folder, spans)
+    for pending in missing:
+        try:
+            records[pending.key] = to_record(pending, blocks)
+        except (ValueError, TypeError, KeyError):
+            log.exception("record_unreadable", interaction_id=str(pending.id), folder=folder.name)
+    return records
+
+
+def read_raw(folder: Path, pending: Pending) -> bytes:
+    """The frames of one record as they lie; blocks."""
+    spans = [span for span in (pending.begun, *pending.parts, pending.finished) if span]
+    return b"".join(read_spans(folder, spans).values())
+
+
+def read_damage(folder: Path, damage: Damage) -> bytes:
+    """The part of a segment that holds no frames, without the zeros at its end; blocks."""
+    with path_of(folder, damage.segment).open("rb") as file:
+        file.seek(damage.offset)
+        return file.read().rstrip(b"\0")
+
+
+def to_record(pending: Pending, frames: dict[Span, bytes]) -> Record:
+    if pending.begun is None:
+        raise ValueError("an answer without its question")
+    interaction = to_interaction(pending.key, *frame_of(frames[pending.begun], FrameKind.BEGUN).split())
+    if pending.finished is not None:
+        return Record(interaction, to_answer(*frame_of(frames[pending.finished], FrameKind.FINISHED).split()))
+    said = b"".join(frame_of(frames[span], FrameKind.PART).payload for span in pending.parts)
+    return Record(interaction, interrupted_answer(interaction, said, pending.finished_at))
+
+
+def frame_of(data: bytes, kind: FrameKind) -> Frame:
+    frame = read_frame(memoryview(data), 0)
+    if not isinstance(frame, Frame) or frame.kind is not kind:
+        raise ValueError(f"no {kind.name} frame: {frame}")
+    return frame
+
+
+def read_spans(folder: Path, spans: Iterable[Span]) -> dict[Span, bytes]:
+    """The bytes of each span. Neighbours are read in one go; blocks, so call it in a thread."""
+    found: dict[Span, bytes] = {}
+    for run in _runs(sorted(spans)):
+        first, last = run[0], run[-1]
+        with suppress(FileNotFoundError):
+            fd = os.open(path_of(folder, first.segment), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.pread(fd, last.offset + last.size - first.offset, first.offset)
+            finally:
+                os.close(fd)
+            for span in run:
+                at = span.offset - first.offset
+                found[span] = data[at : at + span.size]
+    return found
+
+
+def _runs(spans: list[Span]) -> Iterable[list[Span]]:
+    run: list[Span] = []
+    for span in spans:
+        if run and not _is_near(run[0], run[-1], span):
+            yield run
+            run = []
+        run.append(span)
+    if run:
+        yield run
+
+
+def _is_near(first: Span, last: Span, span: Span) -> bool:
+    is_close = span.segment == last.segment and span.offset - (last.offset + last.size) <= GAP
+    return is_close and span.offset + span.size - first.offset <= BLOCK

@@ -1,0 +1,312 @@
+"""The append-only files of one owner: where frames go, when a new file is begun, and how much room is left.
+
+Room is kept in hand so that what has begun can also be finished on a full disk: a file is preallocated whole, its
+successor is prepared when it is half full, and where that fails nothing new may begin; the other half is for the ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from gateway.record.disk import Disk, DiskThread
+    from gateway.record.owner import Folder
+    from gateway.settings import JournalSettings
+
+SUFFIX = ".seg"
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+log = structlog.get_logger()
+
+
+class Span(NamedTuple):
+    """Where a frame lies. Spans sort by the order in which they were written."""
+
+    segment: int
+    offset: int
+    size: int
+
+
+class Position(NamedTuple):
+    segment: int
+    offset: int
+
+
+START = Position(0, 0)
+
+
+def path_of(folder: Path, number: int) -> Path:
+    return folder / f"{number:08d}{SUFFIX}"
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """The segments that lie in a folder, oldest first. Numbers may be missing."""
+    return sorted(int(path.stem) for path in folder.glob("*" + SUFFIX) if path.stem.isdecimal())
+
+
+@dataclass(slots=True)
+class _File:
+    number: int
+    fd: int
+    reserved: int  # bytes that the file system has promised
+    position: int = 0
+
+    @property
+    def size(self) -> int:
+        return max(self.reserved, self.position)
+
+
+class Segments:
+    """Appends frames. Lives on the event loop; slow calls run in the disk's thread."""
+
+    def __init__(self, folder: Folder, limits: JournalSettings, disk: Disk, thread: DiskThread) -> None:
+        self._owner = folder
+        self._folder = folder.path
+        self._limits = limits
+        self._disk = disk
+        self._thread = thread
+        self._numbers = 0  # given out so far
+        self._current: _File | None = None
+        self._spare: _File | None = None
+        self._is_preparing = False
+        self._retired: list[_File] = []  # full, but not yet synced and closed
+        self._sizes: dict[int, int] = {}  # of the files that are no longer written
+        self._faults: dict[str, str] = {}  # what stands in the way of new records, by its source
+        self.refusal: str | None = None  # why nothing new may begin
+        self.written = 0  # bytes, ever: the mark that a sync must reach
+        self.foreign_bytes = 0  # of other owners in the same directory
+
+    @property
+    def end(self) -> Position:
+        return Position(self._current.number, self._current.position) if self._current else Position(self._numbers, 0)
+
+    @property
+    def total(self) -> int:
+        """Bytes of disk that this owner's files take."""
+        live = sum(file.size for file in (self._current, self._spare) if file)
+        return live + sum(self._sizes.values())
+
+    async def open(self) -> None:
+        """The first file. On a full disk there is none yet: `review` will try again."""
+        try:
+            self._current = await self._thread.run(self._maker())
+        except OSError as error:
+            self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
+        await self.review()
+
+    def append(self, buffers: Sequence[bytes], *, is_end: bool = False) -> Span:
+        """One frame, whole or not at all. The end of what has begun may use the reserve. Raises OSError."""
+        size = sum(map(len, buffers))
+        try:
+            file = self._file_for(size)
+            self._write(file, buffers, size)
+        except OSError as error:
+            self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
+            if not is_end or self._spare is None:
+                raise
+            file = self._rotate()
+            self._write(file, buffers, size)
+        span = Span(file.number, file.position, size)
+        file.position += size
+        self.written += size
+        if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self._is_preparing:
+            self._prepare()
+        return span
+
+    def flushing(self) -> Callable[[], None]:
+        """A job for the disk's thread, after which everything written up to now is durable."""
+        retired, self._retired = self._retired, []
+        current = self._current
+
+        def flush() -> None:
+            try:
+                for file in (*retired, *((current,) if current else ())):
+                    self._disk.sync(file.fd)
+            finally:
+                for file in retired:
+                    self._put_away(file)
+
+        return flush
+
+    def drop_before(self, segment: int) -> None:
+        """Unlink the files before this one: everybody has what they held."""
+        for number in [number for number in self._sizes if number < segment]:
+            path_of(self._folder, number).unlink(missing_ok=True)
+            del self._sizes[number]
+        self._judge()
+
+    def blame_sync(self, fault: str | None) -> None:
+        """A sync failed: the kernel may have dropped the pages, so this file gets no more (None: it works again)."""
+        if fault is None:
+            self._absolve("sync")
+            return
+        self._blame("sync", fault)
+        with suppress(OSError):
+            self._rotate()
+
+    async def review(self) -> None:
+        """Called about once a second: is there room, and do writes work again?"""
+        try:
+            if self._current is None:
+                self._current = await self._thread.run(self._maker())
+            free = await self._thread.run(lambda: self._disk.free_bytes(self._folder))
+        except OSError as error:
+            self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
+            return
+        self._set("free", f"less than {self._limits.min_free_bytes} bytes free", free < self._limits.min_free_bytes)
+        if self._spare is not None:
+            self._absolve("write")  # there is room; the next write shows the rest
+        elif self._faults.keys() & {"write", "spare"} or self._current.position > self._limits.segment_bytes // 2:
+            self._prepare()
+        self._judge()
+
+    def close(self) -> None:
+        """Give the files their true sizes and close them. Nothing may be appended any more."""
+        for file in (*self._retired, self._current):
+            if file is not None:
+                self._put_away(file)
+        if self._spare is not None:
+            os.close(self._spare.fd)
+            path_of(self._folder, self._spare.number).unlink(missing_ok=True)
+        self._retired, self._current, self._spare = [], None, None
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def _maker(self) -> Callable[[], _File]:
+        self._numbers += 1
+        number = self._numbers
+
+        def make() -> _File:
+            self._owner.claim()
+            path = path_of(self._folder, number)
+            file = _File(number, self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), 0)
+            try:
+                file.reserved = self._reserve(file.fd)
+                self._disk.sync_folder(self._folder)
+            except OSError:
+                os.close(file.fd)
+                path.unlink(missing_ok=True)
+                raise
+            return file
+
+        return make
+
+    def _reserve(self, fd: int) -> int:
+        try:
+            self._disk.reserve(fd, self._limits.segment_bytes)
+        except OSError as error:
+            if error.errno in NO_ROOM or error.errno == errno.EIO:
+                raise
+            return 0  # the file system cannot: then the first full disk is met when writing
+        except AttributeError:  # macOS
+            return 0
+        return self._limits.segment_bytes
+
+    def _prepare(self) -> None:
+        """Make the next file ready in the thread."""
+        if self._is_preparing:
+            return
+        if self.total + self.foreign_bytes + self._limits.segment_bytes > self._limits.max_bytes:
+            self._blame("spare", f"the journal has reached its {self._limits.max_bytes} bytes")
+            return
+        self._is_preparing = True
+        self._thread.submit(self._maker(), self._prepared)
+
+    def _prepared(self, spare: _File | None, error: OSError | None) -> None:
+        self._is_preparing = False
+        if spare is None:
+            self._blame("spare", f"no room for another file in {self._folder}: {error}")
+        elif self._current is None or spare.number < self._current.number:  # closed, or overtaken
+            os.close(spare.fd)
+            path_of(self._folder, spare.number).unlink(missing_ok=True)
+        else:
+            self._spare = spare
+            self._absolve("spare")
+            self._absolve("write")
+
+    def _file_for(self, size: int) -> _File:
+        file = self._current
+        if file is None:
+            raise OSError(errno.ENOSPC, "no file could be made")
+        is_full = file.position + size > self._limits.segment_bytes
+        return self._rotate() if is_full and file.position else file
+
+    def _rotate(self) -> _File:
+        """Go to the next file; an empty one is good enough. Raises OSError."""
+        old, new = self._current, self._spare
+        if old is None:
+            raise OSError(errno.ENOSPC, "no file could be made")
+        if not old.position:
+            return old
+        if new is None:  # the thread is late: go on without a reserve
+            self._numbers += 1
+            fd = self._disk.open(path_of(self._folder, self._numbers), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            new = _File(self._numbers, fd, 0)
+        self._current, self._spare = new, None
+        self._sizes[old.number] = old.position
+        self._retired.append(old)
+        if self._limits.sync == "none":
+            self._thread.submit(self._closing(), lambda _done, _error: None)
+        return new
+
+    def _closing(self) -> Callable[[], None]:
+        retired, self._retired = self._retired, []
+
+        def close() -> None:
+            for file in retired:
+                self._put_away(file)
+
+        return close
+
+    def _put_away(self, file: _File) -> None:
+        with suppress(OSError):  # the reserve behind the last frame; zeros there do no harm
+            os.ftruncate(file.fd, file.position)
+        os.close(file.fd)
+
+    def _write(self, file: _File, buffers: Sequence[bytes], size: int) -> None:
+        try:
+            written = self._disk.write(file.fd, buffers, file.position)
+            while written < size:  # a full disk takes a part of it, and the next call says why
+                rest = b"".join(buffers)[written:]
+                written += self._disk.write(file.fd, [rest], file.position + written)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(file.fd, file.position)
+                file.reserved = min(file.reserved, file.position)
+            if error.errno not in NO_ROOM and file is self._current:
+                with suppress(OSError):
+                    self._rotate()
+            raise
+
+    # --- faults ------------------------------------------------------------------------------------------------------
+
+    def _set(self, source: str, fault: str, is_so: bool) -> None:
+        if is_so:
+            self._blame(source, fault)
+        else:
+            self._absolve(source)
+
+    def _blame(self, source: str, fault: str) -> None:
+        self._faults[source] = fault
+        self._judge()
+
+    def _absolve(self, source: str) -> None:
+        if self._faults.pop(source, None) is not None:
+            self._judge()
+
+    def _judge(self) -> None:
+        refusal = next(iter(self._faults.values()), None)
+        if refusal is None and self.total + self.foreign_bytes > self._limits.max_bytes:
+            refusal = f"the journal has reached its {self._limits.max_bytes} bytes"
+        if refusal != self.refusal:
+            log.error("journal_full", fault=refusal) if refusal else log.info("journal_has_room")
+        self.refusal = refusal
