@@ -20,7 +20,9 @@ from gateway.upstream.provider import Ending, Sink
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
 
-FOLD_EVERY = 64  # reads; parsing them as they come costs twice as much, parsing all at the end blocks the loop
+# Blocks, and bytes: parsing them as they come costs twice as much, parsing all at the end blocks the loop.
+FOLD_EVERY = 64
+FOLD_AT_BYTES = 32 * 1024
 FILE_AT_BYTES = 256 * 1024  # of unfiled answer; else it is filed by the pulse
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
@@ -109,7 +111,7 @@ class Relay(Sink):
             return self._look_closely(block)
         self._keep(block)
         self._pass_on(block)
-        if len(self._tee) - self._folded >= FOLD_EVERY:
+        if len(self._tee) - self._folded >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
             self._fold()
         return self.outcome is not None
 

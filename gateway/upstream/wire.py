@@ -34,6 +34,7 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_asked_at",
+        "_bodies",
         "_early",
         "_early_size",
         "_ending",
@@ -77,6 +78,7 @@ class Wire(asyncio.Protocol):
         self._is_complete = False
         self._is_reusable = False
         self._sink: Sink | None = None
+        self._bodies: list[bytes] = []  # of the read that is being parsed
         self._early: list[bytes] = []
         self._early_size = 0
         self._ending: Ending | None = None
@@ -204,10 +206,47 @@ class Wire(asyncio.Protocol):
             if self._head_size > MAX_HEAD_BYTES + EARLY_BODY_BYTES:
                 self._broken("its head is too large")
                 return
+        fault = None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._broken(str(error) or type(error).__name__)
+            fault = str(error) or type(error).__name__
+        if self._bodies:
+            bodies, self._bodies = self._bodies, []
+            self._deliver(bodies[0] if len(bodies) == 1 else b"".join(bodies))
+        if fault is not None:
+            self._broken(fault)
+        elif self._is_complete:
+            self._completed()
+
+    def _deliver(self, data: bytes) -> None:
+        """All of a read at once: many small chunks that came together cost one look and one write."""
+        sink = self._sink
+        if sink is not None:
+            if self._ending is not None:
+                return
+            if sink.feed(data):
+                self._end(Ending.ENOUGH)
+            elif sink.is_full:
+                self._pause()
+                self._wake()
+        elif self._rest is not None:
+            self._rest -= len(data)
+            if self._rest < 0:
+                self.abort()
+        else:
+            self._early.append(data)
+            self._early_size += len(data)
+            if self._early_size > EARLY_BODY_BYTES:
+                self._pause()
+
+    def _completed(self) -> None:
+        if self._rest is not None:
+            self._rest = None
+            self._stop_timer()
+            self._pool.give_back(self, reusable=self._is_reusable)
+        elif self._ending is None:
+            self._end(Ending.WHOLE)
 
     def _broken(self, fault: str) -> None:
         self._end(Ending.GARBLED, fault)
@@ -266,35 +305,11 @@ class Wire(asyncio.Protocol):
         self._wake()
 
     def on_body(self, data: bytes) -> None:
-        sink = self._sink
-        if sink is not None:
-            if self._ending is not None:
-                return
-            if sink.feed(data):
-                self._end(Ending.ENOUGH)
-            elif sink.is_full:
-                self._pause()
-                self._wake()
-        elif self._rest is not None:
-            self._rest -= len(data)
-            if self._rest < 0:
-                self.abort()
-        else:
-            self._early.append(data)
-            self._early_size += len(data)
-            if self._early_size > EARLY_BODY_BYTES:
-                self._pause()
+        self._bodies.append(data)
 
     def on_message_complete(self) -> None:
-        if self.head is None:  # of a 1xx
-            return
-        self._is_complete = True
-        if self._rest is not None:
-            self._rest = None
-            self._stop_timer()
-            self._pool.give_back(self, reusable=self._is_reusable)
-        else:
-            self._end(Ending.WHOLE)
+        if self.head is not None:  # else it was a 1xx
+            self._is_complete = True
 
 
 class WireReply(Reply):
