@@ -36,7 +36,9 @@ class Step(Enum):
 class Care(Protocol):
     """Which events of a dialect need a closer look, and what they then mean."""
 
-    def is_plain(self, block: bytes) -> bool: ...
+    def plain_length(self, block: bytes) -> int:
+        """Bytes of whole events at the block's start that are nothing but deltas and may pass unread."""
+        ...
 
     def judge(self, event: Event) -> Step: ...
 
@@ -44,23 +46,17 @@ class Care(Protocol):
 class ChatCare:
     """Chat completions: ended by `[DONE]`; the answer's substance is over with each choice's `finish_reason`."""
 
-    __slots__ = ("_drops_usage",)
+    __slots__ = ("_drops_usage", "_marks")
+
+    _MARKS = (b"[DONE]", b'"error"', b'"finish_reason":"', b'"finish_reason": "')
+    _USAGE_MARKS = (b'"choices":[]', b'"choices": []')
 
     def __init__(self, *, drops_usage: bool) -> None:
         self._drops_usage = drops_usage
+        self._marks = self._MARKS + self._USAGE_MARKS if drops_usage else self._MARKS
 
-    def is_plain(self, block: bytes) -> bool:
-        """Whether a block of events is nothing but deltas. Quotes inside of JSON strings are escaped, so that a text
-        cannot look like a member; what looks like one is judged event by event."""
-        return (
-            block.startswith(b"data: {")
-            and block.endswith(b"}\n\n")
-            and b"[DONE]" not in block
-            and b'"error"' not in block
-            and b'"finish_reason":"' not in block
-            and b'"finish_reason": "' not in block
-            and not (self._drops_usage and (b'"choices":[]' in block or b'"choices": []' in block))
-        )
+    def plain_length(self, block: bytes) -> int:
+        return plain_length(block, b"data: {", self._marks)
 
     def judge(self, event: Event) -> Step:
         data = event.data
@@ -86,8 +82,8 @@ class ResponsesCare:
 
     _MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"[DONE]")
 
-    def is_plain(self, block: bytes) -> bool:
-        return block.startswith((b"event: ", b"data: {")) and not any(mark in block for mark in self._MARKS)
+    def plain_length(self, block: bytes) -> int:
+        return plain_length(block, (b"event: ", b"data: {"), self._MARKS)
 
     def judge(self, event: Event) -> Step:
         data = event.data
@@ -101,6 +97,22 @@ class ResponsesCare:
         if kind in ("response.completed", "response.incomplete", "response.failed"):
             return Step.LAST
         return Step.LAST_ERROR if kind == "error" else Step.PASS
+
+
+def plain_length(block: bytes, start: bytes | tuple[bytes, ...], marks: tuple[bytes, ...]) -> int:
+    """Bytes of a block before the event with the first mark. Quotes inside of JSON strings are escaped, so that no text of
+    an answer can look like a member; what looks like a mark for another reason is merely judged in vain."""
+    if not block.startswith(start) or b"\r" in block:
+        return 0
+    first = len(block)
+    for mark in marks:
+        at = block.find(mark, 0, first)
+        if at >= 0:
+            first = at
+    if first == len(block):
+        return first if block.endswith(b"}\n\n") else 0
+    end = block.rfind(b"\n\n", 0, first)
+    return end + 2 if end >= 0 else 0
 
 
 def looks_like_object(data: bytes) -> bool:

@@ -107,8 +107,11 @@ class Relay(Sink):
             self.first_at = time.perf_counter()
         if self.bytes_in > self._limit:
             return self._broken(f"the answer is longer than {self._limit} bytes")
-        if not self._care.is_plain(block):
-            return self._look_closely(block)
+        plain = self._care.plain_length(block)
+        if plain < len(block):
+            if plain:
+                self._keep(block[:plain])
+            return self._look_closely(block, plain)
         self._keep(block)
         self._pass_on(block)
         if len(self._tee) - self._folded >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
@@ -161,34 +164,34 @@ class Relay(Sink):
 
     # --- event by event ----------------------------------------------------------------------------------------------
 
-    def _look_closely(self, block: bytes) -> bool:
-        for raw in split_events(block):
-            match self._care.judge(parse_event(raw)):
-                case Step.PASS:
-                    self._keep(raw)
-                    self._pass_on(raw)
-                case Step.PASS_UNKEPT:
-                    self._pass_on(raw)
-                case Step.KEEP_THEN_PASS:
-                    self._keep(raw)
-                    if b"[DONE]" not in block:  # else the whole record is about to be written anyway
-                        self.file()
-                    self._pass_on(raw)
-                case Step.KEEP_ONLY:
-                    self._keep(raw)
-                case Step.LAST:
-                    self._keep(raw)
-                    return self._settle(Outcome.COMPLETE, raw)
-                case Step.LAST_ERROR:
-                    self._keep(raw)
-                    self.fault = "the upstream ended its answer with an error"
-                    return self._settle(Outcome.UPSTREAM_ERROR, raw)
-                case Step.GARBLED:
-                    self._keep(raw)
-                    return self._broken("the upstream sent an event that is not JSON")
+    def _look_closely(self, block: bytes, plain: int = 0) -> bool:
+        """Judge the events behind the first `plain` bytes, and pass on in one piece what may pass."""
+        passing = [block[:plain]]
+        ends_here = b"[DONE]" in block  # then the whole record is about to be written, and needs no part before
+        for raw in split_events(block[plain:]):
+            step = self._care.judge(parse_event(raw))
+            if step is not Step.PASS_UNKEPT:
+                self._keep(raw)
+            if step is Step.KEEP_THEN_PASS and not ends_here:
+                self.file()
+            if step in (Step.PASS, Step.PASS_UNKEPT, Step.KEEP_THEN_PASS):
+                passing.append(raw)
+            elif step is not Step.KEEP_ONLY:
+                self._ends(step, raw)
             if self.outcome is not None:
-                return True
-        return False
+                break
+        self._pass_on(b"".join(passing))
+        return self.outcome is not None
+
+    def _ends(self, step: Step, raw: bytes) -> None:
+        match step:
+            case Step.LAST:
+                self._settle(Outcome.COMPLETE, raw)
+            case Step.LAST_ERROR:
+                self.fault = "the upstream ended its answer with an error"
+                self._settle(Outcome.UPSTREAM_ERROR, raw)
+            case _:
+                self._broken("the upstream sent an event that is not JSON")
 
     def _keep(self, raw: bytes) -> None:
         self._tee.append(raw)
@@ -196,9 +199,10 @@ class Relay(Sink):
         if self._tee_size > FILE_AT_BYTES:
             self.file()
 
-    def _pass_on(self, raw: bytes) -> None:
-        self.bytes_out += len(raw)
-        self._client.write(raw)
+    def _pass_on(self, block: bytes) -> None:
+        if block:
+            self.bytes_out += len(block)
+            self._client.write(block)
 
     def _fold(self) -> None:
         unfolded = self._tee[self._folded :] if self._folded else self._tee
