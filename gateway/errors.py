@@ -115,6 +115,12 @@ class StoreUnavailable(ServiceError):
     code = "store_unavailable"
 
 
+class IdentityUnavailable(ServiceError):
+    """Who asks cannot be told now; it says nothing about the credential."""
+
+    code = "identity_unavailable"
+
+
 class ShuttingDown(ServiceError):
     code = "shutting_down"
 

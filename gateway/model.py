@@ -33,6 +33,14 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
+class Role(StrEnum):
+    """What a principal may do besides using models for itself."""
+
+    USER = "user"
+    AUDITOR = "auditor"  # reads everybody's rows
+    ADMIN = "admin"  # manages keys
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking. Every read and write of the store carries one."""
@@ -41,6 +49,35 @@ class Principal:
     title: str | None = None
     key_id: str | None = None
     roles: frozenset[str] = field(default_factory=frozenset)
+    allowed_models: frozenset[str] | None = None  # None: every model
+
+    @property
+    def is_admin(self) -> bool:
+        return Role.ADMIN in self.roles
+
+    @property
+    def is_auditor(self) -> bool:
+        return Role.AUDITOR in self.roles
+
+    def may_use(self, model: str) -> bool:
+        return self.allowed_models is None or model in self.allowed_models
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key of this gateway as it is kept: never the key itself, only the digest by which it is known again."""
+
+    id: UUID
+    digest: bytes = field(repr=False)  # SHA-256
+    hint: str  # the key's last characters, for people to tell keys apart
+    name: str
+    holder: Principal  # whom the key stands for
+    created_at: float  # Unix time, seconds, as all times here
+    created_by: str
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+    revoked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
