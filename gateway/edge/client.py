@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -25,6 +26,7 @@ class EventStream(EventSourceResponse):
 
     def __init__(self, headers: CIMultiDict[str]) -> None:
         super().__init__(allow_all_methods=True)
+        self._send_headers_immediately = False  # `HttpClient` sends them, with the first events where those are at hand
         self.headers.update(headers)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -37,7 +39,18 @@ class HttpClient(Client):
     """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes came:
     aiohttp's writer would want an await, and with it a task, for each chunk."""
 
-    __slots__ = ("_chunked", "_headers", "_heartbeat_s", "_is_gone", "_request", "_silent_since", "_stall_s", "_transport", "response")
+    __slots__ = (
+        "_chunked",
+        "_headers",
+        "_heartbeat_s",
+        "_is_gone",
+        "_request",
+        "_silent_since",
+        "_stall_s",
+        "_transport",
+        "_unsent_head",
+        "response",
+    )
 
     def __init__(self, request: web.Request, headers: dict[str, str], *, heartbeat_s: float, stall_s: float) -> None:
         self._request = request
@@ -47,6 +60,7 @@ class HttpClient(Client):
         self._transport = request.transport
         self._chunked = False
         self._is_gone = False
+        self._unsent_head: AbstractStreamWriter | None = None
         self._silent_since = 0.0
         self.response: web.StreamResponse | None = None
 
@@ -67,8 +81,19 @@ class HttpClient(Client):
         except ConnectionError:
             self._is_gone = True
             return
+        loop = asyncio.get_running_loop()
+        if is_events:
+            self._unsent_head = writer
+            loop.call_soon(self._send_head)
         self._chunked = bool(getattr(writer, "chunked", False))
-        self._silent_since = asyncio.get_running_loop().time()
+        self._silent_since = loop.time()
+
+    def _send_head(self) -> None:
+        """Status and headers go alone when no event is there to go with them."""
+        writer, self._unsent_head = self._unsent_head, None
+        if writer is not None and not self._is_gone:
+            with suppress(ConnectionError):
+                writer.send_headers()
 
     @property
     def is_full(self) -> bool:
@@ -78,8 +103,19 @@ class HttpClient(Client):
         transport = self._transport
         if self._is_gone or transport is None or transport.is_closing():
             return
-        transport.write(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
         self._silent_since = 0.0
+        if self._unsent_head is not None:
+            self._write_with_head(self._unsent_head, block)
+        else:
+            transport.write(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
+
+    def _write_with_head(self, writer: AbstractStreamWriter, block: bytes) -> None:
+        """Head and first events in one write: on loopback a write costs as much as relaying five events. aiohttp's writer
+        joins them; without a drain it never suspends, so that one step runs it to its end."""
+        self._unsent_head = None
+        step = writer.write(block, drain=False)  # type: ignore[call-arg] # of StreamWriter; its base does not name it
+        with suppress(StopIteration, ConnectionError):
+            step.send(None)
 
     def beat(self, now: float) -> None:
         if self._silent_since == 0.0:  # something was written since the last beat; asking the clock for each chunk is dear
@@ -101,10 +137,8 @@ class HttpClient(Client):
     async def end(self, last: bytes) -> None:
         if self._is_gone or self.response is None:
             return
-        if last:
-            self.write(last)
         try:
-            await self.response.write_eof()
+            await self.response.write_eof(last)  # in one write: a waiting client sees the end with the last event
         except ConnectionError:
             self._is_gone = True
 
