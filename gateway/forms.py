@@ -16,12 +16,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Environ = Mapping[str, str]
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 CHAT_PATH = "/chat/completions"
 
 _LONGEST_SECONDS = 31_536_000  # a year; far larger numbers overflow the event loop's timers
 _LARGEST_BODY = 1 << 30  # the journal's frames count their length in 32 bits
 _LARGEST_SECRET_FILE = 65_536
+_TAKEN_HEADERS = frozenset(
+    (
+        "api-key",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "transfer-encoding",
+        "x-api-key",
+        "x-forwarded-for",
+        "x-request-id",
+    )
+)
 
 
 class Secret:
@@ -217,6 +233,74 @@ def _as_base_url(value: object, environ: Environ) -> str:
     return url
 
 
+def _items(value: object) -> list[str]:
+    """A list of texts: of TOML, or one text with commas between them."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError  # noqa: TRY004 - as above
+    texts = [_as_text(item) for item in value]
+    return [text for text in texts if text]
+
+
+def _list(takes: str, read_one: Callable[[str], Any] = str, *, least: int = 0) -> Form:
+    def read(value: object, _: Environ) -> tuple[Any, ...]:
+        found = tuple(dict.fromkeys(read_one(item) for item in _items(value)))
+        if len(found) < least:
+            raise ValueError
+        return found
+
+    return Form(takes, read, lambda values: ", ".join(map(str, values)))
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    known = {word.lower(): word for word in words}
+
+    def read(item: str) -> str:
+        word = known.get(item.lower())
+        if word is None:
+            raise ValueError(f"{item[:40]!r} is none of them")
+        return word
+
+    return read
+
+
+def _as_network(item: str) -> Network:
+    try:
+        network = ipaddress.ip_network(item)
+    except ValueError:
+        raise ValueError(f"{item[:40]!r} is no network; 10.1.0.0/16 or 10.1.2.3 would be") from None
+    if network.prefixlen == 0:
+        raise ValueError(f"{item[:40]!r} is every address there is")
+    return network
+
+
+def _as_header_name(value: object, _: Environ) -> str:
+    name = _as_text(value)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", name):
+        raise ValueError
+    if name.lower() in _TAKEN_HEADERS:
+        raise ValueError("it has another meaning already")
+    return name
+
+
+def _as_name(value: object, _: Environ) -> str:
+    text = _as_text(value)
+    if not 0 < len(text) <= 256:
+        raise ValueError
+    return text
+
+
+def _as_issuer(value: object, _: Environ) -> str:
+    """Kept to the letter: a token's `iss` must be the very same text, also in whether it ends in a slash."""
+    text = _as_text(value)
+    if _split(text, ("http", "https")).netloc.count("@"):
+        raise ValueError("it holds credentials")
+    if "?" in text or "#" in text:
+        raise ValueError("it has a query or a fragment")
+    return text
+
+
 def _as_media_type(value: object, _: Environ) -> str:
     text = _as_text(value)
     if not re.fullmatch(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *; *[ -~]+)?", text, re.ASCII):
@@ -291,6 +375,14 @@ def _as_database_url(value: object, environ: Environ) -> Secret:
     return Secret(text)
 
 
+AUTH_MODES = _list("a list of open, keys, jwt, header", _one_of("open", "keys", "jwt", "header"), least=1)
+ALGORITHMS = _list("a list of EdDSA, ES256, RS256", _one_of("EdDSA", "ES256", "RS256"), least=1)
+NETWORKS = _list("a list of networks such as 10.1.0.0/16, with commas between them", _as_network)
+NAMES = _list("a list of names with commas between them")
+NAME = Form("a name of at most 256 characters", _as_name)
+HEADER_NAME = Form("a header's name such as X-Forwarded-User", _as_header_name)
+ISSUER = Form("the URL of an OpenID issuer, without query", _as_issuer)
+LEEWAY = _number("a number of seconds above 0, at most 300", 300)
 PLAIN_URL = _url("a URL such as https://host.example, without query")
 ENDPOINT = _url("the whole URL of an endpoint, such as https://host.example/v1/chat/completions", query=True)
 _PROXY_URL = _url("", credentials=True)

@@ -26,7 +26,7 @@ from gateway.forms import Secret as Secret
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gateway.forms import Environ
+    from gateway.forms import Environ, Network
 
 OPENAI_BASE = "https://api.openai.com/v1"
 IMAGE_PATH = "/images/generations"
@@ -78,6 +78,62 @@ class ServerSettings:
     client_stall_s: float = _set(
         "GATEWAY_CLIENT_STALL_S", 300.0, forms.SECONDS, "How long a caller may leave its answer unread."
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """Who may ask, and how it is known who asks."""
+
+    modes: tuple[str, ...] = _set(
+        "GATEWAY_AUTH",
+        ("open",),
+        forms.AUTH_MODES,
+        "How callers are known, one or several: `open` (everybody is the local user), `keys`, `jwt` (OIDC), "
+        "`header` (set by a proxy).",
+    )
+    keys_refresh_s: float = _set(
+        "GATEWAY_AUTH_KEYS_REFRESH_S", 2.0, forms.SECONDS, "How often changes of keys are looked for."
+    )
+    issuer: str | None = _set(
+        "GATEWAY_AUTH_ISSUER", None, forms.ISSUER, "The OpenID issuer, as in `iss` to the letter."
+    )
+    audience: tuple[str, ...] = _set(
+        "GATEWAY_AUTH_AUDIENCE", (), forms.NAMES, "A token's `aud` must hold one of these.", "none"
+    )
+    jwks_url: str | None = _set(
+        "GATEWAY_AUTH_JWKS_URL", None, forms.ENDPOINT, "Where the issuer's keys lie.", "asked of the issuer"
+    )
+    algorithms: tuple[str, ...] = _set(
+        "GATEWAY_AUTH_ALGORITHMS", ("EdDSA", "ES256", "RS256"), forms.ALGORITHMS, "Signatures that are taken."
+    )
+    leeway_s: float = _set("GATEWAY_AUTH_LEEWAY_S", 30.0, forms.LEEWAY, "By how much the issuer's clock may differ.")
+    user_claim: str = _set("GATEWAY_AUTH_USER_CLAIM", "email", forms.NAME, "The claim that is the user.")
+    title_claim: str = _set("GATEWAY_AUTH_TITLE_CLAIM", "title", forms.NAME, "The claim that is the user's job title.")
+    groups_claim: str = _set(
+        "GATEWAY_AUTH_GROUPS_CLAIM", "groups", forms.NAME, "The claim with the user's groups; `a.b` is `b` in `a`."
+    )
+    auditor_groups: tuple[str, ...] = _set(
+        "GATEWAY_AUTH_AUDITOR_GROUPS", (), forms.NAMES, "Groups whose members may read what everybody said.", "none"
+    )
+    admin_groups: tuple[str, ...] = _set(
+        "GATEWAY_AUTH_ADMIN_GROUPS", (), forms.NAMES, "Groups whose members manage keys.", "none"
+    )
+    trusted_networks: tuple[Network, ...] = _set(
+        "GATEWAY_AUTH_TRUSTED_NETWORKS", (), forms.NETWORKS, "Addresses of the proxies that log users in.", "none"
+    )
+    user_header: str = _set(
+        "GATEWAY_AUTH_USER_HEADER", "X-Forwarded-User", forms.HEADER_NAME, "The proxy's header that is the user."
+    )
+    title_header: str | None = _set(
+        "GATEWAY_AUTH_TITLE_HEADER", None, forms.HEADER_NAME, "The proxy's header that is the user's job title."
+    )
+    groups_header: str | None = _set(
+        "GATEWAY_AUTH_GROUPS_HEADER", None, forms.HEADER_NAME, "The proxy's header that lists the user's groups."
+    )
+
+    @property
+    def is_open(self) -> bool:
+        return "open" in self.modes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +270,7 @@ class Settings:
         "`$XDG_DATA_HOME/llm-gateway` or `~/.local/share/llm-gateway`; as root `/var/lib/llm-gateway`",
     )
     server: ServerSettings = field(default_factory=ServerSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     demo: DemoSettings = field(default_factory=DemoSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
@@ -313,6 +370,7 @@ class Described(NamedTuple):
 _GROUPS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "server": ServerSettings,
+        "auth": AuthSettings,
         "upstream": UpstreamSettings,
         "demo": DemoSettings,
         "journal": JournalSettings,
@@ -341,7 +399,7 @@ def _settings_of(prefix: str, cls: type[Any]) -> Iterator[Setting]:
 def _described(setting: Setting, settings: Settings) -> Described:
     group, _, key = setting.name.rpartition(".")
     value = getattr(getattr(settings, group) if group else settings, key)
-    shown = setting.form.show(value) if value is not None else "not set"
+    shown = setting.form.show(value) if value not in (None, ()) else "not set"
     origin = settings.origins.get(setting.name, "default")
     return Described(setting.name, setting.env[0], shown, origin, setting.help)
 
@@ -535,13 +593,9 @@ def _seed_faults(environ: Environ) -> Iterator[str]:
 
 def _cross_faults(settings: Settings, known: set[str]) -> Iterator[str]:
     """Faults between settings that are each right; `known` are those that could be read."""
-    server, upstream, journal, store = settings.server, settings.upstream, settings.journal, settings.store
-    if {"server.host", "server.allow_open"} <= known and not is_loopback(server.host) and not server.allow_open:
-        yield (
-            f"GATEWAY_HOST (server.host): {server.host!r} lets other machines in, and nobody has to log in: whoever "
-            "reaches it can use the model. Listen on 127.0.0.1, or say that this is wanted with "
-            "GATEWAY_ALLOW_OPEN=true (server.allow_open)"
-        )
+    upstream, journal, store = settings.upstream, settings.journal, settings.store
+    yield from _open_faults(settings, known)
+    yield from _auth_faults(settings.auth, known)
     if upstream.endpoint and upstream.base_url and _base_of(upstream.endpoint) != upstream.base_url:
         yield (
             "LLM_ENDPOINT (upstream.endpoint) and OPENAI_BASE_URL (upstream.base_url): "
@@ -563,3 +617,39 @@ def _cross_faults(settings: Settings, known: set[str]) -> Iterator[str]:
             f"GATEWAY_POOL_MIN (store.pool_min): {store.pool_min} is more than "
             f"GATEWAY_POOL_MAX (store.pool_max), which is {store.pool_max}"
         )
+
+
+def _open_faults(settings: Settings, known: set[str]) -> Iterator[str]:
+    server = settings.server
+    is_asked = {"server.host", "server.allow_open", "auth.modes"} <= known
+    if is_asked and settings.auth.is_open and not is_loopback(server.host) and not server.allow_open:
+        yield (
+            f"GATEWAY_HOST (server.host): {server.host!r} lets other machines in, and nobody has to log in: whoever "
+            "reaches it can use the model. Have them log in with GATEWAY_AUTH=keys, jwt or header (auth.modes), "
+            "listen on 127.0.0.1, or say that this is wanted with GATEWAY_ALLOW_OPEN=true (server.allow_open)"
+        )
+
+
+def _auth_faults(auth: AuthSettings, known: set[str]) -> Iterator[str]:
+    """A mode without what it needs; and what only one mode heeds without that mode, for somebody relies on it."""
+    if "auth.modes" not in known:
+        return
+    for mode, needed in (("jwt", ("issuer", "audience")), ("header", ("trusted_networks",))):
+        for key in needed:
+            name, is_set = f"auth.{key}", bool(getattr(auth, key))
+            env = f"GATEWAY_AUTH_{key.upper()}"
+            if name in known and mode in auth.modes and not is_set:
+                yield f"{env} ({name}): not set, and GATEWAY_AUTH (auth.modes) has {mode}, which needs it"
+            if is_set and mode not in auth.modes:
+                yield f"{env} ({name}): it is set, but GATEWAY_AUTH (auth.modes) does not have {mode}, which it is for"
+    fetched = auth.jwks_url or auth.issuer
+    if {"auth.jwks_url", "auth.issuer"} <= known and "jwt" in auth.modes and fetched and not _is_safe(fetched):
+        yield (
+            f"GATEWAY_AUTH_ISSUER (auth.issuer) or GATEWAY_AUTH_JWKS_URL (auth.jwks_url): {redacted_url(fetched)!r} is "
+            "not https, so that whoever sits between could make tokens that are taken; only loopback may do without"
+        )
+
+
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")

@@ -311,6 +311,92 @@ def test_loopback_needs_no_permission(host: str) -> None:
     assert load({"GATEWAY_HOST": host}).server.host == host
 
 
+@pytest.mark.parametrize("mode", ["keys", "KEYS", "keys,keys"])
+def test_any_address_may_be_listened_on_when_callers_log_in(mode: str) -> None:
+    assert load({"GATEWAY_HOST": "0.0.0.0", "GATEWAY_AUTH": mode}).auth.modes == ("keys",)
+
+
+def test_being_open_beside_other_modes_is_still_open() -> None:
+    environ = {"GATEWAY_HOST": "0.0.0.0", "GATEWAY_AUTH": "keys, open"}
+    assert "GATEWAY_ALLOW_OPEN=true" in the_fault(environ)
+    assert load({**environ, "GATEWAY_ALLOW_OPEN": "1"}).auth.is_open
+
+
+# --- who may ask ---
+
+ISSUER = {"GATEWAY_AUTH_ISSUER": "https://login.corp/", "GATEWAY_AUTH_AUDIENCE": "gateway"}
+PROXIES = {"GATEWAY_AUTH_TRUSTED_NETWORKS": "10.0.0.0/8, 192.168.1.7,fd00::/8"}
+
+
+def test_modes_and_networks_are_lists_in_both_places(toml: Path) -> None:
+    toml.write_text('[auth]\nmodes = ["jwt", "header"]\naudience = ["a", "b"]\nadmin_groups = "LLM admins, ops"\n')
+    auth = load({**PROXIES, "GATEWAY_AUTH_ISSUER": "https://login.corp/"}, toml).auth
+    assert (auth.modes, auth.audience, auth.admin_groups) == (("jwt", "header"), ("a", "b"), ("LLM admins", "ops"))
+    assert [str(network) for network in auth.trusted_networks] == ["10.0.0.0/8", "192.168.1.7/32", "fd00::/8"]
+
+
+def test_the_issuer_is_kept_to_the_letter() -> None:
+    assert load({**ISSUER, "GATEWAY_AUTH": "jwt"}).auth.issuer == "https://login.corp/"
+
+
+@pytest.mark.parametrize("given", ["", "key", "keys;jwt", "none", ",", "open keys"])
+def test_a_mode_that_does_not_exist_is_a_fault(given: str) -> None:
+    if given:
+        assert the_fault({"GATEWAY_AUTH": given}).startswith("GATEWAY_AUTH (auth.modes): ")
+    else:
+        assert load({"GATEWAY_AUTH": given}).auth.modes == ("open",)
+
+
+@pytest.mark.parametrize("given", ["0.0.0.0/0", "::/0", "10.0.0.1/8", "proxy.corp", "10.0.0.0/33", "10.0.0.0/8;x"])
+def test_a_network_that_cannot_be_meant_is_a_fault(given: str) -> None:
+    environ = {"GATEWAY_AUTH": "header", "GATEWAY_AUTH_TRUSTED_NETWORKS": given}
+    assert the_fault(environ).startswith("GATEWAY_AUTH_TRUSTED_NETWORKS (auth.trusted_networks): ")
+
+
+@pytest.mark.parametrize("given", ["none", "HS256", "RS256,HS256", "RS1"])
+def test_only_signatures_by_the_issuers_own_key_can_be_allowed(given: str) -> None:
+    environ = {**ISSUER, "GATEWAY_AUTH": "jwt", "GATEWAY_AUTH_ALGORITHMS": given}
+    assert the_fault(environ).startswith("GATEWAY_AUTH_ALGORITHMS (auth.algorithms): ")
+
+
+@pytest.mark.parametrize("given", ["X User", "x:y", "Authorization", "api-key", "X-Forwarded-For", "\udcff", "é"])
+def test_a_header_that_cannot_name_the_user_is_a_fault(given: str) -> None:
+    environ = {**PROXIES, "GATEWAY_AUTH": "header", "GATEWAY_AUTH_USER_HEADER": given}
+    assert the_fault(environ).startswith("GATEWAY_AUTH_USER_HEADER (auth.user_header): ")
+
+
+def test_a_mode_without_what_it_needs_is_a_fault() -> None:
+    found = faults({"GATEWAY_AUTH": "jwt,header"})
+    assert [fault.partition(" ")[0] for fault in found] == [
+        "GATEWAY_AUTH_ISSUER",
+        "GATEWAY_AUTH_AUDIENCE",
+        "GATEWAY_AUTH_TRUSTED_NETWORKS",
+    ]
+
+
+def test_what_is_set_for_a_mode_that_is_off_is_a_fault() -> None:
+    assert len(faults({**ISSUER, **PROXIES, "GATEWAY_AUTH": "keys"})) == 3
+
+
+@pytest.mark.parametrize(
+    ("issuer", "jwks", "is_right"),
+    [
+        ("http://login.corp", None, False),
+        ("http://127.0.0.1:9", None, True),
+        ("http://login.corp", "https://login.corp/jwks", True),
+        ("https://login.corp", "http://login.corp/jwks", False),
+        ("https://login.corp", "http://localhost/jwks", True),
+    ],
+)
+def test_an_issuers_keys_come_by_https(issuer: str, jwks: str | None, is_right: bool) -> None:
+    environ = {"GATEWAY_AUTH": "jwt", "GATEWAY_AUTH_AUDIENCE": "x", "GATEWAY_AUTH_ISSUER": issuer}
+    environ |= {"GATEWAY_AUTH_JWKS_URL": jwks} if jwks else {}
+    if is_right:
+        assert load(environ).auth.issuer == issuer
+    else:
+        assert "is not https" in the_fault(environ)
+
+
 def test_the_journal_must_hold_several_segments() -> None:
     fault = the_fault({"GATEWAY_JOURNAL_MAX_BYTES": "64MiB"})
     assert fault == (
