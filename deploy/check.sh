@@ -35,7 +35,7 @@ if compgen -G 'sql/*.sql' >/dev/null; then
   step 'sql' squawk --config deploy/squawk.toml sql/*.sql
 fi
 if has_node; then
-  step 'page' node --test tests/page/
+  step 'page' node --test tests/page/*.test.mjs
 else
   skip 'page' 'no node 20 or newer here'
 fi

@@ -1,0 +1,91 @@
+"""The page with the demo model behind it, or a scripted upstream, on the plainest of servers; all in a strict policy.
+
+`python -m tests.page.serving` serves it for a look while working on the page.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gateway.settings import DemoSettings
+from gateway.upstream.demo import DemoProvider
+from gateway.upstream.provider import Call
+
+if TYPE_CHECKING:
+    from gateway.upstream.provider import Provider
+
+STATIC = Path(__file__).resolve().parents[2] / "static"
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    ]
+)
+
+
+class Downstream:
+    """A sink that writes to a response, one event at a time."""
+
+    is_full = False
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        self._response = response
+        self._waiting: list[bytes] = []
+
+    def feed(self, data: bytes) -> bool:
+        self._waiting.append(data)
+        self.is_full = True
+        return False
+
+    async def drained(self) -> None:
+        await self.flush()
+
+    async def flush(self) -> None:
+        if self._waiting:
+            data, self._waiting = b"".join(self._waiting), []
+            await self._response.write(data)
+        self.is_full = False
+
+
+def page_app(provider: Provider) -> web.Application:
+    async def index(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(STATIC / "index.html")
+
+    async def v1(request: web.Request) -> web.StreamResponse:
+        call = Call(request.method, request.path.removeprefix("/v1"), body=await request.read())
+        reply = await provider.open(call)
+        headers = {name.decode(): value.decode() for name, value in reply.head.headers}
+        response = web.StreamResponse(status=reply.head.status, headers=headers)
+        await response.prepare(request)
+        sink = Downstream(response)
+        await reply.pump(sink)
+        await sink.flush()
+        return response
+
+    async def add_policy(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+
+    app = web.Application()
+    app.on_response_prepare.append(add_policy)
+    app.router.add_get("/", index)
+    app.router.add_static("/static", STATIC)
+    app.router.add_route("*", "/v1/{path:.*}", v1)
+    return app
+
+
+if __name__ == "__main__":
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8001
+    web.run_app(page_app(DemoProvider(DemoSettings(words_per_second=60))), host="127.0.0.1", port=port)

@@ -1,0 +1,50 @@
+"""The page's files as they lie: their pure parts under node, and nothing in them that a strict policy would stop."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.page.serving import STATIC
+
+TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
+
+
+def test_pure_parts_pass_under_node() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node here")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.strip("v").partition(".")[0]) < 20:
+        pytest.skip(f"node is too old here: {version.strip()}")
+    done = subprocess.run([node, "--test", *TESTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_page_names_no_other_host_and_builds_no_markup_from_text() -> None:
+    for path in STATIC.rglob("*"):
+        if path.suffix in {".html", ".mjs", ".css"}:
+            text = path.read_text("utf-8")
+            assert not re.search(r"(https?:)?//\w+[.:]\w+", text), path
+            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text), path
+
+
+def test_index_carries_no_script_and_no_style_inline() -> None:
+    html = (STATIC / "index.html").read_text("utf-8")
+    assert "<style" not in html
+    assert not re.search(r"\s(style|on\w+)=", html)
+    assert html.count("<script") == html.count('<script type="module" src="')
+
+
+def test_every_file_that_index_and_modules_name_exists() -> None:
+    html = (STATIC / "index.html").read_text("utf-8")
+    named = re.findall(r'(?:href|src)="static/([^"]+)"', html)
+    assert len(named) == 3
+    assert all((STATIC / name).is_file() for name in named)
+    for module in STATIC.rglob("*.mjs"):
+        for name in re.findall(r'from "(\.[^"]+)"', module.read_text("utf-8")):
+            assert (module.parent / name).is_file(), f"{module}: {name}"
