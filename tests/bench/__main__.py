@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.measures import MEASURES
-from tests.bench.report import as_json, as_text, verdicts
+from tests.bench.measures import MEASURES, OPEN_STREAMS
+from tests.bench.report import as_json, as_text, exit_code, verdicts
 from tests.bench.run import Plan, bench
 from tests.bench.subjects import variants
 
@@ -31,7 +31,7 @@ def main() -> int:
     over = [verdict for verdict in verdicts(findings) if options.check and verdict.is_over(options.check)]
     for verdict in over:
         print(f"OVER BUDGET {verdict.name}: {verdict.value:.1f}, at most {verdict.budget * options.check:.1f}")
-    return 1 if over or findings.faults else 0
+    return exit_code(findings, options.check)
 
 
 def _options() -> argparse.Namespace:
@@ -61,7 +61,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         measures=[measure for measure in MEASURES if not options.only or measure.name in options.only],
         repetitions=options.repetitions or (2 if options.quick else 3),
         seconds=options.seconds or (0.7 if options.quick else 2.0),
-        with_memory=not options.only or "memory" in options.only,
+        open_streams=OPEN_STREAMS if not options.only or "memory" in options.only else 0,
     )
 
 

@@ -56,8 +56,9 @@ def closed_loop(streams: int, **order: Any) -> Callable[[float], dict[str, Any]]
     return lambda seconds: {"streams": streams, "again_until_s": seconds, **order}
 
 
-def held() -> dict[str, Any]:
-    return {"streams": OPEN_STREAMS, "chunks": 20, "manner": "held", "pace_us": 50_000, "stagger_s": 2.0}
+def held(streams: int) -> dict[str, Any]:
+    """All open and silent until they are let go, 1,000 more each second."""
+    return {"streams": streams, "chunks": 20, "manner": "held", "pace_us": 50_000, "stagger_s": streams / 1000}
 
 
 WHOLE = closed_loop(16, chunks=100, manner="turns")

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.measures import BUDGETS, MEASURES, OPEN_STREAMS
+from tests.bench.measures import BUDGETS, MEASURES
 from tests.bench.payload import CHUNK_SIZE
 from tests.bench.subjects import DIRECT, GATEWAY, SPLICE, WITHOUT_LOG
 
@@ -44,6 +44,12 @@ def verdicts(findings: Findings) -> list[Verdict]:
     if GATEWAY.name in findings.memory:
         found.append(Verdict("memory", findings.memory[GATEWAY.name], BUDGETS["memory"]))
     return found
+
+
+def exit_code(findings: Findings, tolerance: float | None) -> int:
+    """1 when something was lost or altered; with a tolerance also when a figure is over its budget times that."""
+    is_over = tolerance is not None and any(verdict.is_over(tolerance) for verdict in verdicts(findings))
+    return 1 if findings.faults or is_over else 0
 
 
 def log_cost(findings: Findings, name: str) -> float | None:
@@ -126,7 +132,7 @@ def _log_line(verdict: Verdict) -> str:
 def _memory_lines(findings: Findings, verdict: Verdict | None) -> Iterator[str]:
     if findings.opened:
         yield ""
-        yield f"{OPEN_STREAMS:,} streams open at once: kB of resident memory for each, and how many came whole"
+        yield "Many streams open at once: kB of resident memory for each, and how many were open and came whole"
     for name, whole in findings.opened.items():
         memory = f"{findings.memory.get(name, float('nan')):9.1f}" if name != DIRECT.name else " " * 9
         judged = _judged(verdict) if name == GATEWAY.name else ""

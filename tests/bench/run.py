@@ -14,7 +14,7 @@ import asyncpg
 from gateway.store.embedded import EmbeddedPostgres
 from tests.bench import processes
 from tests.bench.client import Load
-from tests.bench.measures import OPEN_STREAMS, Measure, held
+from tests.bench.measures import Measure, held
 from tests.bench.subjects import DIRECT, Subject, Variant, running
 from tests.bench.workers import Worker
 
@@ -29,7 +29,7 @@ class Plan:
     measures: Sequence[Measure]
     repetitions: int
     seconds: float  # of load in each sample
-    with_memory: bool
+    open_streams: int  # at once; 0: not tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _Run:
     async def go(self) -> None:
         for subject in self.subjects:
             await self._load(subject, {"streams": 16, "chunks": 20, "again_until_s": 0.5})  # first-time costs
-        if self._plan.with_memory:
+        if self._plan.open_streams:
             for subject in self.subjects:
                 await self._open_many(subject)
         for repetition in range(self._plan.repetitions):
@@ -111,23 +111,24 @@ class _Run:
 
     async def _open_many(self, subject: Subject) -> None:
         """All streams open at once and silent: memory; then they go on, and each must come whole."""
-        self._tell(f"{OPEN_STREAMS:,} open streams: {subject.variant.name}")
+        streams = self._plan.open_streams
+        self._tell(f"{streams:,} open streams: {subject.variant.name}")
         await subject.settled()
         empty = processes.rss(subject.pid) if subject.pid is not None else 0
         await self._emulator.ask("stats")
-        self._client.tell(self._command(subject, held()))
+        self._client.tell(self._command(subject, held(streams)))
         opened = await self._client.hear()
         if "open" in opened:
             await asyncio.sleep(0.5)
             full = processes.rss(subject.pid) if subject.pid is not None else 0
-            self.findings.memory[subject.variant.name] = (full - empty) / OPEN_STREAMS / 1000
+            self.findings.memory[subject.variant.name] = (full - empty) / streams / 1000
             await self._emulator.ask("release")
             opened = await self._client.hear()
         peak = (await self._emulator.ask("stats"))["peak_open"]
         self._account(subject, opened)
         self.findings.opened[subject.variant.name] = min(peak, opened["requests"])
-        if not opened["failed"] and peak < OPEN_STREAMS:
-            subject.failures.append(f"only {peak} of {OPEN_STREAMS} streams were open at once")
+        if not opened["failed"] and peak < streams:
+            subject.failures.append(f"only {peak} of {streams} streams were open at once")
 
     def _command(self, subject: Subject, fields: dict[str, Any]) -> str:
         watched: dict[str, Any] = {"watch": subject.pid, "watch_postgres": subject.postgres}
