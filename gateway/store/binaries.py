@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -57,7 +58,7 @@ def candidate_folders() -> list[Path]:
 
 def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = None) -> Binaries:
     """The newest installation, or the newest minor of `wanted_major`. Runs each `postgres --version`: milliseconds."""
-    known = set(candidate_folders() if folders is None else folders)
+    known = {folder.resolve() for folder in (candidate_folders() if folders is None else folders)}
     found = [binaries for folder in known if (binaries := _look_at(folder)) is not None]
     fitting = [each for each in found if wanted_major in (None, each.major)]
     if fitting:
@@ -73,22 +74,24 @@ def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = Non
 
 def within_reach(binaries: Binaries, account: Account, places: Sequence[Path]) -> Binaries:
     """The programs where `account` can run them: in place, or copied once into the first of `places` that works."""
-    needed = (binaries.directory / "postgres", binaries.directory / "initdb", _share(binaries.directory.parent))
-    if all(is_reachable(path, account) for path in (*needed, *binaries.libraries)):
+    if account.is_own:
         return binaries
+    needed = (binaries.directory / "postgres", binaries.directory / "initdb", _share(binaries.directory.parent))
     refusals = []
-    for place in places:
+    try:
+        if all(is_reachable(path, account) for path in (*needed, *binaries.libraries)):
+            return _tried(binaries, account)
+    except (OSError, subprocess.SubprocessError) as error:
+        refusals.append(f"in place: {_reason(error)}")
+    for place in () if refusals else places:
         try:
-            copy = _copied(binaries, place)
-        except OSError as error:
-            refusals.append(f"{place}: {error.strerror or error}")
-            continue
-        if is_reachable(copy.directory / "postgres", account):
-            return copy
-        refusals.append(f"{place}: not reachable either")
+            return _tried(_copied(binaries, place), account)
+        except (OSError, subprocess.SubprocessError) as error:
+            refusals.append(f"copied to {place}: {_reason(error)}")
     raise EmbeddedPostgresError(
-        f"the account {account.name} cannot reach PostgreSQL in {binaries.directory}, and it could not be copied "
-        f"({'; '.join(refusals)}): install it elsewhere, start the gateway as an ordinary user, {GO_ELSEWHERE}"
+        f"PostgreSQL refuses to run as root, and {binaries.directory / 'postgres'} does not run as the account "
+        f"{account.name} ({'; '.join(refusals)}). To change to an account takes the capabilities SETUID and SETGID, "
+        f"which a container may lack. Start the gateway as an ordinary user, {GO_ELSEWHERE}"
     )
 
 
@@ -117,6 +120,25 @@ def _look_at(folder: Path) -> Binaries | None:
     return replace(binaries, version=match[1])
 
 
+def _tried(binaries: Binaries, account: Account) -> Binaries:
+    """As the account: root in a container may lack the right to change users, a file system may forbid programs."""
+    subprocess.run(  # noqa: S603  a fixed program, no shell
+        [binaries.directory / "postgres", "--version"],
+        env=binaries.environment,
+        stdout=subprocess.DEVNULL,
+        timeout=10,
+        check=True,
+        user=account.uid,
+        group=account.gid,
+        extra_groups=[account.gid],
+    )
+    return binaries
+
+
+def _reason(error: OSError | subprocess.SubprocessError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def _share(root: Path) -> Path:
     """Where initdb finds its templates; PostgreSQL leaves the inner folder out when the prefix names it already."""
     inner = root / "share" / "postgresql"
@@ -134,7 +156,7 @@ def _copied(binaries: Binaries, place: Path) -> Binaries:
         log.info("embedded postgres copied", why="its account cannot reach it", of=str(root), to=str(target))
     found = target.lstat()
     if not target.is_dir() or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermissionError(f"{target} is not ours")
+        raise PermissionError(errno.EPERM, f"{target.name} there is not ours")
     return Binaries(target / "bin", binaries.version, (target / "lib",))
 
 

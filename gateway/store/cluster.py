@@ -119,9 +119,7 @@ def survey(directory: Path, folders: Sequence[Path] | None) -> Cluster:
             shutil.rmtree(left, ignore_errors=True)
         account = server_account(data)
         binaries = find_binaries(_major_of(data), folders)
-        places = (directory, Path("/var/cache/llm-gateway"), Path(tempfile.gettempdir()))
-        reachable = [each for each in places if is_reachable(each if each.exists() else each.parent, account)]
-        binaries = within_reach(binaries, account, reachable)
+        binaries = within_reach(binaries, account, _places_for_programs(directory, account))
         digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
         socket = _socket_folder(directory, account, digest)
         return Cluster(directory, account, binaries, socket, marker=f"llm_gateway_{digest}")
@@ -188,7 +186,9 @@ async def _initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> None
             break
     reason = "the disk is full" if "No space left on device" in said else f"initdb failed (exit code {code})"
     said = said[-2000:].strip()
-    raise EmbeddedPostgresError(f"no data directory could be made in {cluster.directory}: {reason}:\n{said}")
+    raise EmbeddedPostgresError(
+        f"no data directory could be made in {cluster.directory}: {reason}:\n{said}\nMend that, {GO_ELSEWHERE}"
+    )
 
 
 async def _run_initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> tuple[int | None, str]:
@@ -245,6 +245,13 @@ def _major_of(data: Path) -> int | None:
             f"{data} is not a PostgreSQL data directory (no readable PG_VERSION in it): "
             f"move it away, choose another data directory, {GO_ELSEWHERE}"
         ) from error
+
+
+def _places_for_programs(directory: Path, account: Account) -> list[Path]:
+    """Where a copy of them may lie. initdb calls postgres through a shell, with poor quotes around its path."""
+    places = (directory, Path("/var/cache/llm-gateway"), Path(tempfile.gettempdir()))
+    plain = (place for place in places if not set(str(place)) & set('"$`\\'))
+    return [place for place in plain if is_reachable(place if place.exists() else place.parent, account)]
 
 
 def _socket_folder(directory: Path, account: Account, digest: str) -> Path:

@@ -178,9 +178,9 @@ class EmbeddedPostgres:
             await asyncio.sleep(0.01 if waited < 1 else 0.1)
 
     async def _answers(self) -> bool:
-        """Whether the server takes connections, be it only to refuse this one."""
+        """Whether the server takes connections, be it only to refuse this one. As superuser: for it a place is kept."""
         try:
-            connection = await asyncpg.connect(self.dsn, timeout=5)
+            connection = await asyncpg.connect(self.admin_dsn, timeout=5)
         except NOT_YET:
             return False
         except asyncpg.PostgresError:
@@ -243,6 +243,7 @@ class EmbeddedPostgres:
         server = self._server
         if server is None:
             return
+        signal_all(cluster.running(), signal.SIGCONT)  # a frozen child would hold up all the others
         for number, patience in SHUTDOWN:
             if server.returncode is not None:
                 break
@@ -261,7 +262,7 @@ CREATE_DATABASE = f"create database {NAME} owner {NAME}"
 
 def bound_log(path: Path) -> None:
     """Keep only the end of a log that has grown too long. The server appends, so it goes on where we leave it."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         if path.stat().st_size > LOG_BYTES:
             kept = _tail(path, 0, LOG_KEPT_BYTES)
             os.truncate(path, 0)
