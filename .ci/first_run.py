@@ -19,7 +19,7 @@ START_WITHIN_S = 600  # most of it is pip
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+        return int(listener.getsockname()[1])
 
 
 def is_ready(port: int) -> bool:

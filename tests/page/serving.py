@@ -1,6 +1,6 @@
-"""The page with the demo model behind it, or a scripted upstream, on the plainest of servers; all in a strict policy.
+"""The page and any provider behind it on the plainest of servers, under the gateway's own policy.
 
-`python -m tests.page.serving` serves it for a look while working on the page.
+`python -m tests.page.serving` serves it with the demo model, for a look while working on it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gateway.edge.page import HEADERS
 from gateway.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.provider import Call
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from gateway.upstream.provider import Provider
 
 STATIC = Path(__file__).resolve().parents[2] / "static"
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-    ]
-)
 
 
 class Downstream:
@@ -74,9 +62,7 @@ def page_app(provider: Provider) -> web.Application:
         return response
 
     async def add_policy(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.update(HEADERS)
 
     app = web.Application()
     app.on_response_prepare.append(add_policy)
