@@ -1,0 +1,98 @@
+"""Which conversation a row belongs to, and what it goes on from. Pure: rows and what was found in, places out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from gateway.store.rows import Row
+
+FIRST_LOOK = 4  # of a row's longest candidates: nearly always the very longest is the one
+BUCKETS = 64
+
+
+class Ask(NamedTuple):
+    """Is there a snapshot of this user with this hash, older than this row?"""
+
+    user: str
+    hash: bytes
+    row: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A row that others can go on from."""
+
+    id: UUID
+    root: str
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: its conversation, what it goes on from, and whether the caller said so."""
+
+    root: str
+    parent: UUID | None
+    is_inferred: bool
+    title: str | None
+
+
+def buckets(rows: Iterable[Row]) -> list[int]:
+    """Locks to take, in the order that all processes take them: two of them never place rows of one user at once."""
+    return sorted(
+        {crc32(row.user.encode("utf-8", "backslashreplace")) % BUCKETS for row in rows if _has_relatives(row)}
+    )
+
+
+def _has_relatives(row: Row) -> bool:
+    return row.snapshot is not None or bool(row.candidates)
+
+
+def first_asks(rows: Iterable[Row]) -> list[Ask]:
+    return [Ask(row.user, found, row.id) for row in rows for _, found in row.candidates[:FIRST_LOOK]]
+
+
+def other_asks(rows: Iterable[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Ask]:
+    """The shorter candidates of those rows for which none of the longest was found."""
+    return [
+        Ask(row.user, other, row.id)
+        for row in rows
+        if len(row.candidates) > FIRST_LOOK
+        and not any((row.id, known) in found for _, known in row.candidates[:FIRST_LOOK])
+        for _, other in row.candidates[FIRST_LOOK:]
+    ]
+
+
+def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Place]:
+    """The rows' places, given what is stored; `rows` are in the order of their ids, so that parents come first."""
+    fresh: dict[tuple[str, bytes], Snapshot] = {}  # of the rows before
+    places: list[Place] = []
+    for row in rows:
+        parent = _parent(row, found, fresh)
+        found_root = parent.root if parent is not None else str(row.id)
+        found_title = parent.title if parent is not None else None
+        root = row.root_id if row.root_id is not None else found_root
+        title = row.convo_title if row.convo_title is not None else found_title
+        places.append(Place(root, parent.id if parent is not None else None, row.root_id is None, title))
+        if row.snapshot is not None:
+            fresh[row.user, row.snapshot] = Snapshot(row.id, root, title)
+    return places
+
+
+def _parent(
+    row: Row, found: Mapping[tuple[UUID, bytes], Snapshot], fresh: Mapping[tuple[str, bytes], Snapshot]
+) -> Snapshot | None:
+    """The longest snapshot, and of equals the newest. What is stored wins over the same row in this batch."""
+    for _, wanted in row.candidates:
+        stored, new = found.get((row.id, wanted)), fresh.get((row.user, wanted))
+        if stored is not None and (new is None or stored.id >= new.id):
+            return stored
+        if new is not None:
+            return new
+    return None

@@ -1,0 +1,183 @@
+"""Keeps interactions: the end of the journal's way. A batch is one transaction; a row that is there already stays."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from gateway.errors import RecordRefused, StoreUnavailable
+from gateway.model import Kind
+from gateway.store import statements as sql
+from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, other_asks, place
+from gateway.store.pool import AWAY, unavailable
+from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from gateway.model import Record
+    from gateway.store.pool import Connection, Database
+
+LOCKS = 0x6C6C6D67  # namespace of our advisory locks
+SLICE = 32  # rows that are made in one go; then the event loop has a turn
+LARGE_BYTES = 256 * 1024  # a record from this size on is made into a row in a thread
+EXTRA_S_PER_MB = 1.0
+
+# What a record itself is to blame for: also too large or too deep for the server, or a trigger of the company's.
+REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.PLPGSQLError,
+)
+
+
+class Interactions:
+    """The journal's keeper. It has connections of its own, so that readers cannot keep it waiting."""
+
+    name = "postgres"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._is_abandoned = False
+
+    async def keep(self, records: Sequence[Record]) -> None:
+        """Raises RecordRefused if one of these is at fault, StoreUnavailable if the outcome is unknown."""
+        rows: list[Row] = []
+        for count, record in enumerate(records):
+            if record.size > LARGE_BYTES:
+                rows.append(await asyncio.to_thread(row_of, record))
+            else:
+                rows.append(row_of(record))
+            if count % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        await self._write(rows, sum(record.size for record in records))
+
+    async def keep_raw(self, record: Record) -> None:
+        await self._write([raw_row_of(record)], record.size)
+
+    def abandon(self) -> None:
+        """Break off what is in flight; its outcome stays unknown."""
+        self._is_abandoned = True
+        for connection in self._busy:
+            connection.terminate()
+
+    async def aclose(self) -> None:
+        self.abandon()
+        while self._idle:
+            with suppress(*AWAY):
+                await self._idle.pop().close(timeout=1.0)
+
+    async def _write(self, rows: list[Row], size: int) -> None:
+        """One transaction. It is never cancelled, for then it might have committed or not; it may break."""
+        connection = await self._take()
+        self._busy.add(connection)
+        writing = asyncio.ensure_future(_store(connection, rows))
+        try:
+            await asyncio.wait({writing}, timeout=2 * self._database.statement_s + EXTRA_S_PER_MB * size / 1e6)
+            if not writing.done():
+                connection.terminate()
+            await writing
+        except REFUSALS as error:
+            self._give_back(connection)
+            raise RecordRefused(f"Postgres refuses it: {error}") from error
+        except (*AWAY, asyncpg.PostgresError) as error:
+            connection.terminate()
+            raise unavailable(error) from error
+        except BaseException:
+            connection.terminate()
+            raise
+        else:
+            self._give_back(connection)
+        finally:
+            self._busy.discard(connection)
+
+    async def _take(self) -> Connection:
+        if self._is_abandoned:
+            raise StoreUnavailable("the store is closing")
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return await self._database.connect()
+
+    def _give_back(self, connection: Connection) -> None:
+        if not connection.is_closed():
+            self._idle.append(connection)
+
+
+async def _store(connection: Connection, rows: list[Row]) -> None:
+    chats = sorted((row for row in rows if row.kind in CHATS), key=lambda row: row.id)  # so that parents come first
+    images, calls = Batch(), Batch()
+    for row in rows:
+        if row.kind is Kind.IMAGE:
+            images.add(row)
+        elif row.kind not in CHATS:
+            calls.add(row)
+    async with connection.transaction(isolation="read_committed"):
+        if chats:
+            await _keep_chats(connection, chats)
+        if images:
+            await connection.execute(sql.KEEP_IMAGES, images.json, images.raws)
+        if calls:
+            await connection.execute(sql.KEEP_CALLS, calls.json, calls.raws)
+
+
+async def _keep_chats(connection: Connection, rows: list[Row]) -> None:
+    locks = buckets(rows)
+    if locks:
+        await connection.execute(sql.LOCK_USERS, LOCKS, locks)
+    places = place(rows, await _snapshots(connection, rows))
+    batch = Batch()
+    for count, (row, its) in enumerate(zip(rows, places, strict=True)):
+        batch.add(row, **_columns(row, its))
+        if count % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+    await connection.execute(sql.KEEP_CHATS, batch.json, batch.raws)
+    if locks:
+        await _join_early_ones(connection, rows)
+
+
+def _columns(row: Row, its: Place) -> dict[str, Any]:
+    return {
+        "root_gpt_id": its.root,
+        "parent_id": its.parent,
+        "root_inferred": its.is_inferred,
+        "convo_title": its.title,
+        "snapshot_hash": row.snapshot and "\\x" + row.snapshot.hex(),
+        "parent_hash": row.parent_hash and "\\x" + row.parent_hash.hex(),
+    }
+
+
+async def _snapshots(connection: Connection, rows: list[Row]) -> dict[tuple[UUID, bytes], Snapshot]:
+    found = await _find(connection, first_asks(rows))
+    return found | await _find(connection, other_asks(rows, found))
+
+
+async def _find(connection: Connection, asks: list[Ask]) -> dict[tuple[UUID, bytes], Snapshot]:
+    if not asks:
+        return {}
+    users, hashes, ids = zip(*asks, strict=True)
+    found = await connection.fetch(sql.FIND_SNAPSHOTS, users, hashes, ids)
+    return {
+        (row["row_id"], row["hash"]): Snapshot(row["id"], row["root_gpt_id"] or str(row["id"]), row["convo_title"])
+        for row in found
+    }
+
+
+async def _join_early_ones(connection: Connection, rows: list[Row]) -> None:
+    """Rows that came before what they go on from (two processes, an adopted journal) find their place now."""
+    snapshots = [(row.user, row.snapshot, row.id) for row in rows if row.snapshot is not None]
+    if not snapshots:
+        return
+    users, hashes, ids = zip(*snapshots, strict=True)
+    for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids):
+        if early["is_own_root"]:
+            await connection.execute(sql.JOIN_CONVERSATION, early["user_name"], str(early["id"]), early["parent_id"])
+        await connection.execute(sql.SET_PARENT, early["id"], early["parent_id"])

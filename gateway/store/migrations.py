@@ -1,0 +1,132 @@
+"""Brings the schema up to date: the files of sql/ in their order, each once, in a transaction of its own.
+
+The files, the table `schema_migrations` and the lock are dbmate's, so that dbmate can be used on the same database.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from gateway.errors import StoreUnavailable
+from gateway.store.pool import AWAY, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gateway.store.pool import Connection, Database
+
+LOCK = 48372615  # dbmate's, with --migration-lock
+MONTHS_AHEAD = 2
+
+MAKE_TABLE = """
+create table if not exists schema_migrations (version varchar primary key)
+"""
+
+NO_HURRY = """
+set local statement_timeout = 0
+"""
+
+TAKE_LOCK = """
+select pg_advisory_xact_lock($1)
+"""
+
+APPLIED = """
+select version from schema_migrations
+"""
+
+# $1: the version
+NOTE = """
+insert into schema_migrations (version) values ($1)
+"""
+
+# $1: how many months after this one
+MAKE_PARTITIONS = """
+select llm_logs.make_partitions($1)
+"""
+
+_NAME = re.compile(r"(\d+)_\w+\.sql")
+_UP = re.compile(r"^--\s*migrate:up\b.*$", re.MULTILINE)
+_DOWN = re.compile(r"^--\s*migrate:down\b.*$", re.MULTILINE)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: str
+    name: str
+    up: str
+
+
+def read_migrations(directory: Path) -> list[Migration]:
+    """In the order of their versions. Raises StoreUnavailable when there are none, or one is not in dbmate's format."""
+    found = []
+    for path in sorted(directory.glob("*.sql")):
+        name = _NAME.fullmatch(path.name)
+        text = path.read_text(encoding="utf-8")
+        up = _UP.search(text)
+        if name is None or up is None:
+            raise StoreUnavailable(f"{path} is no migration: it needs a number in its name and a line `-- migrate:up`")
+        down = _DOWN.search(text)
+        found.append(Migration(name[1], path.name, text[up.end() : down.start() if down else None]))
+    if not found:
+        raise StoreUnavailable(f"there are no migrations in {directory}")
+    return found
+
+
+async def migrate(database: Database, directory: Path) -> list[str]:
+    """Apply what is missing, and make the partitions of the coming months; the names of the files that were applied.
+
+    Any number of processes may do so at once. Raises StoreUnavailable.
+    """
+    migrations = read_migrations(directory)
+    connection = await database.connect()
+    try:
+        applied = [one.name for one in migrations if await _apply(connection, one, migrations)]
+        await connection.execute(MAKE_PARTITIONS, MONTHS_AHEAD)
+    except asyncpg.PostgresError as error:
+        raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
+    except AWAY as error:
+        raise unavailable(error) from error
+    finally:
+        connection.terminate()
+    return applied
+
+
+async def make_partitions(database: Database, months_ahead: int = MONTHS_AHEAD) -> int:
+    """For a gateway that runs for months; how many it made. Raises StoreUnavailable."""
+    async with database.connection() as connection:
+        return int(await connection.fetchval(MAKE_PARTITIONS, months_ahead))
+
+
+async def _apply(connection: Connection, migration: Migration, known: Sequence[Migration]) -> bool:
+    """The lock is the transaction's, so that it works behind a connection pooler, too, and goes with us if we die."""
+    async with connection.transaction():
+        await connection.execute(NO_HURRY)
+        await connection.execute(TAKE_LOCK, LOCK)
+        await connection.execute(MAKE_TABLE)
+        applied = {row["version"] for row in await connection.fetch(APPLIED)}
+        _refuse_newer(applied, known)
+        if migration.version in applied:
+            return False
+        await connection.execute(migration.up)
+        await connection.execute(NOTE, migration.version)
+    log.info("migrated", file=migration.name)
+    return True
+
+
+def _refuse_newer(applied: set[str], known: Sequence[Migration]) -> None:
+    """Another program's versions may stand in the same table; dbmate's have 14 digits, ours have four."""
+    ours = {one.version for one in known}
+    newer = sorted(version for version in applied - ours if re.fullmatch(r"\d{4}", version))
+    if newer:
+        raise StoreUnavailable(
+            f"the database has the schema of a newer gateway (version {newer[-1]}; this one knows {max(ours)}): "
+            "install that version of the gateway, or give this one another database"
+        )

@@ -1,0 +1,198 @@
+"""Connections to Postgres: a bounded pool that opens when it is needed, and calls that a frozen server cannot hang."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+import orjson
+
+from gateway.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from gateway.settings import StoreSettings
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+    PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+APPLICATION = "llm-gateway"
+IDLE_IN_TRANSACTION_S = 60.0  # a frozen gateway must not hold its locks for ever
+CLOSE_S = 2.0
+_JSONB_VERSION = b"\x01"
+
+# What says nothing about the statement: no connection, or one that broke; a server that stops, is full, or too slow.
+AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    OSError,
+    TimeoutError,
+)
+
+T = TypeVar("T")
+
+
+class Database:
+    """One Postgres. Nothing connects before the first use, so that the gateway starts without it."""
+
+    def __init__(self, dsn: str, settings: StoreSettings, application: str = APPLICATION) -> None:
+        self._dsn = dsn
+        self._settings = settings
+        self._application = application
+        self._pool: Pool | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def statement_s(self) -> float:
+        return self._settings.statement_s
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PooledConnection]:
+        """One from the pool, for statements of one's own. Raises StoreUnavailable, also for what fails in its body."""
+        pool = await self._opened()
+        patience = self._settings.connect_s + self._settings.statement_s
+        try:
+            connection = await within(patience, _acquired(pool, patience))
+        except (*AWAY, asyncpg.PostgresError) as error:
+            raise unavailable(error) from error
+        try:
+            yield connection
+        except AWAY as error:
+            raise unavailable(error) from error
+        finally:
+            await self._release(pool, connection)
+
+    async def connect(self) -> Connection:
+        """A connection outside of the pool, of which the caller takes care. Raises StoreUnavailable."""
+        try:
+            return await within(self._settings.connect_s * 2, self._connect())
+        except (*AWAY, asyncpg.PostgresError) as error:
+            raise unavailable(error) from error
+
+    async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109 - a frozen server outlasts a scope
+        """Whether Postgres answers within so many seconds."""
+        try:
+            return await within(timeout, self._ask())
+        except StoreUnavailable:
+            return False
+
+    async def aclose(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await within(CLOSE_S, pool.close())
+        except (StoreUnavailable, *AWAY):
+            pool.terminate()
+
+    async def _ask(self) -> bool:
+        async with self.connection() as connection:
+            return bool(await connection.fetchval("select true"))
+
+    async def _connect(self) -> Connection:
+        connection: Connection = await asyncpg.connect(self._dsn, **self._parameters())
+        await set_codecs(connection)
+        return connection
+
+    async def _opened(self) -> Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await self._open()
+            return self._pool
+
+    async def _open(self) -> Pool:
+        pool = asyncpg.create_pool(
+            self._dsn,
+            min_size=self._settings.pool_min,
+            max_size=self._settings.pool_max,
+            command_timeout=self._settings.statement_s,
+            init=set_codecs,
+            **self._parameters(),
+        )
+        try:
+            await within(self._settings.connect_s * 2, _initialised(pool))
+        except (StoreUnavailable, *AWAY, asyncpg.PostgresError) as error:
+            pool.terminate()
+            raise unavailable(error) from error
+        return pool
+
+    def _parameters(self) -> dict[str, Any]:
+        settings = {
+            "application_name": self._application,
+            "statement_timeout": str(int(self._settings.statement_s * 1000)),
+            "idle_in_transaction_session_timeout": str(int(IDLE_IN_TRANSACTION_S * 1000)),
+        }
+        return {"timeout": self._settings.connect_s, "server_settings": settings}
+
+    async def _release(self, pool: Pool, connection: PooledConnection) -> None:
+        """Back to the pool; what a frozen server keeps us from resetting is thrown away."""
+        try:
+            await within(CLOSE_S, pool.release(connection, timeout=CLOSE_S))
+        except (StoreUnavailable, *AWAY):
+            with suppress(asyncpg.InterfaceError):
+                connection.terminate()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result, or StoreUnavailable after so many seconds.
+
+    The work is a task that is cancelled then, but not waited for: against a frozen server asyncpg waits twice as long
+    as it is told to, and `asyncio.timeout` would wait for it.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        _let_go(task)
+        raise
+    if not task.done():
+        _let_go(task)
+        raise StoreUnavailable(f"Postgres has not answered within {seconds:.1f} s")
+    return task.result()
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    if isinstance(error, StoreUnavailable):
+        return error
+    return StoreUnavailable(f"Postgres cannot be used now: {error or type(error).__name__}")
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    task.add_done_callback(_seen)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+async def _acquired(pool: Pool, patience: float) -> PooledConnection:
+    return await pool.acquire(timeout=patience)
+
+
+async def _initialised(pool: Pool) -> None:
+    await pool
+
+
+async def set_codecs(connection: Any) -> None:
+    """jsonb as Python values; json as text that is ready (bytes), for rows that are pasted together."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", format="binary", encoder=_encode_jsonb, decoder=_decode_jsonb
+    )
+    await connection.set_type_codec("json", schema="pg_catalog", format="binary", encoder=bytes, decoder=orjson.loads)
+
+
+def _encode_jsonb(value: object) -> bytes:
+    return _JSONB_VERSION + orjson.dumps(value)
+
+
+def _decode_jsonb(data: bytes) -> Any:
+    return orjson.loads(data[1:])

@@ -1,0 +1,207 @@
+"""A record as a row: JSON for `json_to_recordset`, with the bytes that are no JSON beside it. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.chat.snapshots import candidates, prefix_hashes, snapshot_hash
+from gateway.errors import RecordRefused
+from gateway.model import Kind
+from gateway.store.jsonb import NOTHING, Held, hold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from gateway.model import Record, Usage
+
+CHATS = (Kind.CHAT, Kind.RESPONSE)
+MOST_TOKENS = 2**63 - 1
+_NUL = "\x00"
+
+
+@dataclass(slots=True)
+class Row:
+    """One row before its place among the conversations is known; `columns` are all but that and the raw bytes."""
+
+    id: UUID
+    kind: Kind
+    user: str
+    columns: dict[str, Any]
+    request: Held
+    response: Held
+    root_id: str | None = None
+    convo_title: str | None = None
+    snapshot: bytes | None = None  # hash of the messages and the answer
+    candidates: list[tuple[int, bytes]] = field(default_factory=list)  # snapshots that it may go on from, longest first
+
+    @property
+    def parent_hash(self) -> bytes | None:
+        return self.candidates[0][1] if self.candidates else None
+
+
+def row_of(record: Record) -> Row:
+    """Raises RecordRefused for a record that cannot even be written as a row."""
+    try:
+        return _row_of(record, hold(record.interaction.body), hold(record.answer.body))
+    except Exception as error:  # whatever it is about this one, the others must go on
+        raise RecordRefused(f"no row can be made of it: {error!r}") from error
+
+
+def raw_row_of(record: Record) -> Row:
+    """The plainest form: both bodies as bytes alone. Raises RecordRefused."""
+    try:
+        row = _row_of(record, _bytes_only(record.interaction.body), _bytes_only(record.answer.body))
+    except Exception as error:
+        raise RecordRefused(f"no row can be made of it: {error!r}") from error
+    row.columns["usage_info"] = None
+    return row
+
+
+def _bytes_only(body: bytes) -> Held:
+    return Held(None, body, None) if body else NOTHING
+
+
+def _row_of(record: Record, request: Held, response: Held) -> Row:
+    interaction, answer = record.interaction, record.answer
+    principal, usage = interaction.principal, answer.usage
+    columns = {
+        "id": interaction.id,
+        "kind": interaction.kind,
+        "user_name": principal.user,
+        "title": principal.title,
+        "key_id": principal.key_id,
+        "usage_info": usage and _usage_info(usage),
+        "outcome": answer.outcome,
+        "status": answer.status,
+        "method": interaction.method,
+        "path": interaction.path,
+        "model": interaction.model,
+        "answered_model": answer.model,
+        "upstream": interaction.upstream,
+        "request_id": interaction.request_id,
+        "upstream_request_id": answer.upstream_request_id,
+        "is_stream": interaction.is_stream,
+        "started_at": interaction.started_at,
+        "finished_at": answer.finished_at,
+        "first_token_ms": answer.first_token_ms,
+        "duration_ms": answer.duration_ms,
+        "prompt_tokens": usage and min(usage.prompt_tokens, MOST_TOKENS),
+        "completion_tokens": usage and min(usage.completion_tokens, MOST_TOKENS),
+        "usage_estimated": usage and usage.is_estimate,
+        "bytes_in": answer.bytes_in,
+        "bytes_out": answer.bytes_out,
+        "error": answer.error,
+        "request_type": interaction.request_type,
+        "response_type": answer.body_type,
+        "request_size": answer.request_size,
+        "response_size": answer.response_size,
+        "request_sha256": answer.request_sha256,
+        "response_sha256": answer.response_sha256,
+    }
+    row = Row(interaction.id, interaction.kind, storable_text(principal.user), columns, request, response)
+    if interaction.kind in CHATS:
+        columns["convo_show"] = interaction.convo_show
+        row.root_id = storable_text(interaction.root_id) if interaction.root_id is not None else None
+        row.convo_title = interaction.convo_title
+    if interaction.kind is Kind.CHAT:
+        _find_snapshots(row)
+    return row
+
+
+def _find_snapshots(row: Row) -> None:
+    messages = row.request.value.get("messages") if isinstance(row.request.value, dict) else None
+    prefixes = prefix_hashes(messages)
+    if not prefixes:
+        return
+    row.candidates = candidates(messages, prefixes)
+    said = _first_message(row.response.value)
+    if said is not None:
+        row.snapshot = snapshot_hash(prefixes, said) or None
+
+
+def _first_message(completion: object) -> dict[str, Any] | None:
+    """What the model said, also where it was cut short: the caller may go on from there. An error says nothing."""
+    choices = completion.get("choices") if isinstance(completion, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    if not isinstance(message, dict) or not (message.get("content") or message.get("tool_calls")):
+        return None
+    return message
+
+
+def _usage_info(usage: Usage) -> orjson.Fragment:
+    text = _json(usage.raw if usage.raw is not None else _counts(usage))
+    return orjson.Fragment(text if b"\\u" not in text else hold(text).text or b"null")
+
+
+def _counts(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "estimated": usage.is_estimate,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # integers beyond 64 bits, lone surrogates
+        return json.dumps(dict(value), separators=(",", ":"), default=str).encode()
+
+
+class Batch:
+    """Rows as the parameters of one statement: a JSON array, and the raw bytes that its rows point at."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self.raws: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @property
+    def json(self) -> bytes:
+        return b"[" + b",".join(self._lines) + b"]"
+
+    def add(self, row: Row, **more: object) -> None:
+        columns = row.columns | more
+        columns["request"] = _fragment(row.request)
+        columns["response"] = _fragment(row.response)
+        columns["request_raw"] = self._raw(row.request)
+        columns["response_raw"] = self._raw(row.response)
+        self._lines.append(_line(columns))
+
+    def _raw(self, held: Held) -> int | None:
+        """The place of the bytes in `raws`, counted as Postgres counts."""
+        if held.raw is None:
+            return None
+        self.raws.append(held.raw)
+        return len(self.raws)
+
+
+def _fragment(held: Held) -> orjson.Fragment | None:
+    return None if held.text is None else orjson.Fragment(held.text)
+
+
+def _line(columns: dict[str, Any]) -> bytes:
+    try:
+        line = orjson.dumps(columns)
+    except TypeError:  # a lone surrogate in a name: a header byte above 127 arrives as one
+        return orjson.dumps(_storable_columns(columns))
+    # Bodies hold no NUL any more; in the other columns Postgres would refuse one.
+    return orjson.dumps(_storable_columns(columns)) if b"\\u0000" in line else line
+
+
+def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: storable_text(value) if isinstance(value, str) else value for name, value in columns.items()}
+
+
+def storable_text(text: str) -> str:
+    """The same where Postgres takes it; lone surrogates written out, NUL characters replaced."""
+    return text.encode("utf-8", "backslashreplace").decode().replace(_NUL, "\ufffd")
