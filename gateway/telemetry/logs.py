@@ -1,0 +1,345 @@
+"""structlog's set-up: JSON lines on standard output, readable ones on a terminal. Never a prompt, an answer or a key.
+
+stdlib logging (aiohttp, asyncio, asyncpg) comes out the same way. Lines leave through `LogWriter`, so a blocked pipe
+never blocks the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import structlog
+from structlog.contextvars import merge_contextvars
+from structlog.tracebacks import ExceptionDictTransformer
+
+from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.readable import RESET, clock, colored, neutral, plain, request_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+    from types import TracebackType
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+REQUEST = "request"  # the event of the canonical line: one a request, logged when it has ended
+REQUEST_FIELDS = (
+    "event",  # "request"
+    "request_id",  # x-request-id, the caller's or our own
+    "interaction_id",  # the row's id
+    "conversation_id",  # the one given by the caller
+    "caller",  # user name
+    "key_id",
+    "method",
+    "path",
+    "model",  # as asked for
+    "upstream",  # the provider's name
+    "status",  # sent to the caller
+    "outcome",  # gateway.model.Outcome
+    "stream",  # bool
+    "prompt_tokens",
+    "completion_tokens",
+    "usage_estimated",  # bool
+    "first_token_ms",
+    "duration_ms",
+    "bytes_in",  # of the request's body
+    "bytes_out",  # of the answer's body
+    "error",  # in our words
+)
+"""The canonical line's fields, in their order after `timestamp` and `level`. None is left out; other fields follow."""
+
+HIDDEN_FIELDS = frozenset(
+    {"authorization", "api_key", "apikey", "password", "secret", "token", "cookie", "headers", "dsn"}
+    | {"messages", "prompt", "completion", "content", "input", "delta", "body", "request_body", "response_body"}
+)
+"""Names under which a key or somebody's words would stand: their values are never logged."""
+
+HIDDEN = "(hidden)"
+_KEYS = re.compile(
+    rb"""\bsk-[\w-]{12,}|(?<=\bbearer )[\w.~+/=-]{8,}|(?<=\bbasic )[\w+/=-]{8,}|(?<=://)[^\s/:"'@]{0,100}:[^\s/"'@]{0,200}(?=@)""",
+    re.IGNORECASE,
+)
+_JSON_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
+_MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
+_REQUEST_NAMES = frozenset(REQUEST_FIELDS)
+_LONGEST_LINE = 16_384
+_LEVELS = {"warn": "warning", "exception": "error", "fatal": "critical"}
+
+
+class Limits(NamedTuple):
+    """How much of a value is logged."""
+
+    letters: int  # of a text
+    items: int  # of a list or a dict
+    depth: int
+
+
+_LIMITS = (Limits(4000, 100, 6), Limits(1000, 50, 3), Limits(100, 50, 1))  # the next where a line is still too long
+
+
+def configure(format: str = "auto", level: str = "info", fd: int = 1) -> LogWriter:
+    """Send structlog and stdlib logging to `fd`; `format` is json, text, or auto: text on a terminal.
+
+    Once in each process, after it was forked. Close the writer last of all.
+    """
+    is_terminal = _is_terminal(fd)
+    renderer: Renderer = (
+        TextLines(is_terminal) if format == "text" or (format == "auto" and is_terminal) else JsonLines()
+    )
+    writer = LogWriter(fd, lambda count: renderer({"event": "log_lines_dropped", "count": count}, "warning"))
+    structlog.configure(
+        processors=[merge_contextvars, _Render(renderer)],
+        wrapper_class=type("Logger", (_LeanLogger, structlog.make_filtering_bound_logger(level)), {}),
+        logger_factory=lambda *_: _Output(writer.write),
+        cache_logger_on_first_use=True,
+    )
+    _route_stdlib(StdlibHandler(renderer, writer.write), level)
+    return writer
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+class _LeanLogger(structlog.BoundLoggerBase):
+    """structlog's logger with its two copies of the fields left out; half its cost at the canonical line's twenty."""
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
+        record: Any = {**self._context, **event_kw} if self._context else event_kw
+        record["event"] = event
+        try:
+            for processor in self._processors:
+                record = processor(self._logger, method_name, record)
+        except structlog.DropEvent:
+            return
+        getattr(self._logger, method_name)(record)
+
+
+class _Output:
+    """What structlog calls with a finished line, by the level's name."""
+
+    __slots__ = ("critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning")
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.debug = self.info = self.msg = self.warning = self.warn = write
+        self.error = self.exception = self.critical = self.fatal = write
+
+
+class _Render:
+    """structlog's last processor."""
+
+    __slots__ = ("_renderer",)
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def __call__(self, _logger: object, method: str, record: MutableMapping[str, Any]) -> bytes:
+        return self._renderer(record, _LEVELS.get(method, method))
+
+
+class _UtcClock:
+    """UTC in ISO form with milliseconds; the part down to the second is made once a second."""
+
+    __slots__ = ("_second",)
+
+    def __init__(self) -> None:
+        self._second = (0, "")
+
+    def __call__(self) -> str:
+        now, millisecond = divmod(time.time_ns() // 1_000_000, 1000)
+        second, text = self._second
+        if now != second:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+            self._second = (now, text)
+        return text + _MILLISECONDS[millisecond]
+
+
+class JsonLines:
+    """A record to one line of JSON. Never raises: what JSON cannot hold is made safe."""
+
+    __slots__ = ("_now", "_tracebacks")
+
+    def __init__(self) -> None:
+        self._now = _UtcClock()
+        # No local variables: they hold prompts and keys. No rich: it is not needed to make dicts.
+        self._tracebacks = ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
+
+    def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
+        line: dict[str, Any] = {"timestamp": self._now(), "level": level}
+        if record.get("event") == REQUEST:
+            _add_in_order(line, record)
+        else:
+            line |= {"event": "", **record, **line}  # in this order, but the time and the level are ours
+        if "exc_info" in line:
+            exc_info = _exc_info(line.pop("exc_info"))
+            line["exception"] = [_without_empty(each) for each in self._tracebacks(exc_info)] if exc_info else None
+        if not HIDDEN_FIELDS.isdisjoint(line):
+            line.update(dict.fromkeys(HIDDEN_FIELDS & line.keys(), HIDDEN))
+        return _without_keys(_encode(line))
+
+
+def _add_in_order(line: dict[str, Any], record: Mapping[str, Any]) -> None:
+    """The canonical line's fields, then the others. As a plain loop: this is the cheapest by a third."""
+    get = record.get
+    for name in REQUEST_FIELDS:
+        value = get(name)
+        if value is not None:
+            line[name] = value
+    if not _REQUEST_NAMES.issuperset(record):
+        line.update((name, value) for name, value in record.items() if name not in line and value is not None)
+
+
+def _exc_info(value: object) -> ExcInfo | None:
+    """What structlog takes as exc_info (True, an exception, a triple), as a triple."""
+    if isinstance(value, BaseException):
+        return (type(value), value, value.__traceback__)
+    found = value if isinstance(value, tuple) else sys.exc_info() if value else ()
+    return found if len(found) == 3 and found[0] is not None else None
+
+
+def _without_empty(exception: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in exception.items() if value or name == "exc_value"}
+
+
+def _encode(line: dict[str, Any]) -> bytes:
+    try:
+        encoded = orjson.dumps(line, _as_json, _JSON_OPTIONS)
+        # One brace is the line's own; more of them may be a dict, with names to hide. One field may be too long.
+        if encoded.count(b"{") == 1 and b"[" not in encoded and len(encoded) <= _LONGEST_LINE:
+            return encoded
+    except (TypeError, ValueError, RecursionError):  # surrogates, integers beyond 64 bit, deep nesting
+        pass
+    for limits in _LIMITS:
+        encoded = orjson.dumps(_safe(line, limits), _as_json, _JSON_OPTIONS)
+        if len(encoded) <= _LONGEST_LINE:
+            break
+    return encoded
+
+
+def _as_json(value: object) -> str:
+    """What orjson does not know. A dataclass may hold a whole conversation: its name alone is logged."""
+    if hasattr(value, "__dataclass_fields__"):
+        return f"<{type(value).__name__}>"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    try:
+        return _safe_text(str(value), 1000)
+    except Exception:  # noqa: BLE001 - whatever a foreign __str__ does, the line must come out
+        return f"<{type(value).__name__}>"
+
+
+def _safe(value: object, limits: Limits, depth: int = 0) -> Any:
+    """The value in a form that orjson takes for certain: no lone surrogates, no huge integers, nothing hidden shown."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**64 else f"<integer of {value.bit_length()} bits>"
+    if isinstance(value, str):
+        return _safe_text(value, limits.letters)
+    if not isinstance(value, dict | list | tuple | set | frozenset):
+        return _as_json(value)
+    if depth >= limits.depth:
+        return f"<{type(value).__name__} of {len(value)}>"
+    items = islice(value, limits.items)
+    if isinstance(value, dict):
+        return {_name(name, limits): _safe_member(name, value[name], limits, depth + 1) for name in items}
+    return [_safe(each, limits, depth + 1) for each in items]
+
+
+def _safe_member(name: object, value: object, limits: Limits, depth: int) -> Any:
+    return HIDDEN if name in HIDDEN_FIELDS else _safe(value, limits, depth)
+
+
+def _name(name: object, limits: Limits) -> str:
+    return _safe_text(name if isinstance(name, str) else str(_safe(name, limits, limits.depth)), limits.letters)
+
+
+def _safe_text(text: str, letters: int) -> str:
+    if len(text) > letters:
+        text = f"{text[:letters]}… ({len(text)} characters)"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _without_keys(line: bytes) -> bytes:
+    """Something like a key or a password in an error's words is taken out. The pattern costs ten times these tests."""
+    if b"sk-" in line or b" " in line or b"@" in line:
+        return _KEYS.sub(HIDDEN.encode(), line)
+    return line
+
+
+class TextLines:
+    """A record to one readable line, with its traceback below; colours on a terminal."""
+
+    __slots__ = ("_console", "_now", "_paint")
+
+    def __init__(self, is_colored: bool) -> None:
+        self._now = _UtcClock()
+        self._console = structlog.dev.ConsoleRenderer(colors=is_colored, sort_keys=False)
+        self._paint = colored if is_colored else plain
+
+    def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
+        fields = {name: value for name, value in record.items() if name != "exc_info"}
+        line = _safe(fields | {"timestamp": self._now(), "level": level}, _LIMITS[1])
+        text = request_text(line, self._paint) if line.get("event") == REQUEST else self._console_text(line)
+        if len(text) > _LONGEST_LINE:
+            text = f"{text[:_LONGEST_LINE]}…{RESET if self._paint is colored else ''}"
+        exc_info = _exc_info(record.get("exc_info"))
+        if exc_info is not None:
+            text += "".join(
+                f"\n{neutral(each)}" for each in "".join(traceback.format_exception(*exc_info)).splitlines()
+            )
+        return _without_keys(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def _console_text(self, line: dict[str, Any]) -> str:
+        line["timestamp"] = clock(line)
+        clean = {
+            neutral(name): neutral(value if isinstance(value, str) else str(value)) for name, value in line.items()
+        }
+        return str(self._console(None, "", clean))
+
+
+Renderer = JsonLines | TextLines
+
+
+class StdlibHandler(logging.Handler):
+    """Records of stdlib logging, as the same lines."""
+
+    def __init__(self, renderer: Renderer, write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._renderer = renderer
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line: dict[str, Any] = {"event": _message(record), "logger": record.name}
+        if record.exc_info:
+            line["exc_info"] = record.exc_info
+        merge_contextvars(None, "", line)
+        self._write(self._renderer(line, record.levelname.lower()))
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit the message, or a foreign __str__
+        return f"{record.msg} (its arguments do not fit)"
+
+
+def _route_stdlib(handler: StdlibHandler, level: str) -> None:
+    root = logging.getLogger()
+    root.handlers = [each for each in root.handlers if not isinstance(each, StdlibHandler)]
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    logging.getLogger("aiohttp.access").setLevel(
+        logging.WARNING
+    )  # the canonical line says more, for a tenth of the cost
+    logging.captureWarnings(True)
