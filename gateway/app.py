@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -17,7 +18,13 @@ from gateway.ids import Ids
 from gateway.policy.chain import Policy
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
+from gateway.record.journal import Journal
+from gateway.record.shipper import Shipper
 from gateway.shipped import shipped
+from gateway.store.embedded import EmbeddedPostgres
+from gateway.store.interactions import Interactions
+from gateway.store.pool import Database
+from gateway.upkeep import Upkeep
 from gateway.upstream.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
     from gateway.account import Recorder
     from gateway.settings import Settings
+
+SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for the next start
 
 
 def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Application:
@@ -60,5 +69,42 @@ async def _furnish(
         asks_usage=settings.upstream.ask_usage,
         passes_credentials=settings.upstream.pass_credentials,
     )
-    assert recorder is not None
+    recorder = recorder or await _open_journal(app, settings, stack)
     app[EXCHANGE] = Exchange(Policy(), catalogue, recorder, pulse, terms)
+
+
+async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> Recorder:
+    """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
+    database = await stack.enter_async_context(open_database(settings))
+    keeper = Interactions(database)
+    stack.push_async_callback(keeper.aclose)
+    journal = Journal(settings.journal, settings.journal_dir)
+    shipper = Shipper(journal, [keeper])
+    await journal.open()
+    stack.push_async_callback(journal.aclose)
+    stack.push_async_callback(shipper.aclose, SHIP_AT_END_S)
+    upkeep = Upkeep(database, shipper)
+    await upkeep.start()
+    stack.push_async_callback(upkeep.aclose)
+
+    def journal_state() -> dict[str, Any]:
+        return {**asdict(journal.state), **asdict(shipper.state())}
+
+    upstream = "demo" if settings.is_demo else str(settings.upstream_base)
+    app[READINESS] = Readiness(upstream, database, journal_state)
+    return journal
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database of DATABASE_URL, or the gateway's own, which lives as long as this."""
+    async with AsyncExitStack() as stack:
+        if settings.store.url is not None:
+            dsn = settings.store.url.reveal()
+        else:
+            server = EmbeddedPostgres(settings.data_dir / "postgres")
+            await stack.enter_async_context(server)
+            dsn = server.dsn
+        database = Database(dsn, settings.store)
+        stack.push_async_callback(database.aclose)
+        yield database

@@ -39,6 +39,6 @@ class Readiness:
             is_there = await self._database.ping(1.0)
             journal = self._journal()
             checks = {"upstream": self._upstream, "postgres": "ok" if is_there else "away", "journal": journal}
-            self._report = Report(can_serve=bool(journal["has_room"]), checks=checks)
+            self._report = Report(can_serve=journal["refusal"] is None, checks=checks)
             self._asked_at = time.monotonic()
         return self._report

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import http_parser, web
 
-from gateway.app import build_app, open_store
+from gateway.app import build_app, open_database
 from gateway.edge.keys import EXCHANGE, LIVE
 from gateway.errors import ServiceError
+from gateway.shipped import shipped
+from gateway.store.migrations import migrate as bring_up_to_date
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -63,9 +65,9 @@ async def serve(settings: Settings) -> None:
 
 async def migrate(settings: Settings) -> None:
     """Bring the database's schema up to date, and no more."""
-    async with open_store(settings) as store:
-        await store.migrate()
-    log.info("migrated")
+    async with open_database(settings) as database:
+        applied = await bring_up_to_date(database, shipped("sql"))
+    log.info("migrated", versions=applied)
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:

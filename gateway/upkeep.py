@@ -1,0 +1,75 @@
+"""The database's schema, brought up to date as soon as there is a database; before that, the journal alone serves."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.errors import StoreUnavailable
+from gateway.shipped import shipped
+from gateway.store.migrations import make_partitions, migrate
+
+if TYPE_CHECKING:
+    from gateway.record.shipper import Shipper
+    from gateway.store.pool import Database
+
+RETRY_S = 2.0
+DAY_S = 86_400.0
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """Migrates, then lets the shipper begin, then makes each month's partitions ahead of time."""
+
+    def __init__(self, database: Database, shipper: Shipper) -> None:
+        self._database = database
+        self._shipper = shipper
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises what is wrong with a database that is there; one that is away is waited for, while the gateway serves."""
+        try:
+            await self._prepare()
+        except StoreUnavailable as error:
+            log.warning("serving without postgres: what is said waits in the journal", error=error.message)
+            self._task = asyncio.create_task(self._prepare_later(), name="upkeep")
+        else:
+            self._task = asyncio.create_task(self._partitions_for_ever(), name="upkeep")
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _prepare(self) -> None:
+        applied = await migrate(self._database, shipped("sql"))
+        if applied:
+            log.info("migrated", versions=applied)
+        await make_partitions(self._database)
+        await self._shipper.start()
+
+    async def _prepare_later(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            try:
+                await self._prepare()
+            except StoreUnavailable:
+                continue
+            except Exception:  # a task's outermost loop: somebody may mend the database, and nothing is lost meanwhile
+                log.exception("the database cannot be brought up to date")
+                continue
+            log.info("postgres is there")
+            return await self._partitions_for_ever()
+
+    async def _partitions_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(DAY_S)
+            try:
+                await make_partitions(self._database)
+            except Exception as error:  # a task's outermost loop: tomorrow is another day, and there is a default partition
+                log.warning("no partitions made", error=str(error))
