@@ -50,6 +50,13 @@ def cpu_of(pid: int) -> int:
         return 0
 
 
+def busy() -> int:
+    """Nanoseconds of processor time that everything on the machine has used, and what a hypervisor kept from it."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) * TICK_NS
+
+
 def rss(root: int) -> int:
     """Bytes of resident memory of `root` and its children, apart from PostgreSQL."""
     return sum(_rss_of(stat.pid) for stat in tree(root, _table()) if not _is_postgres(stat))

@@ -86,6 +86,8 @@ def _lines(findings: Findings) -> Iterator[str]:
     over = {verdict.name: verdict for verdict in verdicts(findings)}
     facts = machine()
     yield "{cpu}, {cores} cores, {system}, Python {python}".format(**facts)
+    if findings.others > 0.15:
+        yield f"NOT ALONE: {findings.others:.1f} cores were busy with other things; figures are too high, or flattered"
     yield f"µs of CPU (user and system) of the process alone: median (lowest to highest); chunks of {CHUNK_SIZE} bytes"
     for measure in MEASURES:
         if measure.name in findings.samples:

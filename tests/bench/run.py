@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -19,7 +21,7 @@ from tests.bench.subjects import DIRECT, Subject, Variant, running
 from tests.bench.workers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -53,6 +55,7 @@ class Findings:
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    others: float = 0.0  # cores that were busy with anything else meanwhile
 
 
 async def bench(plan: Plan, directory: Path, tell: Callable[[str], None]) -> Findings:
@@ -67,7 +70,10 @@ async def bench(plan: Plan, directory: Path, tell: Callable[[str], None]) -> Fin
             dsn, postgres = databases.get(variant.name, (None, None))
             subject = running(variant, ports["port"], directory / f"subject-{number}", dsn, postgres)
             run.subjects.append(await stack.enter_async_context(subject))
+        began, busy, ours = time.monotonic(), processes.busy(), sum(processes.cpu(os.getpid()))
         await run.go()
+        elsewhere = processes.busy() - busy - (sum(processes.cpu(os.getpid())) - ours)
+        run.findings.others = max(0.0, elsewhere / 1e9 / (time.monotonic() - began))
         return run.findings
 
 
@@ -105,9 +111,9 @@ class _Run:
         used = await subject.settled() - before
         sample = _sample_of(measure, result, used, is_direct=subject.variant is DIRECT)
         self.findings.samples.setdefault(measure.name, {}).setdefault(subject.variant.name, []).append(sample)
-        if measure.nominal_rate is not None and sample.rate < 0.95 * measure.nominal_rate:
-            slow = f"{sample.rate:,.0f} of {measure.nominal_rate:,.0f} chunks/s"
-            self.findings.warnings.append(f"{measure.name}: {subject.variant.name} kept up with {slow}")
+        self.findings.warnings += [
+            f"{measure.name}: {subject.variant.name} {doubt}" for doubt in _doubts(measure, sample)
+        ]
 
     async def _open_many(self, subject: Subject) -> None:
         """All streams open at once and silent: memory; then they go on, and each must come whole."""
@@ -152,6 +158,15 @@ class _Run:
         self.findings.rows[subject.variant.name] = counts
         if not subject.failures and not kept == complete == subject.answered:
             subject.failures.append(f"the log does not agree with the clients: {counts}")
+
+
+def _doubts(measure: Measure, sample: Sample) -> Iterator[str]:
+    if measure.nominal_rate is None:
+        return
+    if sample.rate < 0.95 * measure.nominal_rate:
+        yield f"kept up with {sample.rate:,.0f} of {measure.nominal_rate:,.0f} chunks/s"
+    if sample.reads_per_chunk < 0.9:
+        yield f"came joined: {sample.reads_per_chunk:.2f} reads a chunk, which flatters it"
 
 
 def _sample_of(measure: Measure, result: dict[str, Any], used: processes.Cpu, *, is_direct: bool) -> Sample:
