@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.model import Usage
 
 _PADDING = "obfuscation"  # random text that hides the lengths of OpenAI's chunks; no part of the answer
-_HEAD: tuple[str, ...] = ("id", "created", "model")
+_HEAD: tuple[str, ...] = ("id", "object", "created", "model")
 
 
 class ChatAssembler:
@@ -146,9 +146,9 @@ class ChatAssembler:
     def completion(self) -> dict[str, Any]:
         """The answer so far, in the shape of one that was not streamed. Inner values are shared: do not change them."""
         said = self._said.whole()
-        head = {name: said.pop(name) for name in _HEAD if name in said}
+        head = {name: said.pop(name) for name in _HEAD if name in said} | {"object": "chat.completion"}
         choices = [choice.whole() for _, choice in sorted(self._choices.items())]
-        whole = {**head, "object": "chat.completion", "choices": choices, **said}
+        whole = {**head, "choices": choices, **said}
         if self._misfits:
             whole["unmerged"] = self._misfits.copy()
         return whole
@@ -191,7 +191,8 @@ class _Choice:
     def whole(self) -> dict[str, Any]:
         message = {"role": None, "content": None, "refusal": None} | self.message.whole()
         message["role"] = message["role"] or "assistant"
-        return {"index": self._index, "message": message, "logprobs": None, "finish_reason": None, **self._said.whole()}
+        head = {"index": self._index, "message": message}
+        return {**head, "logprobs": None, "finish_reason": None, **self._said.whole(), **head}
 
 
 def _is_something(said: Any) -> bool:

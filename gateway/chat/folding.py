@@ -37,8 +37,10 @@ class Pieces(list[Any]):
             return "".join(self)
         parts: list[Any] = []
         for is_text, run in groupby(self, lambda piece: isinstance(piece, str)):
-            pieces = list(run)
-            parts += [{"type": "text", "text": "".join(pieces)}] if is_text else pieces
+            if not is_text:
+                parts.extend(run)
+            elif text := "".join(run):
+                parts.append({"type": "text", "text": text})
         return parts
 
 

@@ -25,8 +25,9 @@ class _Place(NamedTuple):
     part: str = ""  # type of a part that was never announced
 
 
+_TEXT = "response.output_text"
 _PLACES = {
-    "response.output_text": _Place("message", "text", "content", "output_text"),
+    _TEXT: _Place("message", "text", "content", "output_text"),
     "response.refusal": _Place("message", "refusal", "content", "refusal"),
     "response.reasoning_text": _Place("reasoning", "text", "content", "reasoning_text"),
     "response.reasoning_summary_text": _Place("reasoning", "text", "summary", "summary_text"),
@@ -35,8 +36,10 @@ _PLACES = {
     "response.custom_tool_call_input": _Place("custom_tool_call", "input"),
     "response.code_interpreter_call_code": _Place("code_interpreter_call", "code"),
 }
-_PART_LISTS = {"response.content_part": "content", "response.reasoning_summary_part": "summary"}
-_ITEM_OF_PARTS = {"content": "message", "summary": "reasoning"}
+_PARTS = {
+    "response.content_part": _Place("message", "", "content"),
+    "response.reasoning_summary_part": _Place("reasoning", "", "summary"),
+}
 
 
 class ResponsesAssembler:
@@ -83,12 +86,12 @@ class ResponsesAssembler:
         stem, _, verb = kind.rpartition(".")
         if (place := _PLACES.get(stem)) and verb in ("delta", "done"):
             self._take_text(event, place, is_whole=verb == "done")
-        elif (parts := _PART_LISTS.get(stem)) and isinstance(event.get("part"), dict):
-            self._part(event, parts).take(event["part"], is_whole=verb == "done")
+        elif (place := _PARTS.get(stem)) and isinstance(event.get("part"), dict):
+            self._node(event, place).take(event["part"], is_whole=verb == "done")
         elif stem == "response.output_item" and isinstance(event.get("item"), dict):
             self._take_item(event, is_whole=verb == "done")
-        elif kind == "response.output_text.annotation.added":
-            self._part(event, "content", "output_text").extend("annotations", [event.get("annotation")])
+        elif kind == f"{_TEXT}.annotation.added":
+            self._node(event, _PLACES[_TEXT]).extend("annotations", [event.get("annotation")])
         elif isinstance(response := event.get("response"), dict):
             self._take_response(response, is_terminal=kind in _TERMINAL)
         elif kind == "error":
@@ -101,7 +104,7 @@ class ResponsesAssembler:
         if not isinstance(text, str):
             self._misfits.keep(f"{event.get('type')}", event)
             return
-        node = self._item(event, place.item) if place.parts is None else self._part(event, place.parts, place.part)
+        node = self._node(event, place)
         node.say(place.field, text, is_whole=is_whole)
         if not is_whole and isinstance(logprobs := event.get("logprobs"), list):
             node.extend("logprobs", logprobs)
@@ -136,10 +139,12 @@ class ResponsesAssembler:
             item = self._items[key] = _Node({name: value for name, value in said.items() if value})
         return item
 
-    def _part(self, event: dict[str, Any], parts: str, kind: str = "") -> _Node:
-        item = self._item(event, _ITEM_OF_PARTS[parts])
-        index = index_of(event.get("content_index" if parts == "content" else "summary_index"))
-        return item.part(parts, index or 0, kind)
+    def _node(self, event: dict[str, Any], place: _Place) -> _Node:
+        item = self._item(event, place.item)
+        if place.parts is None:
+            return item
+        index = index_of(event.get("content_index" if place.parts == "content" else "summary_index"))
+        return item.part(place.parts, index or 0, place.part)
 
     @property
     def status(self) -> str | None:

@@ -68,7 +68,8 @@ def ends_by_the_book(stream: bytes) -> list[int]:
 def events_by_the_book(stream: bytes) -> list[tuple[str, bytes]]:
     """What a client sees: decode, split into lines, dispatch at blank lines."""
     text = stream.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    seen, kind, data = [], b"", []
+    seen: list[tuple[str, bytes]] = []
+    kind, data = b"", list[bytes]()
     for line in text.split(b"\n")[:-1]:
         name, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
@@ -94,7 +95,7 @@ def seen_through(reads: list[bytes]) -> list[tuple[str, bytes]]:
     return [(event.type, event.data) for event in map(parse_event, raws) if event.data is not None]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=8))
 def test_after_every_read_exactly_the_events_that_are_whole_were_given_back(stream: bytes, places: list[int]) -> None:
     splitter, read, given_back = EventSplitter(1 << 20), b"", b""
@@ -105,7 +106,7 @@ def test_after_every_read_exactly_the_events_that_are_whole_were_given_back(stre
         assert given_back + splitter.pending == read
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(STREAMS)
 def test_a_block_falls_into_the_events_of_the_book_and_joins_to_itself(stream: bytes) -> None:
     ends = ends_by_the_book(stream)
@@ -114,7 +115,7 @@ def test_a_block_falls_into_the_events_of_the_book_and_joins_to_itself(stream: b
     assert split_events(stream) == [*events, *([rest] if rest else [])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(UNMARKED, st.lists(st.integers(0, 200), max_size=8))
 def test_clients_see_the_same_events_at_any_chunking(text: bytes, places: list[int]) -> None:
     stream = text + b"\n\n"
