@@ -8,7 +8,9 @@ import contextlib
 import gzip
 import hashlib
 import json
+import shutil
 import signal
+import ssl
 import struct
 import sys
 import time
@@ -20,6 +22,7 @@ import pytest
 
 from tests import loopback
 from tests.loopback import Fin, LoopbackUpstream, Pause, Rst, Script, Send, WaitFor
+from tests.loopback.tls import self_signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -514,6 +517,21 @@ async def test_connections_can_end_after_each_answer(reuse: Any) -> None:
         wire.send({}, target="/v1/models", method="GET")
         answer, end = await wire.to_the_end()
     assert ((b"connection: close" in answer), end) == (reuse == "announce", "fin")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the certificate is made by openssl")
+async def test_it_can_stand_behind_tls(tmp_path: Path) -> None:
+    context, certificate = self_signed(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    async with LoopbackUpstream(tls=context) as upstream:
+        assert upstream.url.startswith("https://127.0.0.1:")
+        upstream.script(loopback.cut_after(2, "rst"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port, ssl=trusting)
+        wire = Wire(reader, writer)
+        wire.send()
+        answer, end = await wire.to_the_end()
+        writer.close()
+    assert (answer.count(b"data: "), end) == (2, "rst")
 
 
 # As a program

@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)  # so that a reader's slowness is felt at once
+        self._transport.set_write_buffer_limits(high=1, low=0)  # a reader's slowness is felt at once (0 wedges TLS)
         self._house.connected(self)
 
     def data_received(self, data: bytes) -> None:
