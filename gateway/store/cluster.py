@@ -1,4 +1,4 @@
-"""The folders of one embedded PostgreSQL: who holds them, where its socket lies, how its data directory is made."""
+"""The folders of one embedded PostgreSQL: who holds them, where its socket lies, what still runs on them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,8 @@ from gateway.store.launcher import HELD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-SUPERUSER = "postgres"
 LONGEST_SOCKET_PATH = 103  # macOS; Linux takes 107
 SOCKET_NAME = ".s.PGSQL.5432"
-INITDB_S = 120.0
 HALF_MADE = "data.new-"
 LAUNCHER = Path(__file__).with_name("launcher.py")
 log = structlog.get_logger()
@@ -88,9 +86,20 @@ class Cluster:
             return False
 
 
+@contextmanager
+def in_our_words(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"the embedded PostgreSQL cannot use {directory}: {error.strerror or error}; "
+            f"choose another data directory, {GO_ELSEWHERE}"
+        ) from error
+
+
 def hold(directory: Path) -> int:
     """Make the directory if need be and lock it for this process; the descriptor holds the lock until it is closed."""
-    with _in_our_words(directory):
+    with in_our_words(directory):
         # Others may pass through (as root the server's account must) but not look; all inside is closed by itself.
         directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -105,8 +114,9 @@ def hold(directory: Path) -> int:
             f"{directory} is in use by another gateway (process {holder}): "
             f"stop it, choose another data directory, {GO_ELSEWHERE}"
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    with suppress(OSError):  # a full disk: the number is only told to the next one who comes
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
 
 
@@ -114,32 +124,16 @@ def survey(directory: Path, folders: Sequence[Path] | None) -> Cluster:
     """See what is there; choose account, programs and socket. Blocks for milliseconds, or for a copy of programs."""
     directory = directory.resolve()
     data = directory / "data"
-    with _in_our_words(directory):
+    with in_our_words(directory):
         for left in directory.glob(f"{HALF_MADE}*"):
             shutil.rmtree(left, ignore_errors=True)
         account = server_account(data)
         binaries = find_binaries(_major_of(data), folders)
         binaries = within_reach(binaries, account, _places_for_programs(directory, account))
-        digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
-        socket = _socket_folder(directory, account, digest)
-        return Cluster(directory, account, binaries, socket, marker=f"llm_gateway_{digest}")
-
-
-async def make_data(cluster: Cluster, extra: Sequence[str] = ()) -> None:
-    """Run initdb in a folder that becomes the data directory once it is whole; if there is one, do nothing."""
-    if cluster.has_data:
-        return
-    with _in_our_words(cluster.directory):
-        scratch = Path(tempfile.mkdtemp(dir=cluster.directory, prefix=HALF_MADE))
-        if not cluster.account.is_own:
-            os.chown(scratch, cluster.account.uid, cluster.account.gid)
-        try:
-            await _initdb(cluster, scratch, extra)
-            _settle(scratch, cluster.data)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-    log.info("embedded postgres created", directory=str(cluster.directory), version=cluster.binaries.version)
+        socket = _socket_folder(directory, account)
+        # Device and inode too: containers may see each other's processes, and have other folders of the same name.
+        marker = f"llm_gateway_{_digest(directory, directory.stat().st_dev, directory.stat().st_ino)}"
+        return Cluster(directory, account, binaries, socket, marker)
 
 
 async def clear_the_way(cluster: Cluster) -> None:
@@ -176,61 +170,6 @@ async def _are_gone(cluster: Cluster, patience: float) -> bool:
     return True
 
 
-async def _initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> None:
-    said = ""
-    for locale in _locales(cluster.binaries.major):
-        code, said = await _run_initdb(cluster, scratch, [*locale, *extra])
-        if code == 0:
-            return
-        if "invalid locale" not in said:
-            break
-    reason = "the disk is full" if "No space left on device" in said else f"initdb failed (exit code {code})"
-    said = said[-2000:].strip()
-    raise EmbeddedPostgresError(
-        f"no data directory could be made in {cluster.directory}: {reason}:\n{said}\nMend that, {GO_ELSEWHERE}"
-    )
-
-
-async def _run_initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> tuple[int | None, str]:
-    arguments = (
-        f"--username={SUPERUSER}",
-        # Who may come in is decided by the socket's folder (0700): the kernel lets nobody else through it to connect.
-        # Peer authentication would add nothing to that, and needs a name for our user id, which containers often lack.
-        "--auth-local=trust",
-        "--auth-host=reject",
-        "--encoding=UTF8",
-        "--data-checksums",
-        "--no-instructions",
-        *extra,
-    )
-    with tempfile.TemporaryFile() as output:
-        initdb = await asyncio.create_subprocess_exec(
-            *cluster.command("initdb", scratch, arguments),
-            env=cluster.binaries.environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            code = await asyncio.wait_for(initdb.wait(), INITDB_S)
-        except TimeoutError:
-            return None, f"not done after {INITDB_S:.0f} s"
-        finally:
-            if initdb.returncode is None:
-                initdb.kill()
-                await initdb.wait()
-        output.seek(0)
-        return code, output.read().decode(errors="replace")
-
-
-def _locales(major: int) -> Sequence[Sequence[str]]:
-    """Byte order for comparing, Unicode for upper and lower case; the same on each machine, without ICU."""
-    if major >= 17:
-        return (("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),)
-    return (("--locale=C", "--lc-ctype=C.UTF-8"), ("--locale=C",))
-
-
 def _major_of(data: Path) -> int | None:
     """The major version that an existing data directory asks for; None when there is none yet."""
     if not data.exists():
@@ -254,14 +193,18 @@ def _places_for_programs(directory: Path, account: Account) -> list[Path]:
     return [place for place in plain if is_reachable(place if place.exists() else place.parent, account)]
 
 
-def _socket_folder(directory: Path, account: Account, digest: str) -> Path:
+def _socket_folder(directory: Path, account: Account) -> Path:
     """A folder that only the server's account may enter; the same one at each start, so that connections come back."""
     runtime = Path("/run") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}")
-    name = f"llm-gateway-{digest}"
+    name = f"llm-gateway-{_digest(directory)}"
     for folder in (directory / "run", runtime / name, Path(tempfile.gettempdir(), name), Path("/tmp", name)):  # noqa: S108
         if _takes_socket(folder) and is_reachable(folder.parent, account) and _make_private(folder, account):
             return folder
     raise EmbeddedPostgresError(f"no private folder for a socket could be made in {directory}, {runtime} or /tmp")
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("|".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def _takes_socket(folder: Path) -> bool:
@@ -283,24 +226,3 @@ def _make_private(folder: Path, account: Account) -> bool:
 
 def _pid(entry: Path) -> int:
     return int(entry.name)
-
-
-def _settle(scratch: Path, data: Path) -> None:
-    """Give it its name, and have that on the disk before anything is written into it."""
-    scratch.rename(data)
-    descriptor = os.open(data.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _in_our_words(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EmbeddedPostgresError(
-            f"the embedded PostgreSQL cannot use {directory}: {error.strerror or error}; "
-            f"choose another data directory, {GO_ELSEWHERE}"
-        ) from error

@@ -14,7 +14,8 @@ import structlog
 
 from gateway.store.account import EmbeddedPostgresError
 from gateway.store.binaries import Binaries, find_binaries
-from gateway.store.cluster import SUPERUSER, Cluster, clear_the_way, hold, make_data, signal_all, survey
+from gateway.store.cluster import Cluster, clear_the_way, hold, signal_all, survey
+from gateway.store.initdb import SUPERUSER, make_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,8 @@ SETTINGS = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
+CREATE_ROLE = "create role llm_gateway login createdb"
+CREATE_DATABASE = "create database llm_gateway owner llm_gateway"
 log = structlog.get_logger()
 
 
@@ -254,10 +257,6 @@ class EmbeddedPostgres:
             log.warning("embedded postgres does not stop", after=number.name, waited_s=patience)
         signal_all(cluster.running(), signal.SIGKILL)  # a killed server may leave children behind
         self._server = None
-
-
-CREATE_ROLE = f"create role {NAME} login createdb"
-CREATE_DATABASE = f"create database {NAME} owner {NAME}"
 
 
 def bound_log(path: Path) -> None:

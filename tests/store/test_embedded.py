@@ -565,17 +565,25 @@ def test_a_server_that_cannot_come_back_is_tried_again(directory: Path) -> None:
 
 @on_linux
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_gateway_killed_leaves_no_server_and_the_next_one_starts(directory: Path, loop: str) -> None:
+def test_gateway_killed_takes_its_server_along(directory: Path, loop: str) -> None:
     with holder(directory, loop) as process:
-        told = told_by(process)
+        told_by(process)
         assert processes_of(directory)
         process.kill()
         process.wait()
-        with holder(directory, loop) as next_one:  # at once, while the old server is still shutting down
-            pid = told_by(next_one)["pid"]
-            assert pid != told["pid"]
-            assert {each.pid for each in processes_of(directory)} == {pid, *children_of(pid)}
-    assert is_gone_within(5, directory)
+        assert is_gone_within(5, directory)
+
+
+@on_linux
+def test_gateway_started_right_after_another_was_killed_waits_for_the_old_server(directory: Path) -> None:
+    with holder(directory) as process:
+        old = told_by(process)["pid"]
+        process.kill()
+        process.wait()
+    with holder(directory) as process:
+        new = told_by(process)["pid"]
+        assert new != old
+        assert {each.pid for each in processes_of(directory)} == {new, *children_of(new)}
 
 
 @on_linux

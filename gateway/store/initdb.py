@@ -1,0 +1,106 @@
+"""How the data directory of an embedded PostgreSQL is made: whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.store.account import GO_ELSEWHERE, EmbeddedPostgresError
+from gateway.store.cluster import HALF_MADE, in_our_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.store.cluster import Cluster
+
+SUPERUSER = "postgres"
+INITDB_S = 120.0
+log = structlog.get_logger()
+
+
+async def make_data(cluster: Cluster, extra: Sequence[str] = ()) -> None:
+    """Run initdb in a folder that becomes the data directory once it is whole; if there is one, do nothing."""
+    if cluster.has_data:
+        return
+    with in_our_words(cluster.directory):
+        scratch = Path(tempfile.mkdtemp(dir=cluster.directory, prefix=HALF_MADE))
+        if not cluster.account.is_own:
+            os.chown(scratch, cluster.account.uid, cluster.account.gid)
+        try:
+            await _initdb(cluster, scratch, extra)
+            _settle(scratch, cluster.data)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+    log.info("embedded postgres created", directory=str(cluster.directory), version=cluster.binaries.version)
+
+
+async def _initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> None:
+    said = ""
+    for locale in _locales(cluster.binaries.major):
+        code, said = await _run_initdb(cluster, scratch, [*locale, *extra])
+        if code == 0:
+            return
+        if "invalid locale" not in said:
+            break
+    reason = "the disk is full" if "No space left on device" in said else f"initdb failed (exit code {code})"
+    said = said[-2000:].strip()
+    raise EmbeddedPostgresError(
+        f"no data directory could be made in {cluster.directory}: {reason}:\n{said}\nMend that, {GO_ELSEWHERE}"
+    )
+
+
+async def _run_initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> tuple[int | None, str]:
+    arguments = (
+        f"--username={SUPERUSER}",
+        # Who may come in is decided by the socket's folder (0700): the kernel lets nobody else through it to connect.
+        # Peer authentication would add nothing to that, and needs a name for our user id, which containers often lack.
+        "--auth-local=trust",
+        "--auth-host=reject",
+        "--encoding=UTF8",
+        "--data-checksums",
+        "--no-instructions",
+        *extra,
+    )
+    with tempfile.TemporaryFile() as output:
+        initdb = await asyncio.create_subprocess_exec(
+            *cluster.command("initdb", scratch, arguments),
+            env=cluster.binaries.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            code = await asyncio.wait_for(initdb.wait(), INITDB_S)
+        except TimeoutError:
+            return None, f"not done after {INITDB_S:.0f} s"
+        finally:
+            if initdb.returncode is None:
+                initdb.terminate()
+                await initdb.wait()
+        output.seek(0)
+        return code, output.read().decode(errors="replace")
+
+
+def _locales(major: int) -> Sequence[Sequence[str]]:
+    """Byte order for comparing, Unicode for upper and lower case; the same on each machine, without ICU."""
+    if major >= 17:
+        return (("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),)
+    return (("--locale=C", "--lc-ctype=C.UTF-8"), ("--locale=C",))
+
+
+def _settle(scratch: Path, data: Path) -> None:
+    """Give it its name, and have that on the disk before anything is written into it."""
+    scratch.rename(data)
+    descriptor = os.open(data.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
