@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import structlog
 
 from tests.bench.measures import MEASURES, OPEN_STREAMS
 from tests.bench.report import as_json, as_text, exit_code, verdicts
@@ -19,6 +22,7 @@ from tests.bench.subjects import variants
 def main() -> int:
     options = _options()
     _allow_many_files()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))  # PostgreSQL's comings
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as name:
         directory = Path(name)
