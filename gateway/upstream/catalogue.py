@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.openai import OpenAICompatible
-from gateway.upstream.origin import Origin, Patience
+from gateway.upstream.origin import IMAGE_PATH, Origin, Patience
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -24,21 +25,18 @@ class Catalogue:
     def of(cls, settings: Settings) -> Catalogue:
         """From the settings: the configured endpoint, or the demo model when there is none."""
         upstream = settings.upstream
-        patience = Patience(upstream.connect_s, upstream.head_s, upstream.stall_s, upstream.idle_s)
         authorization = settings.authorization_header
-        images = (
-            OpenAICompatible(Origin.of_endpoint(upstream.image_endpoint, authorization), patience, upstream.proxy)
-            if upstream.image_endpoint
-            else None
+        images = main = None
+        if upstream.image_endpoint:
+            images = Origin.of_endpoint(upstream.image_endpoint, authorization, IMAGE_PATH)
+        if upstream.endpoint:
+            main = Origin.of_endpoint(upstream.endpoint, authorization, base=upstream.base_url)
+        elif settings.upstream_base:
+            main = Origin.of_base(settings.upstream_base, authorization)
+        return cls(
+            DemoProvider(settings.demo) if main is None else _compatible(main, settings),
+            None if images is None else _compatible(images, settings),
         )
-        if settings.upstream_base is None:
-            return cls(DemoProvider(settings.demo), images)
-        origin = (
-            Origin.of_endpoint(upstream.endpoint, authorization)
-            if upstream.endpoint
-            else Origin.of_base(settings.upstream_base, authorization)
-        )
-        return cls(OpenAICompatible(origin, patience, upstream.proxy), images)
 
     def for_model(self, model: str) -> Provider:
         """The provider of a chat model."""
@@ -46,7 +44,7 @@ class Catalogue:
 
     def for_path(self, path: str) -> Provider:
         """The provider of any other call, by its path below the base URL."""
-        if self._images is not None and path.partition("?")[0] == "/images/generations":
+        if self._images is not None and path.partition("?")[0] == IMAGE_PATH:
             return self._images
         return self._main
 
@@ -54,3 +52,12 @@ class Catalogue:
         await self._main.aclose()
         if self._images is not None:
             await self._images.aclose()
+
+
+def _compatible(origin: Origin, settings: Settings) -> Provider:
+    upstream = settings.upstream
+    return OpenAICompatible(
+        replace(origin, content_type=upstream.content_type),
+        Patience(upstream.connect_s, upstream.head_s, upstream.stall_s, upstream.idle_s),
+        settings.proxy_for(origin.site),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from gateway.upstream.provider import Head, RawHeaders
 
@@ -23,7 +23,8 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key", b"cookie"))
+COOKIES = frozenset((b"cookie", b"cookie2"))
+CREDENTIALS = COOKIES | frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 # Said anew for the next connection, or meant for this gateway alone.
 OURS = frozenset(
     (
@@ -33,10 +34,6 @@ OURS = frozenset(
         b"expect",
         b"forwarded",
         b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
         b"x-real-ip",
         b"x-request-id",
         b"x-conversation-id",
@@ -44,34 +41,54 @@ OURS = frozenset(
         b"referer",
     )
 )
+# What a proxy in front says of the caller: addresses, names, groups, tokens.
+OF_PROXIES = (b"x-forwarded-", b"x-auth-request-", b"x-amzn-oidc-")
 NOT_SENT_ON = HOP_BY_HOP | CREDENTIALS | OURS
-NOT_SENT_BACK = HOP_BY_HOP | frozenset((b"content-length", b"set-cookie", b"x-request-id", b"date", b"server", b"alt-svc"))
+# Of the connection, or of the upstream's own host: what a browser may do with this one is not the upstream's to say.
+NOT_SENT_BACK = HOP_BY_HOP | frozenset(
+    (
+        b"content-length",
+        b"set-cookie",
+        b"set-cookie2",
+        b"x-request-id",
+        b"date",
+        b"server",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"clear-site-data",
+        b"nel",
+        b"report-to",
+    )
+)
+OF_HOSTS = (b"access-control-",)
 
 
 def request_headers(
-    raw: Iterable[tuple[bytes, bytes]], *, is_decoded: bool, keep_credentials: bool = False
+    raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool, keep_credentials: bool = False
 ) -> RawHeaders:
     """The caller's headers that the upstream may see. A decoded body is sent on without its content coding."""
-    dropped = (HOP_BY_HOP | OURS | {b"cookie"}) if keep_credentials else NOT_SENT_ON
+    dropped = (HOP_BY_HOP | OURS | COOKIES) if keep_credentials else NOT_SENT_ON
     if is_decoded:
         dropped |= {b"content-encoding"}
-    named = _connection_options(raw)
+    dropped |= _connection_options(raw)
     return tuple(
-        (name, value) for name, value in raw if (lower := name.lower()) not in dropped and lower not in named
+        (name, value)
+        for name, value in raw
+        if (lower := name.lower()) not in dropped and not lower.startswith(OF_PROXIES)
     )
 
 
 def response_headers(head: Head) -> list[tuple[str, str]]:
     """The upstream's headers that the caller may see, decoded as aiohttp wants them."""
-    named = _connection_options(head.headers)
+    dropped = NOT_SENT_BACK | _connection_options(head.headers)
     return [
         (name.decode("latin-1"), value.decode("utf-8", "replace"))
         for name, value in head.headers
-        if name not in NOT_SENT_BACK and name not in named
+        if name not in dropped and not name.startswith(OF_HOSTS)
     ]
 
 
-def _connection_options(raw: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+def _connection_options(raw: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """Names that `Connection` declares to be of this hop only, such as `Connection: x-secret`."""
     return frozenset(
         option.strip().lower()

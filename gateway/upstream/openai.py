@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.upstream.origin import Origin, Patience
+from typing import TYPE_CHECKING
+
 from gateway.upstream.provider import Call, Provider, Reply
 from gateway.upstream.session import Session
 from gateway.upstream.wire import WirePool
+
+if TYPE_CHECKING:
+    from gateway.upstream.origin import Origin, Patience
 
 
 class OpenAICompatible(Provider):
@@ -20,7 +24,7 @@ class OpenAICompatible(Provider):
     async def open(self, call: Call) -> Reply:
         if self._is_proxied or not isinstance(call.body, bytes):
             return await self._session.open(call)
-        return await self._wires.open(call)
+        return await self._wires.open(call, call.body)
 
     async def aclose(self) -> None:
         await self._wires.aclose()

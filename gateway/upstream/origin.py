@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from gateway.errors import CallerError, NotConfigured
 
 if TYPE_CHECKING:
     from gateway.upstream.provider import Call
 
-# What may stand in a request line: no space, no control character, nothing beyond ASCII (RFC 9112 section 3.2).
-_TARGET = re.compile(r"/[\x21-\x7e]*\Z")
 CHAT_PATH = "/chat/completions"
+IMAGE_PATH = "/images/generations"
+
+# What may stand in a request line: no space, no control character, no fragment, nothing beyond ASCII (RFC 9112, 3.2).
+_TARGET = re.compile(r'/[!"$-~]*')
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:,[!#$%&'*+.^_`|~0-9A-Za-z-]++)*+")
+_CONTROLS = bytes({*range(32), 127} - {ord("\t")})
+_IN_URLS = "!$%&'()*+,-./:;=@_~"  # as they are: a `%` stands for an escape already
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +37,19 @@ class Patience:
 class Origin:
     """An upstream's address and the paths below it.
 
-    `prefix` stands before every path (such as `/v1`), `query` is added to each (Azure's `api-version`); `only` names the one
-    target that there is, where no more than a full endpoint URL is known.
+    `prefix` stands before every path (such as `/v1`), `query` is added to each (Azure's `api-version`). `exact` is a
+    path and what it is called there, where a full endpoint URL is known; with no `prefix` there is nothing else.
+    `content_type` replaces the caller's for chats and images.
     """
 
     is_tls: bool
     host: str
     port: int
-    prefix: str
+    prefix: str | None
     query: str = ""
-    only: str | None = None
+    exact: tuple[str, str] | None = None
     authorization: str | None = None
+    content_type: str | None = None
 
     @classmethod
     def of_base(cls, url: str, authorization: str | None) -> Origin:
@@ -52,61 +60,86 @@ class Origin:
             is_tls=is_tls,
             host=parts.hostname or "",
             port=parts.port or (443 if is_tls else 80),
-            prefix=parts.path.rstrip("/"),
-            query=parts.query,
+            prefix=quote(parts.path.rstrip("/"), safe=_IN_URLS),
+            query=quote(parts.query, safe=_IN_URLS + "?"),
             authorization=authorization,
         )
 
     @classmethod
-    def of_endpoint(cls, url: str, authorization: str | None) -> Origin:
-        """From the full URL of one endpoint; a chat-completions URL tells the base of all the others too."""
+    def of_endpoint(cls, url: str, authorization: str | None, path: str = CHAT_PATH, base: str | None = None) -> Origin:
+        """From the full URL of the endpoint for `path`. It tells the base of all others if it ends in that path;
+        otherwise they lie below `base`, if that is known too."""
         parts = urlsplit(url)
-        path = parts.path.rstrip("/")
-        base = cls.of_base(parts._replace(path=path.removesuffix(CHAT_PATH)).geturl(), authorization)
-        if path.endswith(CHAT_PATH):
-            return base
-        return cls(base.is_tls, base.host, base.port, "", base.query, only=path or "/", authorization=authorization)
+        if parts.path.rstrip("/").endswith(path):
+            return cls.of_base(parts._replace(path=parts.path.rstrip("/").removesuffix(path)).geturl(), authorization)
+        whole = cls.of_base(url, authorization)
+        prefix = None if base is None else cls.of_base(base, None).prefix
+        return replace(whole, prefix=prefix, exact=(path, whole.prefix or "/"))
 
     @property
     def netloc(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
 
+    @property
+    def site(self) -> str:
+        """Scheme, host and port, as they begin a URL."""
+        return f"{'https' if self.is_tls else 'http'}://{self.netloc}"
+
     def target(self, path: str) -> str:
         """Path and query of the request line for a path below the base. Raises CallerError, NotConfigured."""
         bare, _, query = path.partition("?")
-        if self.only is not None:
-            if bare not in (CHAT_PATH, "/images/generations"):
-                raise NotConfigured(f"this gateway's upstream is a single endpoint; there is no {bare} behind it")
-            bare = self.only
+        if self.exact is not None and bare == self.exact[0]:
+            bare = self.exact[1]
+        elif self.prefix is None:
+            raise NotConfigured(f"this gateway's upstream is a single endpoint; there is no {bare} behind it")
         else:
             bare = self.prefix + bare
         queries = "&".join(part for part in (self.query, query) if part)
         target = f"{bare}?{queries}" if queries else bare
-        if not _TARGET.match(target) or "/../" in f"{bare}/":
+        if not _TARGET.fullmatch(target):
             raise CallerError("the path holds characters that a URL cannot", code="invalid_path")
+        if _climbs(bare):
+            raise CallerError("the path leads out of the API", code="invalid_path")
         return target
 
     def url(self, path: str) -> str:
-        return f"{'https' if self.is_tls else 'http'}://{self.netloc}{self.target(path)}"
+        return self.site + self.target(path)
 
     def headers(self, call: Call) -> list[tuple[bytes, bytes]]:
-        """The call's headers, and those that this origin adds to each."""
-        headers = [(b"Host", self.netloc.encode("idna" if not self.netloc.isascii() else "ascii"))]
-        headers += call.headers
-        headers.append((b"Accept-Encoding", b"identity"))
+        """The call's headers, and those that this origin adds to each. Raises CallerError for one that is none."""
+        headers = [(b"Host", self.netloc.encode("ascii")), *call.headers, (b"Accept-Encoding", b"identity")]
         if self.authorization is not None and not any(name.lower() == b"authorization" for name, _ in call.headers):
             headers.append((b"Authorization", self.authorization.encode("latin-1")))
+        if self.content_type is not None and call.path.partition("?")[0] in (CHAT_PATH, IMAGE_PATH):
+            headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
+            headers.append((b"Content-Type", self.content_type.encode("latin-1")))
+        if not _are_fields(headers):
+            raise CallerError("a header holds characters that a header cannot", code="invalid_header")
         return headers
 
     def request_head(self, call: Call, content_length: int) -> bytes:
-        """Request line and headers, with the empty line that ends them."""
+        """Request line and headers, with the empty line that ends them. Raises CallerError, NotConfigured."""
+        if not _METHOD.fullmatch(call.method):
+            raise CallerError("the method is none", code="invalid_method")
         headers = self.headers(call)
         if content_length or call.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             headers.append((b"Content-Length", b"%d" % content_length))
-        lines = [b"%b: %b" % header for header in headers]
-        return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (
-            call.method.encode("ascii"),
-            self.target(call.path).encode("ascii"),
-            b"\r\n".join(lines),
-        )
+        line = f"{call.method} {self.target(call.path)} HTTP/1.1\r\n".encode("ascii")
+        return line + b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
+
+
+def _are_fields(headers: list[tuple[bytes, bytes]]) -> bool:
+    """RFC 9110 section 5: a name is a token, a value has no control characters. The server's parser saw to that, but
+    whoever gets past it must not get a line of their own into our request."""
+    values = b"".join([value for _, value in headers])
+    names = b",".join([name for name, _ in headers])
+    return len(values.translate(None, _CONTROLS)) == len(values) and _NAMES.fullmatch(names) is not None
+
+
+def _climbs(path: str) -> bool:
+    """Whether a path goes up, as it is or as a server may read it: `%2e` is a dot (RFC 3986, 6.2.2.2), and many take
+    an escaped slash or a backslash for a slash."""
+    if ".." not in path and "%" not in path:
+        return False
+    return ".." in re.split(r"[/\\;]", unquote(path))

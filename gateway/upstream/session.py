@@ -1,99 +1,251 @@
-"""The same interface on `aiohttp.ClientSession`: for bodies that are streamed up, and for ways through a company's proxy."""
+"""The same interface on `aiohttp.ClientSession`: for bodies that are streamed up, and for ways through a proxy."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
+import yarl
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
 from gateway.upstream.provider import Call, Ending, Head, Reply, Sink
+from gateway.upstream.wire import STALE_SECONDS, StaleConnection
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from types import SimpleNamespace
+
     from gateway.upstream.origin import Origin, Patience
 
 MAX_LINE_BYTES = 64 * 1024
+MAX_HEADERS = 1024
 
 
 class SessionReply(Reply):
-    """An answer on a `ClientResponse`."""
+    """An answer on a `ClientResponse`. One that was read to its end has given its connection back already; closing it
+    then changes nothing. After ENOUGH the connection is kept if the end comes before `close`."""
 
-    __slots__ = ("_response", "head")
+    __slots__ = ("_has_body", "_response", "_stall_s", "head")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, stall_s: float) -> None:
         self._response = response
+        self._stall_s = stall_s
+        self._has_body = response.method != "HEAD" and response.status not in (204, 304)
         self.head = Head(response.status, tuple((name.lower(), value) for name, value in response.raw_headers))
 
     async def pump(self, sink: Sink) -> Ending:
         try:
-            async for data in self._response.content.iter_any():
-                if sink.feed(data):
-                    return Ending.ENOUGH
-                if sink.is_full:
-                    await sink.drained()
+            with self._hearing_of_the_end():
+                ending = await self._pump(sink)
         except TimeoutError:
-            return Ending.STALLED
-        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError):
-            return Ending.CUT
-        finally:
+            ending = Ending.STALLED
+        except aiohttp.ClientError as error:
+            ending = Ending.GARBLED if _is_garbled(error) else Ending.CUT
+        except BaseException:
             self.close()
+            raise
+        if ending is not Ending.ENOUGH:
+            self.close()
+        return ending
+
+    async def _pump(self, sink: Sink) -> Ending:
+        content = self._response.content
+        while data := await self._next(content):
+            if sink.feed(data):
+                return Ending.ENOUGH
+            while sink.is_full:
+                await sink.drained()
+                if sink.is_full:
+                    await asyncio.sleep(0)  # a sink that does not wait must not stop the world
         return Ending.WHOLE if self._is_framed else Ending.UNPROVED
+
+    @contextmanager
+    def _hearing_of_the_end(self) -> Iterator[None]:
+        """aiohttp does not tell a body's reader of broken framing: it closes the connection and lets them wait."""
+        connection = self._response.connection
+        protocol = connection.protocol if connection is not None else None
+        if protocol is None:  # all was read, and the connection given back
+            yield
+            return
+        closed = protocol.closed
+        if closed is None:  # before this
+            self._tell_reader()
+            yield
+            return
+        closed.add_done_callback(self._tell_reader)
+        try:
+            yield
+        finally:
+            closed.remove_done_callback(self._tell_reader)
+
+    def _tell_reader(self, closed: asyncio.Future[None] | None = None) -> None:
+        if closed is not None:
+            closed.exception()  # retrieved, for it is not ours to log
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the framing is broken"))
+
+    async def _next(self, content: aiohttp.StreamReader) -> bytes:
+        async with asyncio.timeout(self._stall_s):
+            return await content.readany()
 
     @property
     def _is_framed(self) -> bool:
         head = self.head
-        return head.get(b"content-length") is not None or b"chunked" in (head.get(b"transfer-encoding") or b"")
+        return (
+            not self._has_body
+            or head.get(b"content-length") is not None
+            or b"chunked" in (head.get(b"transfer-encoding") or b"").lower()
+        )
 
     def close(self) -> None:
-        """A response read to its end has given its connection back already; closing it then changes nothing."""
         self._response.close()
 
 
+@dataclass(slots=True)
+class _Sending:
+    """A request on its way: how long it may still take, and what is known of it when it fails."""
+
+    patience: asyncio.Timeout
+    began: float
+    is_reused: bool = False  # it went out on a connection that had served before
+    is_over: bool = False
+    failure: Exception | None = None  # of the body's source
+
+    def allow(self, seconds: float | None) -> None:
+        """Silence from here on; None: it is not the upstream that we wait for."""
+        if not (self.is_over or self.patience.expired()):
+            self.patience.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+    async def upload(self, body: AsyncIterator[bytes], taking_s: float, answer_s: float) -> AsyncIterator[bytes]:
+        """The parts of a body. The upstream has `taking_s` to take each, and `answer_s` to answer the last."""
+        self.allow(None)
+        try:
+            async for part in body:
+                self.allow(taking_s)
+                yield part
+                self.allow(None)
+        except Exception as error:
+            self.failure = error
+            raise
+        self.allow(answer_s)
+
+
 class Session:
-    """One `ClientSession` towards one origin."""
+    """Client sessions towards one origin: one that keeps connections, and one whose connections are all fresh, for what
+    can be sent only once."""
 
     def __init__(self, origin: Origin, patience: Patience, proxy: str | None = None) -> None:
         self._origin = origin
         self._patience = patience
         self._proxy = proxy
-        self._session = aiohttp.ClientSession(
+        self._keeping = self._new_session(aiohttp.TCPConnector(limit=0, keepalive_timeout=patience.idle_s))
+        self._fresh = self._new_session(aiohttp.TCPConnector(limit=0, force_close=True))
+
+    def _new_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
             auto_decompress=False,
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=patience.idle_s),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
             max_line_size=MAX_LINE_BYTES,
-            skip_auto_headers=("User-Agent", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=patience.connect_s, sock_read=max(patience.head_s, patience.stall_s)
-            ),
+            skip_auto_headers=("User-Agent", "Content-Type", "Accept"),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s),
+            trace_configs=[trace],
         )
 
     async def open(self, call: Call) -> Reply:
-        """Send a call. Raises UpstreamUnreachable, UpstreamStalled, UpstreamGarbled, before the head."""
-        headers = CIMultiDict(
-            (name.decode("ascii"), value.decode()) for name, value in self._origin.headers(call) if value.isascii()
-        )
-        if call.content_length is not None:
-            headers["Content-Length"] = str(call.content_length)
+        """Send a call; one with its body at hand once more if it met a stale connection.
+
+        Raises UpstreamUnreachable, UpstreamStalled, UpstreamGarbled, before the head.
+        """
+        url, headers = self._origin.url(call.path), self._headers(call)
+        if not isinstance(call.body, bytes):
+            return await self._send(self._fresh, call, url, headers)
         try:
-            response = await self._session.request(
-                call.method,
-                self._origin.url(call.path),
-                data=call.body or None,
-                headers=headers,
-                allow_redirects=False,
-                proxy=self._proxy,
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: {error}") from error
-        except TimeoutError as error:
-            raise UpstreamStalled(f"the upstream sent no answer within {self._patience.head_s:g} s") from error
-        except aiohttp.ClientResponseError as error:
-            raise UpstreamGarbled(f"the upstream's answer is not HTTP: {error.message}") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamUnreachable(f"the connection to {self._origin.netloc} broke: {error}") from error
-        return SessionReply(response)
+            return await self._send(self._keeping, call, url, headers)
+        except StaleConnection:
+            return await self._send(self._fresh, call, url, headers)
+
+    async def _send(self, session: aiohttp.ClientSession, call: Call, url: str, headers: CIMultiDict[str]) -> Reply:
+        patience = self._patience
+        now = asyncio.get_running_loop().time()
+        sending = _Sending(asyncio.timeout(patience.connect_s + patience.head_s), now)
+        if isinstance(call.body, bytes):
+            body: bytes | AsyncIterator[bytes] | None = call.body or None
+        else:
+            body = sending.upload(call.body, patience.stall_s, patience.head_s)
+        try:
+            async with sending.patience:
+                response = await session.request(
+                    call.method,
+                    yarl.URL(url, encoded=True),
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    trace_request_ctx=sending,
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if sending.failure is not None:
+                raise sending.failure from error
+            raise self._translated(error, sending) from error
+        finally:
+            sending.is_over = True
+        return SessionReply(response, patience.stall_s)
+
+    def _headers(self, call: Call) -> CIMultiDict[str]:
+        """As aiohttp wants them. It cannot send a value that is not UTF-8: such a one stays behind."""
+        headers: CIMultiDict[str] = CIMultiDict()
+        for name, value in self._origin.headers(call):
+            with suppress(UnicodeDecodeError):
+                headers.add(name.decode("ascii"), value.decode())
+        if call.content_length is not None and not isinstance(call.body, bytes):
+            headers["Content-Length"] = str(call.content_length)
+        return headers
+
+    def _translated(self, error: aiohttp.ClientError | TimeoutError, sending: _Sending) -> Exception:
+        netloc = self._origin.netloc
+        match error:
+            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+                return UpstreamUnreachable(f"no connection to {netloc}: {error}")
+            case TimeoutError():
+                return UpstreamStalled(f"the upstream sent no answer within {self._patience.head_s:g} s")
+            case aiohttp.ClientHttpProxyError():
+                return UpstreamUnreachable(f"no connection to {netloc}: the proxy answered {error.status}")
+            case aiohttp.ClientResponseError():
+                return UpstreamGarbled(f"the upstream's answer is not HTTP: {error.message}")
+        age = asyncio.get_running_loop().time() - sending.began
+        if sending.is_reused and age < STALE_SECONDS and _is_unanswered(error):
+            return StaleConnection()
+        return UpstreamUnreachable(f"the connection to {netloc} broke: {error}")
 
     async def aclose(self) -> None:
-        await self._session.close()
+        await self._keeping.close()
+        await self._fresh.close()
+
+
+async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.is_reused = True
+
+
+def _is_unanswered(error: Exception) -> bool:
+    """The connection ended without a byte of an answer, as far as aiohttp tells."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)
+    return isinstance(error, aiohttp.ClientOSError)
+
+
+def _is_garbled(error: aiohttp.ClientError) -> bool:
+    """The framing is broken, and not merely cut: then the cause is one of these two."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return not isinstance(error.__cause__, ContentLengthError | TransferEncodingError)
+    return not isinstance(error, aiohttp.ClientConnectionError)
