@@ -27,7 +27,7 @@ _CRC = Struct("<I")
 class Pending:
     """A finished record on its way to the keepers: where it lies, and the record itself as long as memory is cheap."""
 
-    __slots__ = ("begun", "finished", "finished_at", "keepers", "key", "parts", "record", "size")
+    __slots__ = ("begun", "finished", "finished_at", "is_cached", "keepers", "key", "parts", "record", "size")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Pending:
         self.record = record
         self.parts = parts  # of an interrupted one
         self.keepers = 0  # that still need it
+        self.is_cached = False
         if size is None:
             size = (begun.size if begun else 0) + (finished.size if finished else 0) + sum(part.size for part in parts)
         self.size = size

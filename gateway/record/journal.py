@@ -7,81 +7,46 @@ durability, `feed` for what happens to a finished record, and `owner` for whose 
 from __future__ import annotations
 
 import asyncio
-import os
+import itertools
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway.errors import JournalFull
 from gateway.model import Record
-from gateway.record import frames
+from gateway.record import frames, owner
 from gateway.record.disk import Disk, DiskThread
+from gateway.record.entry import Entry
 from gateway.record.feed import Cursor, Feed, Pending
 from gateway.record.meta import of_answer, of_interaction
 from gateway.record.owner import Folder
-from gateway.record.segments import NO_ROOM, Segments, Span, path_of
+from gateway.record.segments import NO_ROOM, Segments, Span
+from gateway.record.stragglers import move_stragglers
 from gateway.record.syncing import GroupSync
+from gateway.record.unwritten import Unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from uuid import UUID
 
     from gateway.model import Answer, Interaction
     from gateway.settings import JournalSettings
 
-TICK_S = 1.0
-CACHED_BYTES = 16 << 20  # finished records that stay in memory until they are shipped, which saves reading them back
-UNWRITTEN_BYTES = 64 << 20  # records that a full disk does not take and that nobody was refused for (`serve`)
-MOVES_A_TICK = 200
-
 log = structlog.get_logger()
 
 
-class Entry:
-    """One begun record. `finish` writes its other half, once."""
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What nobody has to set, but tests."""
 
-    __slots__ = ("_journal", "begun", "failed", "interaction", "is_finished", "key", "mark", "parts")
-
-    def __init__(self, journal: Journal, interaction: Interaction, key: bytes, begun: Span | None) -> None:
-        self._journal = journal
-        self.interaction = interaction
-        self.key = key
-        self.begun = begun  # None: in memory only, for the disk is full and the settings say to serve
-        self.parts: list[Span] = []
-        self.is_finished = False
-        self.failed = False
-        self.mark = 0
-
-    @property
-    def id(self) -> UUID:
-        return self.interaction.id
-
-    def part(self, chunks: list[bytes]) -> None:
-        """Keep what has been said since the last part, in case that this process dies. Never raises."""
-        if self.begun is not None and not self.is_finished:
-            self._journal.write_part(self, chunks)
-
-    def finish(self, answer: Answer) -> bool:
-        """Write the answer; False if there was one already.
-
-        Raises JournalFull if the disk does not take it: the caller must not be shown an end. The record is not lost
-        even then: it stays in memory, goes to the store from there, and is written as soon as there is room.
-        """
-        if self.is_finished:
-            return False
-        self.is_finished = True
-        self._journal.write_end(self, answer)
-        return True
-
-    async def kept(self) -> None:
-        """Return when the finished record is as durable as `journal.sync` says. Raises JournalFull if it is not."""
-        await self._journal.keep(self)
+    tick_s: float = 1.0
+    others_every: int = 5  # ticks
+    cached_bytes: int = 16 << 20  # finished records that stay in memory until shipped, which saves reading them back
+    unwritten_bytes: int = 64 << 20  # records that a full disk does not take, if nobody is to be refused for it
+    sync_patience_s: float = 10.0  # a sync that takes longer is taken for failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +71,19 @@ class Journal:
         directory: Path,
         clock: Callable[[], float] = time.time,
         disk: Disk | None = None,
+        tuning: Tuning = Tuning(),
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._disk = disk or Disk()
+        self._tuning = tuning
         self._is_group = settings.sync == "group"
         self._serves_full = settings.when_full == "serve"
         self._folder = Folder.fresh(directory)
         self._feeds: list[Feed] = []
         self._entries: dict[bytes, Entry] = {}  # begun and not finished
-        self._unwritten: deque[tuple[Pending, list[bytes], list[bytes]]] = deque()
-        self._unwritten_bytes = 0
         self._cached_bytes = 0
         self._lost_parts = 0
-        self._lost_records = 0
         self._ticking: asyncio.Task[None] | None = None
         self.directory = directory
 
@@ -141,7 +105,8 @@ class Journal:
                 self._thread.stop()
                 raise
         self._segments = Segments(self._folder, self._settings, self._disk, self._thread)
-        self._sync = GroupSync(self._segments, self._thread)
+        self._unwritten = Unwritten(self._segments, self._feeds, self._tuning.unwritten_bytes)
+        self._sync = GroupSync(self._segments, self._thread, self._tuning.sync_patience_s)
         await self._segments.open()
         self._ticking = asyncio.create_task(self._tick_for_ever(), name="journal")
 
@@ -153,7 +118,7 @@ class Journal:
         with suppress(asyncio.CancelledError):
             await self._ticking
         self._ticking = None
-        self._write_unwritten()
+        self._unwritten.write()
         if self._settings.sync != "none":
             with suppress(OSError):
                 await self._thread.run(self._segments.flushing())
@@ -204,13 +169,14 @@ class Journal:
             with suppress(OSError):
                 span = self._segments.append(end, is_end=True)
         pending = Pending(entry.key, entry.begun, span, finished_at=answer.finished_at)
-        if span is None:
-            self._retain(entry, answer, pending, end)
-        else:
+        if span is not None:
             entry.mark = self._segments.written
-            if self._feeds and self._cached_bytes + pending.size <= CACHED_BYTES:
+            if self._feeds and self._cached_bytes + pending.size <= self._tuning.cached_bytes:
                 self._cached_bytes += pending.size
+                pending.is_cached = True
                 pending.record = Record(entry.interaction, answer)
+        elif not self._unwritten.add(entry.interaction, answer, pending, end):
+            return
         for feed in self._feeds:
             feed.finished(pending)
         if span is None and not self._serves_full:
@@ -235,42 +201,14 @@ class Journal:
             self._sync.soon()
 
     def _full(self) -> JournalFull:
-        return JournalFull(f"nothing can be recorded at the moment: {self._segments.refusal or 'a write failed'}")
-
-    # --- what a full disk does not take ------------------------------------------------------------------------------
-
-    def _retain(self, entry: Entry, answer: Answer, pending: Pending, end: list[bytes]) -> None:
-        """Keep a finished record in memory: the store may get it from there, and the disk when it has room again."""
-        if self._serves_full and self._unwritten_bytes + pending.size > UNWRITTEN_BYTES:
-            self._lost_records += 1
-            log.error("record_lost", interaction_id=str(entry.id), lost=self._lost_records)
-            return
-        pending.record = Record(entry.interaction, answer)
-        pending.size = pending.record.size
-        start = (
-            [] if entry.begun else frames.begun(entry.key, of_interaction(entry.interaction), entry.interaction.body)
-        )
-        self._unwritten.append((pending, start, end))
-        self._unwritten_bytes += pending.size
-        log.error("record_only_in_memory", interaction_id=str(entry.id), waiting=len(self._unwritten))
-
-    def _write_unwritten(self) -> None:
-        while self._unwritten:
-            pending, start, end = self._unwritten[0]
-            if pending.keepers or not self._feeds:
-                try:
-                    if start:
-                        pending.begun = self._segments.append(start, is_end=True)
-                        start.clear()
-                        for feed in self._feeds:
-                            feed.begun(pending.key, pending.begun)
-                    pending.finished = self._segments.append(end, is_end=True)
-                except OSError:
-                    return
-            self._unwritten.popleft()
-            self._unwritten_bytes -= pending.size
+        """Why, is in the log and in `state`: a caller need not know the gateway's paths."""
+        return JournalFull("the gateway cannot record anything at the moment, so it may not answer")
 
     # --- after the request -------------------------------------------------------------------------------------------
+
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        return self._feeds
 
     @property
     def folder(self) -> Path:
@@ -284,7 +222,7 @@ class Journal:
             open=len(self._entries),
             unwritten=len(self._unwritten),
             lost_parts=self._lost_parts,
-            lost_records=self._lost_records,
+            lost_records=self._unwritten.lost,
             syncs=self._sync.count,
         )
 
@@ -296,7 +234,7 @@ class Journal:
     def _shipped(self, taken: Sequence[Pending]) -> None:
         for pending in taken:
             pending.keepers -= 1
-            if pending.keepers == 0 and pending.record is not None and pending.finished is not None:
+            if pending.keepers == 0 and pending.is_cached:
                 self._cached_bytes -= pending.size
         end = self._segments.end
         for feed in self._feeds:
@@ -304,9 +242,12 @@ class Journal:
         self._segments.drop_before(min(feed.low(end).segment for feed in self._feeds))
 
     async def _tick_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
+        for count in itertools.count():
+            await asyncio.sleep(self._tuning.tick_s)
             try:
+                if count % self._tuning.others_every == 0:
+                    found = await self._thread.run(lambda: owner.bytes_of_others(self._folder.path))
+                    self._segments.foreign_bytes = found
                 await self._tick()
             except Exception:
                 log.exception("journal_tick_failed")
@@ -315,37 +256,5 @@ class Journal:
         await self._segments.review()
         if self._segments.refusal is not None and self._settings.sync != "none":
             self._sync.retry()
-        self._write_unwritten()
-        self._move_stragglers()
-
-    def _move_stragglers(self) -> None:
-        """Write long-running interactions down anew, so that one slow stream does not hold back all segments since.
-
-        Their parts go into one frame behind the new BEGUN; a reader lets these two take the place of all earlier ones.
-        """
-        newest = self._segments.end.segment
-        for entry in list(islice(self._entries.values(), MOVES_A_TICK)):
-            if entry.begun is None or entry.begun.segment >= newest - 1:
-                return  # they stand in the order in which they were begun
-            try:
-                self._move(entry)
-            except OSError:
-                return
-
-    def _move(self, entry: Entry) -> None:
-        said = [payload for span in entry.parts for payload in self._read_part(span)]
-        interaction = entry.interaction
-        entry.begun = self._segments.append(frames.begun(entry.key, of_interaction(interaction), interaction.body))
-        if said:
-            entry.parts = [self._segments.append(frames.part(entry.key, said))]
-        self._entries[entry.key] = self._entries.pop(entry.key)
-        for feed in self._feeds:
-            feed.moved(entry.key, entry.begun)
-
-    def _read_part(self, span: Span) -> list[bytes]:
-        fd = os.open(path_of(self._folder.path, span.segment), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.pread(fd, span.size, span.offset)
-        finally:
-            os.close(fd)
-        return [bytes(frame.payload) for frame in frames.Scan(data)]
+        self._unwritten.write()
+        move_stragglers(self._entries, self._folder.path, self._segments, self._feeds)

@@ -75,6 +75,16 @@ def orphans(directory: Path) -> Iterator[Folder]:
                 yield Folder(path, lock)
 
 
+def bytes_of_others(own: Path) -> int:
+    """What the other owners' files take in the directory that is ours, too; blocks."""
+    total = 0
+    for folder in own.parent.iterdir():
+        if folder != own and _is_owners(folder):
+            with suppress(FileNotFoundError):  # adopted meanwhile
+                total += sum(found.stat().st_size for found in folder.iterdir())
+    return total
+
+
 def _is_owners(path: Path) -> bool:
     """Other things may lie in the directory: our quarantine, a file system's lost+found."""
     try:

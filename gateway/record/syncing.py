@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from gateway.record.disk import DiskThread
     from gateway.record.segments import Segments
 
-PATIENCE_S = 10.0  # a sync that takes longer is taken for failed
 INTERVAL_S = 0.05
 
 
@@ -23,9 +22,10 @@ class GroupSync:
     read while the machine runs, and goes to the store as usual: the store may know more than a caller was told.
     """
 
-    def __init__(self, segments: Segments, thread: DiskThread) -> None:
+    def __init__(self, segments: Segments, thread: DiskThread, patience_s: float) -> None:
         self._segments = segments
         self._thread = thread
+        self._patience_s = patience_s  # a sync that takes longer is taken for failed
         self._loop = asyncio.get_running_loop()
         self._waiters: list[asyncio.Future[None]] = []
         self._running: list[asyncio.Future[None]] = []
@@ -72,14 +72,14 @@ class GroupSync:
     def _start(self) -> None:
         self._running, self._waiters = self._waiters, []
         mark = self._segments.written
-        self._alarm = self._loop.call_later(PATIENCE_S, self._give_up)
+        self._alarm = self._loop.call_later(self._patience_s, self._give_up)
         self._thread.submit(self._segments.flushing(), lambda _done, error: self._finish(mark, error))
 
     def _give_up(self) -> None:
-        fault = f"a sync takes more than {PATIENCE_S:.0f} s"
+        fault = f"a sync takes more than {self._patience_s:.0f} s"
         self._segments.blame_sync(fault)
         self._tell(fault)
-        self._alarm = self._loop.call_later(PATIENCE_S, self._give_up)
+        self._alarm = self._loop.call_later(self._patience_s, self._give_up)
 
     def _finish(self, mark: int, error: OSError | None) -> None:
         if self._alarm is not None:
@@ -116,4 +116,4 @@ class GroupSync:
 
 
 def _not_durable(fault: str) -> JournalFull:
-    return JournalFull(f"the record is not safely on disk: {fault}")
+    return JournalFull(f"the record of this answer is not safely on disk: {fault}")
