@@ -360,11 +360,16 @@ class Setting(NamedTuple):
 
 
 class Described(NamedTuple):
+    """A setting as it stands. Its text is one aligned line for people."""
+
     name: str
     env: str
     value: str
     origin: str
     help: str
+
+    def __str__(self) -> str:
+        return f"{self.name:<25} {self.env:<30} {self.value:<32} {self.origin}"
 
 
 _GROUPS: Mapping[str, type[Any]] = MappingProxyType(

@@ -66,6 +66,7 @@ def test_environment_stands_over_the_file_and_the_command_line_over_both(toml: P
     assert (settings.server.port, settings.server.workers, settings.server.heartbeat_s) == (3, 4, 2.0)
     assert settings.data_dir == Path("/srv/gw")
     assert settings.journal_dir == Path("/srv/gw/journal")
+    assert str(settings.describe()[2]).split() == ["server.port", "GATEWAY_PORT", "3", "command", "line"]
     origins = {row.name: row.origin for row in settings.describe()}
     assert origins["server.port"] == "command line"
     assert origins["server.workers"] == "environment GATEWAY_WORKERS"

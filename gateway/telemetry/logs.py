@@ -112,7 +112,7 @@ def _is_terminal(fd: int) -> bool:
 
 
 class _LeanLogger(structlog.BoundLoggerBase):
-    """structlog's logger with its two copies of the fields left out; half its cost at the canonical line's twenty."""
+    """structlog's logger without two of its copies of the fields: 2.6 µs instead of 3.3 for the canonical line's."""
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
         record: Any = {**self._context, **event_kw} if self._context else event_kw
