@@ -64,7 +64,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         variants=chosen,
         measures=[measure for measure in MEASURES if not options.only or measure.name in options.only],
         repetitions=options.repetitions or (2 if options.quick else 3),
-        seconds=options.seconds or (0.7 if options.quick else 2.0),
+        seconds=options.seconds or (0.5 if options.quick else 1.5),
         open_streams=OPEN_STREAMS if not options.only or "memory" in options.only else 0,
     )
 
