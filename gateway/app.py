@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from gateway.edge.keys import EXCHANGE, IDENTITY, IDS, LIVE, PAGE, READINESS, SETTINGS
+from gateway.edge.keys_admin import KEY_OFFICE
 from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
 from gateway.edge.routes import routes
 from gateway.exchange import Exchange, Terms
-from gateway.identity.local import OpenIdentity
+from gateway.identity.identity import Identity
+from gateway.identity.office import KeyOffice
+from gateway.identity.opening import open_reception
 from gateway.ids import Ids
 from gateway.policy.chain import Policy
 from gateway.pulse import Pulse
@@ -23,6 +26,7 @@ from gateway.record.shipper import Shipper
 from gateway.shipped import shipped
 from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.interactions import Interactions
+from gateway.store.keys import Keys
 from gateway.store.pool import Database
 from gateway.upkeep import Upkeep
 from gateway.upstream.catalogue import Catalogue
@@ -42,7 +46,7 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
     app = web.Application(middlewares=[one_line_per_request])
     app[SETTINGS] = settings
     app[IDS] = Ids()
-    app[IDENTITY] = OpenIdentity()
+    app[IDENTITY] = Identity(is_open=settings.auth.is_open)
     app[LIVE] = Live()
     app[PAGE] = shipped("static").resolve()
     app.add_routes(routes())
@@ -86,6 +90,10 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     upkeep = Upkeep(database, shipper)
     await upkeep.start()
     stack.push_async_callback(upkeep.aclose)
+    keys = Keys(database)
+    reception = await stack.enter_async_context(open_reception(settings, keys))
+    app[IDENTITY] = reception.identity
+    app[KEY_OFFICE] = KeyOffice(keys, app[IDS], reception.keys_changed)
 
     def journal_state() -> dict[str, Any]:
         return {**asdict(journal.state), **asdict(shipper.state())}

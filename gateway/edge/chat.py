@@ -9,9 +9,9 @@ from uuid import UUID
 from aiohttp import web
 
 from gateway.edge.bodies import parse_chat, read_body, require_json
-from gateway.edge.keys import EXCHANGE, IDENTITY, LIVE, SETTINGS
+from gateway.edge.keys import EXCHANGE, LIVE, SETTINGS
 from gateway.edge.middlewares import write_detached_line
-from gateway.edge.talks import client_of, open_talk
+from gateway.edge.talks import caller_of, client_of, open_talk
 from gateway.errors import NotFound
 from gateway.relay.care import CHAT
 
@@ -20,7 +20,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     """A chat completion with `uuid` (this interaction) and `root_uuid` (its conversation) in the answer, and both in the
     headers of a stream."""
     settings = request.app[SETTINGS]
-    talk = open_talk(request, shows_ids=True)
+    talk = await open_talk(request, shows_ids=True)
     require_json(request)
     asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
     root = asked.root_id or request.headers.get("x-conversation-id", "")[:512] or str(talk.id)
@@ -39,7 +39,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 async def stop(request: web.Request) -> web.Response:
     """End an answer that is being made. 404 when there is none of the caller's with that id."""
-    caller = request.app[IDENTITY].identify(request.headers.get("Authorization"))
+    caller = await caller_of(request)
     try:
         interaction_id = UUID(request.match_info["id"])
     except ValueError as error:

@@ -8,14 +8,14 @@ from aiohttp import web
 
 from gateway.edge.live import Live
 from gateway.exchange import Exchange
-from gateway.identity.local import OpenIdentity
+from gateway.identity.identity import Identity
 from gateway.ids import Ids
 from gateway.readiness import Readiness
 from gateway.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 IDS = web.AppKey("ids", Ids)
-IDENTITY = web.AppKey("identity", OpenIdentity)
+IDENTITY = web.AppKey("identity", Identity)
 EXCHANGE = web.AppKey("exchange", Exchange)
 LIVE = web.AppKey("live", Live)
 READINESS = web.AppKey("readiness", Readiness)

@@ -31,7 +31,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
 
 async def _converse(request: web.Request, dialect: Dialect) -> web.StreamResponse:
     settings = request.app[SETTINGS]
-    talk = open_talk(request)
+    talk = await open_talk(request)
     require_json(request)
     asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
     if asked.root_id is None and (conversation := request.headers.get("x-conversation-id")):
@@ -43,7 +43,7 @@ async def _converse(request: web.Request, dialect: Dialect) -> web.StreamRespons
 
 async def anything(request: web.Request) -> web.StreamResponse:
     """Any other path and method, present or future."""
-    talk = open_talk(request)
+    talk = await open_talk(request)
     client = client_of(request, talk)
     path = talk.path.removeprefix(PREFIX)
     kind = Kind.IMAGE if request.method == "POST" and path.startswith("/images/") else Kind.OTHER

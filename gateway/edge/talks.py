@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 from gateway.edge.client import HttpClient
 from gateway.edge.keys import IDENTITY, IDS, SETTINGS
 from gateway.exchange import Talk
+from gateway.identity.evidence import Evidence
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from gateway.model import Principal
 
-def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
+
+async def caller_of(request: web.Request) -> Principal:
+    """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now."""
+    return await request.app[IDENTITY].identify(Evidence.of(request.raw_headers, request.remote))
+
+
+async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     """What is known of a request before its body is looked at. Raises NotAuthenticated."""
     talk = Talk(
         id=request.app[IDS].new(),
-        caller=request.app[IDENTITY].identify(request.headers.get("Authorization")),
+        caller=await caller_of(request),
         request_id=request["request_id"],
         method=request.method,
         path=request.raw_path,

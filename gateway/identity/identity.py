@@ -1,0 +1,89 @@
+"""Who is asking: the modes that are set, in the order in which they count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import NotAuthenticated
+from gateway.identity.jws import looks_like_token
+from gateway.model import Principal, Role
+
+if TYPE_CHECKING:
+    from gateway.identity.evidence import Evidence
+    from gateway.identity.proxies import Proxies
+    from gateway.identity.ring import KeyRing
+    from gateway.identity.tokens import Tokens
+
+LOCAL_USER = Principal(user="local", roles=frozenset(Role))
+
+
+class Identity:
+    """Makes a principal of what a request shows.
+
+    A trusted proxy's word comes first, then a key or token. `open` is for callers who show nothing at all and do not
+    come through a trusted proxy: with other modes beside it, it never mends a credential that is wrong. Where `open` is
+    the only mode, nothing is looked at, for the SDKs insist on sending some key.
+    """
+
+    __slots__ = ("_is_open", "_keys", "_proxies", "_tokens")
+
+    def __init__(
+        self,
+        *,
+        is_open: bool = False,
+        keys: KeyRing | None = None,
+        tokens: Tokens | None = None,
+        proxies: Proxies | None = None,
+    ) -> None:
+        self._is_open = is_open
+        self._keys = keys
+        self._tokens = tokens
+        self._proxies = proxies
+
+    async def identify(self, evidence: Evidence) -> Principal:
+        """Raises NotAuthenticated; IdentityUnavailable when it cannot be told now."""
+        if self._proxies is not None:
+            principal = self._proxies.principal(evidence)
+            if principal is not None:
+                return principal
+        elif self._is_open and self._keys is None and self._tokens is None:
+            return LOCAL_USER
+        refusal: NotAuthenticated | None = None
+        for credential in evidence.credentials():
+            try:
+                return await self._holder(credential)
+            except NotAuthenticated as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
+        if self._is_open and self._is_local(evidence):
+            return LOCAL_USER
+        raise self._missing(evidence)
+
+    async def _holder(self, credential: bytes) -> Principal:
+        if self._tokens is not None and (self._keys is None or looks_like_token(credential)):
+            return await self._tokens.principal(credential)
+        if self._keys is not None:
+            return self._keys.principal(credential)
+        raise NotAuthenticated("this gateway takes no keys: leave yours out")
+
+    def _is_local(self, evidence: Evidence) -> bool:
+        if evidence.has_credential:  # though it was empty, or of no known form
+            return False
+        proxies = self._proxies
+        return proxies is None or not (proxies.is_trusted(evidence.peer) or proxies.is_claimed(evidence))
+
+    def _missing(self, evidence: Evidence) -> NotAuthenticated:
+        proxies = self._proxies
+        if proxies is not None and not proxies.is_trusted(evidence.peer) and proxies.is_claimed(evidence):
+            return NotAuthenticated(
+                f"{proxies.user_header} is believed from the trusted proxies only, and this came from elsewhere",
+                code="untrusted_proxy",
+            )
+        if self._keys is None and self._tokens is None:
+            return NotAuthenticated("log in through the company's proxy", code="missing_credentials")
+        wanted = [name for name, mode in (("a key", self._keys), ("a token", self._tokens)) if mode is not None]
+        return NotAuthenticated(
+            f"{' or '.join(wanted)} is needed: send it as `Authorization: Bearer …`, or as x-api-key or api-key",
+            code="missing_api_key",
+        )

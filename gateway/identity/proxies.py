@@ -1,0 +1,89 @@
+"""The header mode: a proxy in front has logged the user in, and says in headers who it is."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from gateway.errors import NotAuthenticated
+from gateway.identity.names import LONGEST, RoleTable, is_name
+from gateway.model import Principal
+
+if TYPE_CHECKING:
+    from gateway.identity.evidence import Evidence
+    from gateway.settings import AuthSettings
+
+REMEMBERED_PEERS = 4096
+LONGEST_GROUPS = 8192
+
+
+class Proxies:
+    """The proxies that are believed. From any other address the headers are worth nothing."""
+
+    __slots__ = ("_groups", "_networks", "_peers", "_roles", "_title", "_user", "user_header")
+
+    def __init__(self, auth: AuthSettings) -> None:
+        self.user_header = auth.user_header
+        self._user = auth.user_header.lower().encode()
+        self._title = auth.title_header.lower().encode() if auth.title_header else None
+        self._groups = auth.groups_header.lower().encode() if auth.groups_header else None
+        self._networks = auth.trusted_networks
+        self._roles = RoleTable(auth)
+        self._peers: dict[str, bool] = {}
+
+    def is_trusted(self, peer: str | None) -> bool:
+        if peer is None:
+            return False
+        known = self._peers.get(peer)
+        if known is None:
+            if len(self._peers) >= REMEMBERED_PEERS:
+                self._peers.clear()
+            known = self._peers[peer] = self._is_listed(peer)
+        return known
+
+    def _is_listed(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address):
+            address = address.ipv4_mapped or address  # an IPv4 peer on a listener for both
+        return any(address in network for network in self._networks)
+
+    def is_claimed(self, evidence: Evidence) -> bool:
+        """Whether the header is there, from wherever."""
+        return bool(evidence.values(self._user))
+
+    def principal(self, evidence: Evidence) -> Principal | None:
+        """Who a trusted proxy says it is; None when it is no trusted proxy or says nothing. Raises NotAuthenticated."""
+        if not self.is_trusted(evidence.peer):
+            return None
+        users = [value for value in evidence.values(self._user) if value]
+        if not users:
+            return None
+        if len(users) > 1:  # one of them may be the caller's own, passed on beside the proxy's
+            raise self._refusal(self._user, "came more than once")
+        titles = self._texts(evidence, self._title)
+        groups = self._texts(evidence, self._groups, LONGEST_GROUPS)
+        return Principal(
+            user=self._text(self._user, users[0], LONGEST),
+            title=titles[0] if len(titles) == 1 else None,
+            roles=self._roles.roles(each.strip() for line in groups for each in line.split(",")),
+        )
+
+    def _texts(self, evidence: Evidence, header: bytes | None, longest: int = LONGEST) -> list[str]:
+        if header is None:
+            return []
+        return [self._text(header, value, longest) for value in evidence.values(header) if value]
+
+    def _text(self, header: bytes, value: bytes, longest: int) -> str:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            raise self._refusal(header, "has bytes that are not UTF-8") from None
+        if not is_name(text, longest):
+            raise self._refusal(header, f"has control characters or more than {longest} letters")
+        return text
+
+    def _refusal(self, header: bytes, reason: str) -> NotAuthenticated:
+        return NotAuthenticated(f"the proxy's header {header.decode()} {reason}", code="invalid_proxy_header")

@@ -1,0 +1,183 @@
+"""Keys in Postgres: digests only. The principal decides who sees or changes which, in the SQL itself."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.model import ApiKey, Principal
+from gateway.store.pool import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from gateway.store.pool import Database, PooledConnection
+
+PAGE = 500  # keys in one answer: decoding it takes the event loop about 2 ms
+
+# $1…$11: the key; $12: whether who makes it is an admin
+ADD = """
+insert into llm_logs.api_keys
+    (id, digest, hint, name, user_name, title, roles, allowed_models, created_at, expires_at, created_by)
+select $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), to_timestamp($10), $11
+where $12
+"""
+
+# $1: the principal's user; $2: whether it sees everybody's; $3: of this user only, or null; $4: made before this one,
+# or null; $5: how many
+VISIBLE = """
+select
+    id, digest, hint, name, user_name, title, roles, allowed_models,
+    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
+from llm_logs.api_keys
+where
+    ($2 or user_name = $1)
+    and ($3::text is null or user_name = $3)
+    and ($4::uuid is null or id < $4)
+order by id desc
+limit $5
+"""
+
+# $1: the key; $2: who revokes it; $3: when; $4: whether that is an admin
+REVOKE = """
+update llm_logs.api_keys
+set revoked_at = coalesce(revoked_at, to_timestamp($3)), revoked_by = coalesce(revoked_by, $2)
+where id = $1 and $4
+returning
+    id, digest, hint, name, user_name, title, roles, allowed_models,
+    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
+"""
+
+EDITION = """
+select edition from llm_logs.api_keys_edition
+"""
+
+# $1: the last id of the page before; $2: how many
+IN_FORCE = """
+select
+    id, digest, hint, name, user_name, title, roles, allowed_models,
+    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
+from llm_logs.api_keys
+where revoked_at is null and id > $1
+order by id
+limit $2
+"""
+
+# $1: ids; $2: when each was last used. The rows are locked in the order of their ids: two gateways that note uses of
+# the same keys at once could otherwise wait for each other.
+NOTE_USES = """
+with used as (
+    select k.id, u.at
+    from llm_logs.api_keys as k
+    inner join unnest($1::uuid[], $2::float8[]) as u (id, at) on k.id = u.id
+    order by k.id
+    for no key update of k
+)
+update llm_logs.api_keys as k
+set last_used_at = greatest(k.last_used_at, to_timestamp(used.at))
+from used
+where k.id = used.id
+"""
+
+_BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
+
+
+class Keys:
+    """The keys of one database. All verbs raise StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, key: ApiKey, by: Principal) -> bool:
+        """False when this principal may not."""
+        holder = key.holder
+        async with self._connection() as connection:
+            done = await connection.execute(
+                ADD,
+                key.id,
+                key.digest,
+                key.hint,
+                key.name,
+                holder.user,
+                holder.title,
+                sorted(holder.roles),
+                None if holder.allowed_models is None else sorted(holder.allowed_models),
+                key.created_at,
+                key.expires_at,
+                key.created_by,
+                by.is_admin,
+            )
+        return done == "INSERT 0 1"
+
+    async def visible(
+        self, to: Principal, *, limit: int, user: str | None = None, before: UUID | None = None
+    ) -> list[ApiKey]:
+        """Newest first: for admins and auditors everybody's, for others their own."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(VISIBLE, to.user, to.is_admin or to.is_auditor, user, before, limit)
+        return [_key(row) for row in rows]
+
+    async def revoke(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None:
+        """The key as it is then; one that is revoked already stays as it was. None: there is none, or not for `by`."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(REVOKE, key_id, by.user, at, by.is_admin)
+        return None if row is None else _key(row)
+
+    async def edition(self) -> UUID | None:
+        """Another one after every change of keys; None: it is not known, so that they must be looked through."""
+        async with self._connection() as connection:
+            edition: UUID | None = await connection.fetchval(EDITION)
+        return edition
+
+    async def in_force(self) -> list[ApiKey]:
+        """All keys that are not revoked; expired ones are among them, so that their holders can be told."""
+        found: list[ApiKey] = []
+        last: object = _BEFORE_ALL
+        async with self._connection() as connection:
+            while rows := await connection.fetch(IN_FORCE, last, PAGE):
+                found += [_key(row) for row in rows]
+                last = rows[-1]["id"]
+        return found
+
+    async def note_uses(self, uses: Mapping[UUID, float]) -> None:
+        async with self._connection() as connection:
+            await connection.execute(NOTE_USES, list(uses), list(uses.values()))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[PooledConnection]:
+        async with self._database.connection() as connection:
+            try:
+                yield connection
+            except asyncpg.PostgresError as error:  # the table is not there yet: Postgres came back a moment ago
+                raise unavailable(error) from error
+
+
+def _key(row: asyncpg.Record) -> ApiKey:
+    models = row["allowed_models"]
+    return ApiKey(
+        id=row["id"],
+        digest=row["digest"],
+        hint=row["hint"],
+        name=row["name"],
+        holder=Principal(
+            user=row["user_name"],
+            title=row["title"],
+            key_id=str(row["id"]),
+            roles=frozenset(row["roles"]),
+            allowed_models=None if models is None else frozenset(models),
+        ),
+        created_at=row["created_at"].timestamp(),
+        created_by=row["created_by"],
+        expires_at=_unix(row["expires_at"]),
+        last_used_at=_unix(row["last_used_at"]),
+        revoked_at=_unix(row["revoked_at"]),
+        revoked_by=row["revoked_by"],
+    )
+
+
+def _unix(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
