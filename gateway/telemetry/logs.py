@@ -49,8 +49,8 @@ REQUEST_FIELDS = (
     "usage_estimated",  # bool
     "first_token_ms",
     "duration_ms",
-    "bytes_in",  # of the request's body
-    "bytes_out",  # of the answer's body
+    "bytes_in",  # of the answer, from the upstream
+    "bytes_out",  # of the answer, to the caller
     "error",  # in our words
 )
 """The canonical line's fields, in their order after `timestamp` and `level`. None is left out; other fields follow."""

@@ -85,7 +85,7 @@ def duration(milliseconds: object) -> str:
         return "-"
     value = float(milliseconds)  # type: ignore[arg-type]
     if value < 1000:
-        return f"{value:.0f}ms"
+        return f"{value:.0f}ms" if value >= 9.95 or value <= 0 else f"{value:.1f}ms"
     return f"{value / 1000:.1f}s" if value < 600_000 else f"{value / 60_000:.0f}min"
 
 
@@ -120,7 +120,7 @@ def request_text(record: Mapping[str, Any], paint: Paint = plain) -> str:
         f"{duration(record.get('duration_ms')):>7}",
         f"{tokens(record):>13}",
         f"{shown(record.get('method'))} {shown(record.get('path'))}",
-        paint("dim", shown(record.get("request_id"))[:8]),
+        paint("dim", shown(record.get("request_id"))[-8:]),  # the first ones are much the same for all
     )
     error = f"  {paint('red', shown(record['error']))}" if record.get("error") else ""
     return "  ".join(columns) + error

@@ -29,7 +29,7 @@ RECORD: dict[str, Any] = {
     "timestamp": "2026-05-01T10:00:00.123Z",
     "level": "info",
     "event": "request",
-    "request_id": "0194f0c2-7bd1-7c55",
+    "request_id": "0194f0c2-7bd1abcd",
     "caller": "ada",
     "method": "POST",
     "path": "/v1/chat/completions",
@@ -55,7 +55,7 @@ def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_request_is_one_aligned_line_in_local_time() -> None:
     assert request_text(RECORD) == (
         "15:30:00.123  complete          200  ada             gpt-4o-mini               412ms     3.2s"
-        "       812→1204  POST /v1/chat/completions  0194f0c2"
+        "       812→1204  POST /v1/chat/completions  7bd1abcd"
     )
 
 
@@ -78,6 +78,8 @@ def test_an_estimate_is_marked() -> None:
     ("given", "text"),
     [
         (0, "0ms"),
+        (0.26, "0.3ms"),
+        (9.96, "10ms"),
         (999.4, "999ms"),
         (1500, "1.5s"),
         (599_999, "600.0s"),
@@ -95,7 +97,7 @@ def test_durations_are_short(given: object, text: str) -> None:
 
 
 def test_an_error_stands_at_the_end() -> None:
-    assert request_text({**RECORD, "error": "the upstream\ncut"}).endswith("0194f0c2  the upstream\\ncut")
+    assert request_text({**RECORD, "error": "the upstream\ncut"}).endswith("7bd1abcd  the upstream\\ncut")
 
 
 def test_outcome_and_status_are_coloured() -> None:
