@@ -1,0 +1,152 @@
+"""The gateway as its user starts it: a process of its own, with what it logs; never one left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+START_S = 60.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class GatewayProcess:
+    """`async with GatewayProcess(folder, env) as gateway`. It keeps port and data directory across `kill` and `start`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        arguments: Sequence[str] = ("serve",),
+        user: str = "",
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = folder / "gateway.log"
+        self._user = user or None
+        self._arguments = tuple(arguments)
+        self._env = {
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name in ("PATH", "HOME", "LANG", "TZ", "VIRTUAL_ENV")
+            },
+            "GATEWAY_DATA_DIR": str(folder / "data"),
+            "GATEWAY_LOG_FORMAT": "json",
+            "GATEWAY_PORT": str(self.port),
+            "PYTHONWARNINGS": "default",
+            **(env or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def upon(cls, folder: Path, upstream_url: str, dsn: str, **env: str) -> Self:
+        """One that asks an upstream of ours, keeps its rows in a database of ours."""
+        return cls(
+            folder,
+            {"OPENAI_BASE_URL": upstream_url, "OPENAI_API_KEY": "sk-upstream-secret", "DATABASE_URL": dsn, **env},
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            await self.ended()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def spawn(self) -> None:
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", *self._arguments],
+                cwd=ROOT,
+                env=self._env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                user=self._user,
+            )
+
+    async def start(self) -> None:
+        """Spawn it and wait until it listens; its log is the error when it does not."""
+        self.spawn()
+        deadline = time.monotonic() + START_S
+        while not await self._answers():
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the gateway did not start:\n{self.log_path.read_text()[-4000:]}")
+            await asyncio.sleep(0.02)
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def ended(self) -> int:
+        """Wait for its end; the exit status, negative for a signal."""
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, 60)
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self.signal(signal.SIGKILL)
+        await self.ended()
+
+    async def stop(self) -> int:
+        """End it as an operator would; the exit status."""
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def log(self) -> list[dict[str, Any]]:
+        """Its log lines so far that are JSON."""
+        lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    async def logged(self, is_it: Callable[[dict[str, Any]], bool], patience_s: float = 5.0) -> dict[str, Any]:
+        """The first log line like this, waited for."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            for line in self.log():
+                if is_it(line):
+                    return line
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no such line in the log:\n{self.log_path.read_text()[-4000:]}")
+            await asyncio.sleep(0.02)
