@@ -50,7 +50,7 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> bytes:
         """The events that `data` completes, in one piece. Raises EventTooLong."""
-        if not self._pending and data.endswith(b"\n\n") and data.find(b"\r") < 0:  # `in` takes twice as long as `find`
+        if not self._pending and data.endswith(b"\n\n"):  # whatever stands before them, two LF end an event
             self._last = _LF
             return data
         return self._feed(data) if data else b""

@@ -49,8 +49,9 @@ def test_a_hostile_index_costs_no_memory() -> None:
 
 def test_choices_without_an_index_are_told_apart_by_their_place() -> None:
     payload = as_payload({"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]})
-    choices = assembled(payload, payload).completion()["choices"]
-    assert [choice["message"]["content"] for choice in choices] == ["aa", "bb"]
+    alone = as_payload({"choices": [{"delta": {"content": "c"}}]})
+    choices = assembled(payload, payload, alone).completion()["choices"]
+    assert [choice["message"]["content"] for choice in choices] == ["aac", "bb"]
 
 
 def test_repeated_roles_and_names_are_said_once() -> None:
@@ -178,6 +179,13 @@ def test_a_growing_message_beside_the_deltas_is_not_joined_twice() -> None:
     assert completion["unmerged"] == {"choices.0.message": [{"content": "ab"}]}
 
 
+def test_a_whole_message_after_the_deltas_is_not_joined_to_them() -> None:
+    last = as_payload({"choices": [{"index": 0, "message": {"content": "ab"}, "finish_reason": "stop"}]})
+    completion = assembled(chunk({"content": "a"}), chunk({"content": "b"}), last).completion()
+    assert completion["choices"][0]["message"]["content"] == "ab"
+    assert completion["unmerged"] == {"choices.0.message": [{"content": "ab"}]}
+
+
 def test_the_first_envelope_that_names_something_stays_and_the_last_other_name_is_kept() -> None:
     completion = assembled(
         chunk({"content": "a"}, id="", created=0, model=None, system_fingerprint=None),
@@ -230,6 +238,11 @@ def test_half_a_surrogate_pair_is_kept_and_two_halves_make_the_character() -> No
     assert b'"content":"a\\ud83d"' in lone.completion_json()
     whole = assembled(chunk({"content": "a\ud83d"}), chunk({"content": "\ude00b"}))
     assert json.loads(whole.completion_json())["choices"][0]["message"]["content"] == "a😀b"
+
+
+def test_a_surrogate_in_raw_bytes_is_kept_too() -> None:
+    payload = b'{"choices":[{"index":0,"delta":{"content":"a\xed\xa0\xbd"}}]}'
+    assert b'"content":"a\\ud83d"' in assembled(payload).completion_json()
 
 
 def test_nan_is_written_as_it_came_and_not_as_null() -> None:

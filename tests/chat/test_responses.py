@@ -96,6 +96,22 @@ def test_a_done_event_has_the_last_word() -> None:
     assert assembled(delta, done).completion()["output"][0]["content"][0]["text"] == "final"
 
 
+def test_a_done_item_stands_for_all_that_was_said_of_it() -> None:
+    item = {"type": "message", "content": [{"type": "output_text", "text": "final"}]}
+    delta = {"type": "response.output_text.delta", "delta": "draft", "output_index": 0, "content_index": 0}
+    call = {"type": "response.function_call_arguments.delta", "delta": "draft", "output_index": 1}
+    done = {"type": "response.output_item.done"}
+    events = [delta, call, {**done, "output_index": 0, "item": item}]
+    events.append({**done, "output_index": 1, "item": {"type": "function_call", "arguments": "{}"}})
+    assert assembled(*events).completion()["output"] == [item, {"type": "function_call", "arguments": "{}"}]
+
+
+def test_a_late_progress_event_does_not_undo_the_end() -> None:
+    assembler = assembled(*EVENTS, EVENTS[1])
+    assert assembler.status == "completed"
+    assert assembler.completion() == WHOLE
+
+
 def test_logprobs_of_deltas_are_lined_up() -> None:
     events = [{"type": "response.output_text.delta", "delta": "x", "logprobs": [{"token": "x"}]}] * 2
     assert assembled(*events).completion()["output"][0]["content"][0]["logprobs"] == [{"token": "x"}] * 2
