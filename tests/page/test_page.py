@@ -121,7 +121,7 @@ def text_of(page: Page, selector: str) -> Any:
 async def until(page: Page, expression: str) -> None:
     """As the driver's own `wait_for_function`, which the page's policy forbids for it evaluates a string there."""
     async with asyncio.timeout(10):
-        while not await page.evaluate(expression):  # noqa: ASYNC110  (what it waits for is in another process)
+        while not await page.evaluate(expression):
             await asyncio.sleep(0.02)
 
 
