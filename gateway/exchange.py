@@ -66,7 +66,13 @@ class Talk:
     query: str = ""
     shows_ids: bool = False  # the gateway's own endpoints put the ids of interaction and conversation into the answer
     account: Account | None = None
-    is_stopped: bool = False
+    stopped: GatewayError | None = None  # why the gateway itself cancels it: at the caller's wish, or for its own end
+
+    def why_cancelled(self) -> tuple[Outcome, GatewayError]:
+        if self.stopped is None:
+            return Outcome.CLIENT_CANCELLED, Stopped("the caller left")
+        outcome = Outcome.INTERRUPTED if isinstance(self.stopped, ShuttingDown) else Outcome.CLIENT_CANCELLED
+        return outcome, self.stopped
 
     def take_back_cancellation(self) -> None:
         """A stop has done its work: the task that it cancelled goes on to its orderly end."""
@@ -104,7 +110,6 @@ class Exchange:
         self._pulse = pulse
         self._terms = terms
         self._uncountable: set[str] = set()  # upstreams that refuse to be asked for usage
-        self.is_closing = False
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
@@ -132,9 +137,9 @@ class Exchange:
                 reply.close()
         except BaseException as error:
             self._close_failed(talk, account, error)
-            if talk.is_stopped and isinstance(error, asyncio.CancelledError):
+            if talk.stopped is not None and isinstance(error, asyncio.CancelledError):
                 talk.take_back_cancellation()
-                raise Stopped("the answer was stopped at the caller's wish") from None
+                raise talk.stopped from None
             raise
 
     def _begin(self, talk: Talk, kind: Kind, provider: Provider, asked: ChatRequest) -> Account:
@@ -177,9 +182,7 @@ class Exchange:
         return await provider.open(call), False  # so that a refusal, too, is about what the caller wrote
 
     def _headers(self, talk: Talk, *, is_decoded: bool) -> RawHeaders:
-        return request_headers(
-            talk.headers, is_decoded=is_decoded, keep_credentials=self._terms.passes_credentials
-        )
+        return request_headers(talk.headers, is_decoded=is_decoded, keep_credentials=self._terms.passes_credentials)
 
     async def _relay(
         self,
@@ -202,10 +205,9 @@ class Exchange:
             relay.close(ending if inflating is None else inflating.ending(ending))
             self._close_relayed(talk, account, asked, relay, assembler)
         except asyncio.CancelledError:
-            relay.close_early(*self._why_cancelled(talk))
+            relay.close_early(*talk.why_cancelled())
             self._close_relayed(talk, account, asked, relay, assembler)
-            if not talk.is_stopped:
-                client.write(relay.last)  # who still listens, at a shutdown, learns why it ends
+            if talk.stopped is None:
                 raise
             talk.take_back_cancellation()
         await self._end(account, client, relay.last)
@@ -291,21 +293,21 @@ class Exchange:
             reply = await provider.open(call)
             account.head = reply.head
             try:
-                await self._pass(account, reply, client, None if is_held else sent)
+                await self._pass(talk, account, reply, client, None if is_held else sent)
             finally:
                 reply.close()
         except BaseException as error:
             self._close_failed(talk, account, error)
             raise
 
-    async def _pass(self, account: Account, reply: Reply, client: Client, sent: Digest | None) -> None:
+    async def _pass(self, talk: Talk, account: Account, reply: Reply, client: Client, sent: Digest | None) -> None:
         head = reply.head
         passage = Passage(client, Digest(self._terms.inline_bytes if is_text(head) else 0), head.content_length)
         await client.start(head, is_events=False)
         try:
             ending = await reply.pump(passage)
         except asyncio.CancelledError:
-            account.close(self._why_cancelled(None)[0], **kept_fields(passage, head, sent))
+            account.close(talk.why_cancelled()[0], **kept_fields(passage, head, sent))
             raise
         is_whole = ending in (Ending.WHOLE, Ending.UNPROVED, Ending.ENOUGH)
         outcome = Outcome.COMPLETE if is_whole else Outcome.TRUNCATED
@@ -326,17 +328,10 @@ class Exchange:
 
     # --- ends that nobody wished for ---------------------------------------------------------------------------------
 
-    def _why_cancelled(self, talk: Talk | None) -> tuple[Outcome, GatewayError]:
-        if self.is_closing:
-            return Outcome.INTERRUPTED, ShuttingDown("the gateway is shutting down")
-        if talk is not None and talk.is_stopped:
-            return Outcome.CLIENT_CANCELLED, Stopped("the answer was stopped at the caller's wish")
-        return Outcome.CLIENT_CANCELLED, Stopped("the caller left")
-
     def _close_failed(self, talk: Talk, account: Account, error: BaseException) -> None:
         """Whatever ended the story early, its record is closed; synchronous, so that nothing can come between."""
         if isinstance(error, asyncio.CancelledError):
-            outcome, reason = self._why_cancelled(talk)
+            outcome, reason = talk.why_cancelled()
             account.close(outcome, error=reason.message)
         elif isinstance(error, UpstreamError):
             account.close(Outcome.UPSTREAM_ERROR, error=error.message)

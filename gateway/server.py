@@ -12,7 +12,7 @@ import structlog
 from aiohttp import http_parser, web
 
 from gateway.app import build_app, open_database
-from gateway.edge.keys import EXCHANGE, LIVE
+from gateway.edge.keys import LIVE
 from gateway.errors import ServiceError
 from gateway.shipped import shipped
 from gateway.store.migrations import migrate as bring_up_to_date
@@ -56,8 +56,8 @@ async def serve(settings: Settings) -> None:
         await site.stop()
         if not await app[LIVE].drain(settings.server.shutdown_s):
             log.warning("answers are cut short: the patience for the shutdown is over")
-        app[EXCHANGE].is_closing = True
-        await app[LIVE].cancel_detached()
+            app[LIVE].cut_short()
+            await app[LIVE].drain(LAST_WORDS_S)
     finally:
         await runner.cleanup()
     log.info("stopped")
@@ -89,7 +89,10 @@ def _announce(runner: web.AppRunner, settings: Settings) -> None:
     database = "its own PostgreSQL" if settings.store.url is None else "the PostgreSQL of DATABASE_URL"
     log.info("listening", url=url, model=model, database=database)
     if sys.stderr.isatty():
-        print(f"\n  Chat:      {url}/\n  SDKs:      {url}/v1\n  Model:     {model}\n  Database:  {database}\n", file=sys.stderr)
+        print(
+            f"\n  Chat:      {url}/\n  SDKs:      {url}/v1\n  Model:     {model}\n  Database:  {database}\n",
+            file=sys.stderr,
+        )
 
 
 def refuse_python_parser() -> None:

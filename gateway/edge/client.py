@@ -118,7 +118,9 @@ class HttpClient(Client):
             step.send(None)
 
     def beat(self, now: float) -> None:
-        if self._silent_since == 0.0:  # something was written since the last beat; asking the clock for each chunk is dear
+        if (
+            self._silent_since == 0.0
+        ):  # something was written since the last beat; asking the clock for each chunk is dear
             self._silent_since = now
         elif now - self._silent_since >= self._heartbeat_s:
             self.write(HEARTBEAT)

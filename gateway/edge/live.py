@@ -6,80 +6,88 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gateway.errors import NotFound, ShuttingDown
+from gateway.errors import GatewayError, NotFound, ShuttingDown, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from uuid import UUID
+
+    from aiohttp import web
 
     from gateway.exchange import Talk
     from gateway.model import Principal
 
 
 class Live:
-    """Counts what runs; knows the answers that are made in tasks of their own."""
+    """Knows the handlers that run, and the stories that run in tasks of their own and may outlive their handlers."""
 
     def __init__(self) -> None:
-        self._tasks: dict[UUID, tuple[Talk, asyncio.Task[None]]] = {}
-        self._running = 0
-        self._all_done = asyncio.Event()
-        self._all_done.set()
+        self._handlers: dict[asyncio.Task[object], web.Request] = {}
+        self._stories: dict[UUID, tuple[Talk, asyncio.Task[None]]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.is_draining = False
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """Around the handling of a request, or the rest of one whose caller has left. Raises ShuttingDown."""
+    def handling(self, request: web.Request) -> Iterator[None]:
+        """Around the handling of a request. Raises ShuttingDown."""
         if self.is_draining:
             raise ShuttingDown("the gateway is shutting down")
-        with self._counted():
-            yield
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._running += 1
-        self._all_done.clear()
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers[task] = request
+        self._idle.clear()
         try:
             yield
         finally:
-            self._running -= 1
-            if self._running == 0:
-                self._all_done.set()
+            del self._handlers[task]
+            self._look_if_idle()
 
     def start(self, talk: Talk, story: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a story as a task that its caller may leave; it can be stopped by the interaction's id."""
-
-        async def run() -> None:
-            with self._counted():
-                try:
-                    await story
-                finally:
-                    del self._tasks[talk.id]
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._tasks[talk.id] = (talk, task)
+        task = asyncio.get_running_loop().create_task(story)
+        self._stories[talk.id] = (talk, task)
+        task.add_done_callback(lambda _: self._forget(talk.id))
         return task
+
+    def _forget(self, interaction_id: UUID) -> None:
+        del self._stories[interaction_id]
+        self._look_if_idle()
+
+    def _look_if_idle(self) -> None:
+        if not self._handlers and not self._stories:
+            self._idle.set()
 
     def stop(self, interaction_id: UUID, caller: Principal) -> None:
         """End an answer at its caller's wish. Raises NotFound, also for an answer of somebody else."""
-        talk, task = self._tasks.get(interaction_id, (None, None))
+        talk, task = self._stories.get(interaction_id, (None, None))
         if talk is None or task is None or talk.caller.user != caller.user:
             raise NotFound("no such answer is being made")
-        talk.is_stopped = True
-        task.cancel()
+        _end(talk, task, Stopped("the answer was stopped at the caller's wish"))
 
     async def drain(self, seconds: float) -> bool:
         """Take no more requests and wait for those that run; False when some still do."""
         self.is_draining = True
         try:
             async with asyncio.timeout(seconds):
-                await self._all_done.wait()
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
 
-    async def cancel_detached(self) -> None:
-        """End the answers whose callers have left."""
-        tasks = [task for _, task in self._tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def cut_short(self) -> None:
+        """End what still runs; each caller is told why, each record says so."""
+        why = ShuttingDown("the gateway is shutting down")
+        for talk, story in tuple(self._stories.values()):
+            _end(talk, story, why)
+        told = {id(talk) for talk, _ in self._stories.values()}
+        for handler, request in tuple(self._handlers.items()):
+            talk = request.get("talk")
+            if id(talk) not in told:
+                _end(talk, handler, why)
+
+
+def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:
+    if talk is not None and talk.stopped is None:
+        talk.stopped = why
+    task.cancel()

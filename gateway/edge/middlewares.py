@@ -36,7 +36,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     response: web.StreamResponse | None = None
     fault: str | None = None
     try:
-        with request.app[LIVE].request():
+        with request.app[LIVE].handling(request):
             response = await handler(request)
     except GatewayError as error:
         fault = error.message
