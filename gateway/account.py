@@ -73,7 +73,7 @@ class Account:
             self._lost = error
 
     async def kept(self) -> None:
-        """Wait until the closed account is as durable as configured. Raises JournalFull when it could not be written."""
+        """Wait until the closed account is as durable as configured. Raises JournalFull if it could not be written."""
         if self._lost is not None:
             raise self._lost
         await self._entry.kept()

@@ -60,9 +60,7 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
     return app
 
 
-async def _furnish(
-    app: web.Application, settings: Settings, recorder: Recorder | None, stack: AsyncExitStack
-) -> None:
+async def _furnish(app: web.Application, settings: Settings, recorder: Recorder | None, stack: AsyncExitStack) -> None:
     pulse = Pulse()
     catalogue = Catalogue.of(settings)
     stack.push_async_callback(catalogue.aclose)

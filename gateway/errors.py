@@ -121,6 +121,12 @@ class IdentityUnavailable(ServiceError):
     code = "identity_unavailable"
 
 
+class StoreUnusable(StoreUnavailable):
+    """The database is there, but its schema is not one that this gateway can use; waiting changes nothing."""
+
+    code = "store_unusable"
+
+
 class ShuttingDown(ServiceError):
     code = "shutting_down"
 

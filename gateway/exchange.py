@@ -116,8 +116,8 @@ class Exchange:
     async def converse(self, talk: Talk, asked: ChatRequest, dialect: Dialect, client: Client) -> None:
         """One chat completion or response, streamed or not.
 
-        Raises PolicyRejected, UpstreamError, JournalFull, Stopped, CallerError as long as nothing has been sent; what goes
-        wrong later ends the stream with an error event.
+        Raises PolicyRejected, UpstreamError, JournalFull, Stopped, CallerError as long as nothing has been sent; what
+        goes wrong later ends the stream with an error event.
         """
         asked, verdict = self._policy.review(asked, talk.caller)
         provider = self._catalogue.for_model(asked.model)

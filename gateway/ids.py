@@ -10,7 +10,7 @@ _VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
 
 
 class Ids:
-    """Makes ids that only grow, also within a millisecond and when the clock is set back (RFC 9562 section 6.2, method 3)."""
+    """Makes ids that only grow, also within a millisecond and when the clock is set back (RFC 9562, 6.2, method 3)."""
 
     __slots__ = ("_last",)
 

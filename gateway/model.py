@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 class Outcome(StrEnum):
-    """How an answer ended. The same word stands in the row, in the log line and, when it is not `complete`, at the client."""
+    """How an answer ended. The same word stands in the row and in the log line."""
 
     COMPLETE = "complete"
     TRUNCATED = "truncated"  # the upstream stopped before its own last word

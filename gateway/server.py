@@ -77,7 +77,8 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:
         await site.start()
     except OSError as error:
         raise ServiceError(
-            f"cannot listen on {server.host}:{server.port}: {error.strerror or error} (GATEWAY_PORT or --port chooses another port)"
+            f"cannot listen on {server.host}:{server.port}: {error.strerror or error} "
+            "(GATEWAY_PORT or --port chooses another port)"
         ) from error
     return site
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, StoreUnusable
 from gateway.shipped import shipped
 from gateway.store.migrations import make_partitions, migrate
 
@@ -31,9 +31,12 @@ class Upkeep:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Raises what is wrong with a database that is there; one that is away is waited for, while the gateway serves."""
+        """A database that is away is waited for, while the gateway serves. Raises StoreUnusable for one that is there
+        and cannot be used."""
         try:
             await self._prepare()
+        except StoreUnusable:
+            raise
         except StoreUnavailable as error:
             log.warning("serving without postgres: what is said waits in the journal", error=error.message)
             self._task = asyncio.create_task(self._prepare_later(), name="upkeep")
@@ -47,10 +50,7 @@ class Upkeep:
                 await self._task
 
     async def _prepare(self) -> None:
-        applied = await migrate(self._database, shipped("sql"))
-        if applied:
-            log.info("migrated", versions=applied)
-        await make_partitions(self._database)
+        await migrate(self._database, shipped("sql"))
         await self._shipper.start()
 
     async def _prepare_later(self) -> None:
@@ -58,18 +58,18 @@ class Upkeep:
             await asyncio.sleep(RETRY_S)
             try:
                 await self._prepare()
+            except StoreUnusable as error:  # somebody may mend it, and nothing is lost till then
+                log.error("the database cannot be used", error=error.message)  # noqa: TRY400 (its message says it all)
             except StoreUnavailable:
                 continue
-            except Exception:  # a task's outermost loop: somebody may mend the database, and nothing is lost meanwhile
-                log.exception("the database cannot be brought up to date")
-                continue
-            log.info("postgres is there")
-            return await self._partitions_for_ever()
+            else:
+                log.info("postgres is there")
+                return await self._partitions_for_ever()
 
     async def _partitions_for_ever(self) -> None:
         while True:
             await asyncio.sleep(DAY_S)
             try:
                 await make_partitions(self._database)
-            except Exception as error:  # a task's outermost loop: tomorrow is another day, and there is a default partition
-                log.warning("no partitions made", error=str(error))
+            except StoreUnavailable as error:  # tomorrow is another day, and there is a default partition
+                log.warning("no partitions made", error=error.message)

@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """`async with GatewayProcess(folder, env) as gateway`. It keeps port and data directory across `kill` and `start`."""
+    """`async with GatewayProcess(folder, env) as gateway`. Port and data directory stay across `kill` and `start`."""
 
     def __init__(
         self,

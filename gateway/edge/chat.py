@@ -1,4 +1,4 @@
-"""`/chat`: the seed's own endpoint. Its answers are finished and kept although the caller leaves, and can be stopped."""
+"""`/chat`: the seed's own endpoint. Its answers are finished and kept though the caller leaves, and can be stopped."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gateway.relay.care import CHAT
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    """A chat completion with `uuid` (this interaction) and `root_uuid` (its conversation) in the answer, and both in the
-    headers of a stream."""
+    """A chat completion with `uuid` (this interaction) and `root_uuid` (its conversation) in the answer; a stream has
+    both in its headers."""
     settings = request.app[SETTINGS]
     talk = await open_talk(request, shows_ids=True)
     require_json(request)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
@@ -15,14 +14,16 @@ from gateway.exchange import Client
 from gateway.upstream.headers import response_headers
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+
     from gateway.upstream.provider import Head
 
 HEARTBEAT = b": heartbeat\n\n"  # a comment: the one thing between events that breaks no client
 
 
 class EventStream(EventSourceResponse):
-    """An `EventSourceResponse` that answers any method, and leaves heartbeats to the pulse: a task for each stream's pings
-    would cost more than relaying its events."""
+    """An `EventSourceResponse` that answers any method, and leaves heartbeats to the pulse: a task for each stream's
+    pings would cost more than relaying its events."""
 
     def __init__(self, headers: CIMultiDict[str]) -> None:
         super().__init__(allow_all_methods=True)
@@ -36,8 +37,8 @@ class EventStream(EventSourceResponse):
 
 
 class HttpClient(Client):
-    """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes came:
-    aiohttp's writer would want an await, and with it a task, for each chunk."""
+    """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes
+    came: aiohttp's writer would want an await, and with it a task, for each chunk."""
 
     __slots__ = (
         "_chunked",
@@ -71,13 +72,13 @@ class HttpClient(Client):
     async def start(self, head: Head, *, is_events: bool) -> None:
         headers = self._headers_of(head)
         if is_events:
-            self.response = response = EventStream(headers)
+            self.response = EventStream(headers)
         else:
-            self.response = response = web.StreamResponse(status=head.status, headers=headers)
+            self.response = web.StreamResponse(status=head.status, headers=headers)
             if head.content_length is not None:
-                response.content_length = head.content_length
+                self.response.content_length = head.content_length
         try:
-            writer = await response.prepare(self._request)
+            writer = await self.response.prepare(self._request)
         except ConnectionError:
             self._is_gone = True
             return
@@ -110,8 +111,8 @@ class HttpClient(Client):
             transport.write(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
 
     def _write_with_head(self, writer: AbstractStreamWriter, block: bytes) -> None:
-        """Head and first events in one write: on loopback a write costs as much as relaying five events. aiohttp's writer
-        joins them; without a drain it never suspends, so that one step runs it to its end."""
+        """Head and first events in one write: on loopback a write costs as much as relaying five events. aiohttp's
+        writer joins them; without a drain it never suspends, so that one step runs it to its end."""
         self._unsent_head = None
         step = writer.write(block, drain=False)  # type: ignore[call-arg] # of StreamWriter; its base does not name it
         with suppress(StopIteration, ConnectionError):

@@ -82,9 +82,9 @@ class Live:
             _end(talk, story, why)
         told = {id(talk) for talk, _ in self._stories.values()}
         for handler, request in tuple(self._handlers.items()):
-            talk = request.get("talk")
-            if id(talk) not in told:
-                _end(talk, handler, why)
+            handled: Talk | None = request.get("talk")
+            if id(handled) not in told:
+                _end(handled, handler, why)
 
 
 def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:

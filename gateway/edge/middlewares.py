@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from gateway.edge.log_line import canonical_line
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
     from gateway.exchange import Talk
@@ -46,7 +46,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
             raise
         fault = error.reason
         response = error_response(of_http_exception(error, request.path))
-    except Exception as error:  # noqa: BLE001 (the outermost place: an error of ours is told in one shape, and logged)
+    except Exception as error:  # (the outermost place: an error of ours is told in one shape, and logged)
         fault = type(error).__name__
         log.exception("request failed", request_id=request_id, path=request.path)
         if request.transport is not None and request._payload_writer.output_size:

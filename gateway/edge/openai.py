@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
-from aiohttp import web
 
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.keys import EXCHANGE, SETTINGS
@@ -16,6 +15,8 @@ from gateway.model import Kind
 from gateway.relay.care import CHAT, RESPONSES
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from gateway.relay.care import Dialect
 
 PREFIX = "/v1"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, StoreUnusable
 from gateway.store.pool import AWAY, unavailable
 
 if TYPE_CHECKING:
@@ -83,17 +83,17 @@ def read_migrations(directory: Path) -> list[Migration]:
 async def migrate(database: Database, directory: Path) -> list[str]:
     """Apply what is missing, and make the partitions of the coming months; the names of the files that were applied.
 
-    Any number of processes may do so at once. Raises StoreUnavailable.
+    Any number of processes may do so at once. Raises StoreUnavailable, StoreUnusable.
     """
     migrations = read_migrations(directory)
     connection = await database.connect()
     try:
         applied = [one.name for one in migrations if await _apply(connection, one, migrations)]
         await connection.execute(MAKE_PARTITIONS, MONTHS_AHEAD)
-    except asyncpg.PostgresError as error:
-        raise StoreUnavailable(f"the schema cannot be brought up to date: {error}") from error
     except AWAY as error:
         raise unavailable(error) from error
+    except asyncpg.PostgresError as error:
+        raise StoreUnusable(f"the schema cannot be brought up to date: {error}") from error
     finally:
         connection.terminate()
     return applied
@@ -126,7 +126,7 @@ def _refuse_newer(applied: set[str], known: Sequence[Migration]) -> None:
     ours = {one.version for one in known}
     newer = sorted(version for version in applied - ours if re.fullmatch(r"\d{4}", version))
     if newer:
-        raise StoreUnavailable(
+        raise StoreUnusable(
             f"the database has the schema of a newer gateway (version {newer[-1]}; this one knows {max(ours)}): "
             "install that version of the gateway, or give this one another database"
         )
