@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.errors import RecordRefused, StoreUnavailable
+from gateway.record.disk import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -73,7 +74,7 @@ class Delivery:
 
     async def _set_aside(self, record: Record, reason: str) -> bool:
         try:
-            await asyncio.to_thread(self._quarantine.put_record, record, reason)
+            await in_thread(self._quarantine.put_record, record, reason)
         except OSError as error:
             await self._pause(error)
             return False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.record.disk import in_thread
 from gateway.record.feed import Pending
 from gateway.record.frames import HEAD_SIZE, Fault, Frame, FrameKind, Zeros, read_frame
 from gateway.record.segments import Position, Span, numbers_in, path_of
@@ -103,7 +103,7 @@ class Replay:
             self._last_write = found.st_mtime
             want = BLOCK
             while offset < found.st_size:
-                data = memoryview(await asyncio.to_thread(os.pread, fd, want, offset))
+                data = memoryview(await in_thread(os.pread, fd, want, offset))
                 frames, end, stop = _frames_in(data)
                 yield frames, offset
                 offset += end
@@ -111,11 +111,11 @@ class Replay:
                     self.damages.append(Damage(number, offset, stop.reason))
                     return
                 if isinstance(stop, Zeros):
-                    if not await asyncio.to_thread(_is_blank, fd, offset):
+                    if not await in_thread(_is_blank, fd, offset):
                         self.damages.append(Damage(number, offset, "bytes behind the end"))
                     return
                 if stop > found.st_size - offset > 0:
-                    if not await asyncio.to_thread(_is_blank, fd, offset):
+                    if not await in_thread(_is_blank, fd, offset):
                         self.damages.append(Damage(number, offset, "cut short"))
                     return
                 want = max(BLOCK, stop)

@@ -12,6 +12,7 @@ import structlog
 
 from gateway.record import owner
 from gateway.record.delivery import Delivery
+from gateway.record.disk import in_thread
 from gateway.record.feed import Cursor
 from gateway.record.quarantine import Quarantine
 from gateway.record.reading import read, read_damage, read_raw
@@ -63,7 +64,7 @@ class Shipper:
         self._feeds = [journal.follow(keeper.name) for keeper in keepers]
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._quarantine.look)
+        await in_thread(self._quarantine.look)
         self._tasks = [
             asyncio.create_task(self._ship(feed, delivery), name=f"ship to {keeper.name}")
             for feed, delivery, keeper in zip(self._feeds, self._live, self._keepers, strict=True)
@@ -119,8 +120,8 @@ class Shipper:
         await delivery.deliver([records[pending.key] for pending in taken if pending.key in records])
         for pending in taken:
             if pending.key not in records:
-                data = await asyncio.to_thread(read_raw, folder, pending)
-                await asyncio.to_thread(self._quarantine.put_frames, pending.id, data, "cannot be read")
+                data = await in_thread(read_raw, folder, pending)
+                await in_thread(self._quarantine.put_frames, pending.id, data, "cannot be read")
 
     # --- the journals of the dead ------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class Shipper:
             async with asyncio.TaskGroup() as group:
                 for keeper, delivery in zip(self._keepers, self._adopted, strict=True):
                     group.create_task(self._replay(folder.path, keeper, delivery))
-            await asyncio.to_thread(folder.remove)
+            await in_thread(folder.remove)
             log.info("journal_shipped", folder=folder.path.name)
         finally:
             self._adopting = None
@@ -166,9 +167,9 @@ class Shipper:
                 offset=damage.offset,
                 reason=damage.reason,
             )
-            data = await asyncio.to_thread(read_damage, folder, damage)
+            data = await in_thread(read_damage, folder, damage)
             name = f"{folder.name}-{damage.segment}-{damage.offset}"
-            await asyncio.to_thread(self._quarantine.put_frames, name, data, damage.reason)
+            await in_thread(self._quarantine.put_frames, name, data, damage.reason)
 
 
 def batches(pendings: Sequence[Pending]) -> Iterator[list[Pending]]:

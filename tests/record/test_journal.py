@@ -68,7 +68,7 @@ def taken(journal: Journal) -> list[Pending]:
 
 async def until(is_so: Any, patience: float = 5.0) -> None:
     async with asyncio.timeout(patience):
-        while not is_so():  # noqa: ASYNC110 - a disk has no event
+        while not is_so():
             await asyncio.sleep(0.005)
 
 
