@@ -39,11 +39,15 @@ class Pulse:
 
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(PULSE_S, self._beat) if self._watched else None
         now = loop.time()
         for living in tuple(self._watched):
-            living.beat(now)
-        self._timer = loop.call_later(PULSE_S, self._beat) if self._watched else None
+            try:
+                living.beat(now)
+            except Exception as error:  # noqa: BLE001 (one that fails must not take the beat from all the others)
+                loop.call_exception_handler({"message": f"the pulse of {living!r} failed", "exception": error})
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None

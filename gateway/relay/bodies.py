@@ -81,8 +81,8 @@ class Digest:
 
 
 class Passage(Sink):
-    """Streams a body through. What would show the caller its end is held in `last` until the record is written: the piece
-    that meets the announced length, or a closing `[DONE]`. Of other bodies the end is the connection's last chunk."""
+    """Streams a body through. What would show the caller its end is held in `last` until the record is written: the
+    piece that meets the announced length, or a closing `[DONE]`. Of other bodies the end is the last chunk's frame."""
 
     __slots__ = ("_client", "_expected", "digest", "first_at", "last")
 

@@ -1,15 +1,17 @@
-"""What the events of each dialect mean for the relay: which may pass unread, which must be kept first, which is the last."""
+"""What the events of each dialect mean for the relay: which pass unread, which are kept first, which is the last."""
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import orjson
-
+from gateway.chat import jsontext
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
+from gateway.chat.sse import parse_event
 from gateway.model import Kind
 
 if TYPE_CHECKING:
@@ -18,14 +20,27 @@ if TYPE_CHECKING:
     from gateway.chat.sse import Event
     from gateway.model import Json
 
+    _Piece = tuple[bytes, int, Callable[[bytes, int], re.Match[bytes] | None]]
+
 Assembler = ChatAssembler | ResponsesAssembler
+
+# Members of a delta that differ from event to event and mean nothing to the relay. Their names cannot stand inside of a
+# JSON string, where quotes are escaped.
+_VARYING = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|refusal|text|delta|arguments|obfuscation|p)": ?(?=")'
+    rb'|"(?:sequence_number|created)": ?(?=[0-9])'
+)
+_STRING = re.compile(rb'"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+"')
+_NUMBER = re.compile(rb"[0-9]++")
+_MOST_VARYING = 4
+_CHANCES = 64  # to learn what events look like; an upstream whose events are never alike is not learned from for ever
 
 
 class Step(Enum):
     """What an event means for the relay."""
 
     PASS = auto()
-    PASS_UNKEPT = auto()  # a comment
+    PASS_UNKEPT = auto()  # nothing is said: a comment, an id, no data
     KEEP_THEN_PASS = auto()  # some clients take it for the end, so it must not be lost once they have seen it
     KEEP_ONLY = auto()  # asked for by the gateway, not by the caller
     LAST = auto()
@@ -33,104 +48,120 @@ class Step(Enum):
     GARBLED = auto()
 
 
-class Care(Protocol):
-    """Which events of a dialect need a closer look, and what they then mean."""
+class Care(ABC):
+    """Looks at the events of one answer. Nearly all of them are like the one before but for a piece of text: those need
+    no look, which is what makes them cheap."""
+
+    __slots__ = ("_back", "_chances", "_pieces")
+
+    def __init__(self) -> None:
+        # The last event that might pass, without its varying members: what stands before each, with how to get over it,
+        # and what stands behind the last.
+        self._pieces: list[_Piece] = []
+        self._back = b"\0"
+        self._chances = _CHANCES
+
+    def judge(self, event: Event) -> Step:
+        """What one event means."""
+        data = event.data.strip() if event.data is not None else b""
+        if not data:
+            return Step.PASS_UNKEPT
+        if data == b"[DONE]":
+            return Step.LAST
+        body = parsed(data)
+        return Step.GARBLED if body is None else self.judge_object(body, event.type)
+
+    @abstractmethod
+    def judge_object(self, body: Json, kind: str) -> Step:
+        """What an event with a JSON object means; `kind` is its `event:` name."""
 
     def plain_length(self, block: bytes) -> int:
         """Bytes of whole events at the block's start that are nothing but deltas and may pass unread."""
-        ...
+        at = 0
+        size = len(block)
+        while at < size:
+            end = at
+            for before, length, over in self._pieces:
+                if not block.startswith(before, end) or (varying := over(block, end + length)) is None:
+                    break
+                end = varying.end()
+            else:
+                if block.startswith(self._back, end):
+                    at = end + len(self._back)
+                    continue
+            end = block.find(b"\n\n", at) + 2
+            if end < 2 or not self._passes(block[at:end]):
+                break
+            at = end
+        return at
 
-    def judge(self, event: Event) -> Step: ...
+    def _passes(self, event: bytes) -> bool:
+        if b"\r" in event or self.judge(parse_event(event)) is not Step.PASS:
+            return False
+        if self._chances:
+            self._learn(event)
+        return True
+
+    def _learn(self, event: bytes) -> None:
+        self._chances -= 1
+        pieces: list[_Piece] = []
+        at = 0
+        for name in _VARYING.finditer(event):
+            over = _STRING.match if event[name.end()] == ord('"') else _NUMBER.match
+            varying = over(event, name.end())
+            if varying is None or name.start() < at:
+                return
+            before = event[at : name.end()]
+            pieces.append((before, len(before), over))
+            at = varying.end()
+        if 0 < len(pieces) <= _MOST_VARYING:
+            self._pieces = pieces
+            self._back = event[at:]
 
 
-class ChatCare:
+class ChatCare(Care):
     """Chat completions: ended by `[DONE]`; the answer's substance is over with each choice's `finish_reason`."""
 
-    __slots__ = ("_drops_usage", "_marks")
-
-    _MARKS = (b"[DONE]", b'"error"', b'"finish_reason":"', b'"finish_reason": "')
-    _USAGE_MARKS = (b'"choices":[]', b'"choices": []')
+    __slots__ = ("_drops_usage",)
 
     def __init__(self, *, drops_usage: bool) -> None:
+        super().__init__()
         self._drops_usage = drops_usage
-        self._marks = self._MARKS + self._USAGE_MARKS if drops_usage else self._MARKS
 
-    def plain_length(self, block: bytes) -> int:
-        return plain_length(block, b"data: {", self._marks)
-
-    def judge(self, event: Event) -> Step:
-        data = event.data
-        if data is None:
-            return Step.PASS_UNKEPT
-        if data.strip() == b"[DONE]":
-            return Step.LAST
-        if not looks_like_object(data):
-            return Step.GARBLED
-        if b'"error"' in data and parsed(data).get("error"):
+    def judge_object(self, body: Json, kind: str) -> Step:
+        if body.get("error") or body.get("object") == "error":  # vLLM says the latter
             return Step.LAST_ERROR
-        if self._drops_usage and b'"choices"' in data and is_usage_only(parsed(data)):
+        choices = body.get("choices")
+        if self._drops_usage and choices == [] and body.get("usage"):
             return Step.KEEP_ONLY
-        if b'"finish_reason"' in data and b'"finish_reason":null' not in data:
+        if isinstance(choices, list) and any(isinstance(one, dict) and one.get("finish_reason") for one in choices):
             return Step.KEEP_THEN_PASS
         return Step.PASS
 
 
-class ResponsesCare:
+class ResponsesCare(Care):
     """The Responses API: ended by an event whose type says so."""
 
     __slots__ = ()
 
-    _MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"[DONE]")
-
-    def plain_length(self, block: bytes) -> int:
-        return plain_length(block, (b"event: ", b"data: {"), self._MARKS)
-
-    def judge(self, event: Event) -> Step:
-        data = event.data
-        if data is None:
-            return Step.PASS_UNKEPT
-        if data.strip() == b"[DONE]":
+    def judge_object(self, body: Json, kind: str) -> Step:
+        said = body.get("type")
+        if isinstance(said, str):
+            kind = said
+        elif body.get("error"):
+            kind = "error"
+        if kind in ("response.completed", "response.incomplete", "response.cancelled"):
             return Step.LAST
-        if not looks_like_object(data):
-            return Step.GARBLED
-        kind = parsed(data).get("type", event.type)
-        if kind in ("response.completed", "response.incomplete", "response.failed"):
-            return Step.LAST
-        return Step.LAST_ERROR if kind == "error" else Step.PASS
+        return Step.LAST_ERROR if kind in ("error", "response.failed") else Step.PASS
 
 
-def plain_length(block: bytes, start: bytes | tuple[bytes, ...], marks: tuple[bytes, ...]) -> int:
-    """Bytes of a block before the event with the first mark. Quotes inside of JSON strings are escaped, so that no text of
-    an answer can look like a member; what looks like a mark for another reason is merely judged in vain."""
-    if not block.startswith(start) or b"\r" in block:
-        return 0
-    first = len(block)
-    for mark in marks:
-        at = block.find(mark, 0, first)
-        if at >= 0:
-            first = at
-    if first == len(block):
-        return first if block.endswith(b"}\n\n") else 0
-    end = block.rfind(b"\n\n", 0, first)
-    return end + 2 if end >= 0 else 0
-
-
-def looks_like_object(data: bytes) -> bool:
-    text = data.strip()
-    return text.startswith(b"{") and text.endswith(b"}")
-
-
-def parsed(data: bytes) -> dict[str, object]:
-    """An event's JSON object; empty when it is none, for the assembler will report that."""
+def parsed(data: bytes) -> Json | None:
+    """An event's JSON object; None when it is none."""
     try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def is_usage_only(chunk: dict[str, object]) -> bool:
-    return chunk.get("choices") == [] and bool(chunk.get("usage"))
+        value, _ = jsontext.parse(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +181,7 @@ CHAT = Dialect(
     path="/chat/completions",
     care=lambda drops_usage: ChatCare(drops_usage=drops_usage),
     assembler=ChatAssembler,
-    is_answer=lambda body: isinstance(body.get("choices"), list),
+    is_answer=lambda body: isinstance(body.get("choices"), list) and not (body.get("error") and not body["choices"]),
     counts_on_request=True,
 )
 RESPONSES = Dialect(

@@ -25,6 +25,7 @@ FOLD_EVERY = 64
 FOLD_AT_BYTES = 32 * 1024
 FILE_AT_BYTES = 256 * 1024  # of unfiled answer; else it is filed by the pulse
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+_PASSING = (Step.PASS, Step.PASS_UNKEPT)
 
 
 class Client(Protocol):
@@ -49,7 +50,7 @@ class Keeping(Protocol):
 
 
 class Relay(Sink):
-    """One streamed answer on its way. After `close`, `outcome`, `fault` and `last` (what ends it at the client) are set."""
+    """One streamed answer on its way. `close` settles `outcome`, `fault` and `last`: what the client gets last."""
 
     __slots__ = (
         "_assembler",
@@ -69,9 +70,7 @@ class Relay(Sink):
         "outcome",
     )
 
-    def __init__(
-        self, client: Client, keeping: Keeping, care: Care, assembler: Assembler, limit: int
-    ) -> None:
+    def __init__(self, client: Client, keeping: Keeping, care: Care, assembler: Assembler, limit: int) -> None:
         self._client = client
         self._keeping = keeping
         self._care = care
@@ -96,6 +95,8 @@ class Relay(Sink):
         await self._client.drained()
 
     def feed(self, data: bytes) -> bool:
+        if self.outcome is not None:  # settled since the last read, by the pulse
+            return True
         self.bytes_in += len(data)
         try:
             block = self._splitter.feed(data)
@@ -123,7 +124,7 @@ class Relay(Sink):
         self._client.beat(now)
 
     def file(self) -> None:
-        """Put what has been said since the last time into the journal: an unfinished answer is at most a pulse behind."""
+        """Put what was said since the last time into the journal: an unfinished answer is at most a pulse behind."""
         if self._tee:
             self._fold()
             self._keeping.part(self._tee)
@@ -132,8 +133,8 @@ class Relay(Sink):
 
     def close(self, ending: Ending) -> None:
         """The upstream's body is over: settle how the answer ended, and with what the client is told so."""
-        if self.outcome is None and self._splitter.pending:
-            self._look_closely(self._splitter.pending + b"\n\n")  # the last event, where an upstream forgot its blank line
+        if self.outcome is None:
+            self._take_unfinished(self._splitter.pending)
         self._fold()
         if self.outcome is not None:
             return
@@ -146,8 +147,13 @@ class Relay(Sink):
         else:
             self._truncated("the upstream's answer ended before it was whole", "upstream_cut")
 
+    def _take_unfinished(self, event: bytes) -> None:
+        """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
+        if event and self._care.judge(parse_event(event)) not in (Step.GARBLED, Step.PASS_UNKEPT):
+            self._look_closely(event + b"\n\n")
+
     def said(self) -> bytes:
-        """JSON of the completion, as far as it was said; events that are no JSON stand beside it, so that none is lost."""
+        """JSON of the completion, as far as it was said; beside it events that are no JSON, so that none is lost."""
         body = self._assembler.completion_json()
         if not self._assembler.unparsed:
             return body
@@ -165,21 +171,32 @@ class Relay(Sink):
     # --- event by event ----------------------------------------------------------------------------------------------
 
     def _look_closely(self, block: bytes, plain: int = 0) -> bool:
-        """Judge the events behind the first `plain` bytes, and pass on in one piece what may pass."""
+        """Judge the events behind the first `plain` bytes, and pass on in one piece what may pass.
+
+        From the first that some clients take for the end, they wait until they are kept: by the record, if the answer
+        ends in this block, else by a part.
+        """
         passing = [block[:plain]]
-        ends_here = b"[DONE]" in block  # then the whole record is about to be written, and needs no part before
+        waiting: list[bytes] = []
         for raw in split_events(block[plain:]):
             step = self._care.judge(parse_event(raw))
             if step is not Step.PASS_UNKEPT:
                 self._keep(raw)
-            if step is Step.KEEP_THEN_PASS and not ends_here:
-                self.file()
-            if step in (Step.PASS, Step.PASS_UNKEPT, Step.KEEP_THEN_PASS):
+            if self.outcome is not None:
+                break
+            if step is Step.KEEP_THEN_PASS or (waiting and step in _PASSING):
+                waiting.append(raw)
+            elif step in _PASSING:
                 passing.append(raw)
             elif step is not Step.KEEP_ONLY:
                 self._ends(step, raw)
-            if self.outcome is not None:
                 break
+        if waiting and self.outcome is None:
+            self.file()
+        if self.outcome is None:
+            passing += waiting
+        else:
+            self.last = b"".join(waiting) + self.last
         self._pass_on(b"".join(passing))
         return self.outcome is not None
 

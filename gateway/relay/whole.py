@@ -1,17 +1,17 @@
-"""Answers of a conversation that came as one body: what they are, and what the caller is told when they are no answer."""
+"""Answers of a conversation that came as one body: what they are, and what callers are told when they are none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from gateway.chat import jsontext
 from gateway.chat.shapes import usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.bodies import Digest, Passage, WholeBody
-from gateway.upstream.encoding import InflatingSink, decoded
+from gateway.relay.care import parsed
+from gateway.upstream.encoding import InflatingSink, decoded, plain_head
 from gateway.upstream.provider import Ending
 
 if TYPE_CHECKING:
@@ -19,17 +19,24 @@ if TYPE_CHECKING:
     from gateway.relay.care import Dialect
     from gateway.upstream.provider import Head, Reply
 
+SHOWN_BYTES = 1000  # of a plain text that says why a request was refused
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A body as the upstream sent it, and the judgement of it. With `error`, the caller gets that error instead."""
+    """A body as the upstream sent it, and the judgement of it.
+
+    The caller gets `body`, or `told` in its place, with `head`; or, with `error` and nothing told, that error.
+    """
 
     body: bytes
     size: int
     outcome: Outcome
+    head: Head  # as it fits what the caller gets
     first_at: float | None = None
     fault: str | None = None
     error: GatewayError | None = None
+    told: bytes | None = None  # a refusal that has not the shape of one, in OpenAI's
     status: int = 200  # for the caller
     model: str | None = None
     usage: Usage | None = None
@@ -41,13 +48,15 @@ async def read_whole(reply: Reply, dialect: Dialect, limit: int) -> Whole:
     held = WholeBody(limit)
     inflating = decoded(reply.head, held)
     ending = await reply.pump(inflating or held)
+    head = reply.head
     if inflating is not None:
         ending = inflating.ending(ending)
+        head = plain_head(head)
     error = _fault(held, inflating, ending, limit)
     if error is not None:
         outcome = Outcome.TRUNCATED if isinstance(error, UpstreamCut) and held.size else Outcome.UPSTREAM_ERROR
-        return Whole(held.body, held.size, outcome, held.first_at, fault=error.message, error=error)
-    return judged(reply.head, held, dialect, is_proved=ending is Ending.WHOLE)
+        return Whole(held.body, held.size, outcome, head, held.first_at, fault=error.message, error=error)
+    return judged(head, held, dialect, is_proved=ending is Ending.WHOLE)
 
 
 def _fault(held: WholeBody, inflating: InflatingSink | None, ending: Ending, limit: int) -> GatewayError | None:
@@ -60,18 +69,19 @@ def _fault(held: WholeBody, inflating: InflatingSink | None, ending: Ending, lim
     if ending is Ending.GARBLED:
         return UpstreamGarbled("the upstream's answer broke the protocol in its middle")
     if ending is Ending.CUT:
-        return UpstreamCut("the upstream's answer ended before it was whole")
+        return _cut()
     return None
 
 
+def _cut() -> UpstreamCut:
+    return UpstreamCut("the upstream's answer ended before it was whole")
+
+
 def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) -> Whole:
-    """What a body that came to its end is: an answer, the upstream's own error, or nothing of this protocol."""
-    body = _object(held.body)
-    failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, held.first_at)
-    if body is None and held.size and not is_proved:
-        cut = UpstreamCut("the upstream's answer ended before it was whole")
-        return replace(failed, outcome=Outcome.TRUNCATED, fault=cut.message, error=cut)
-    if body is not None and head.status < 300 and dialect.is_answer(body):
+    """What a body that came to its end is: an answer, the upstream's refusal, or nothing of this protocol."""
+    body = parsed(held.body)
+    failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
+    if head.status < 300 and body is not None and dialect.is_answer(body):
         has_failed = body.get("status") == "failed"
         return replace(
             failed,
@@ -82,20 +92,58 @@ def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) ->
             usage=usage_of(body.get("usage")),
             answer=body,
         )
-    if body is not None and body.get("error") and not 300 <= head.status < 400:
-        # The upstream's own error passes as it is; one that came as a success is told as what it is.
-        fault = f"the upstream answered {head.status} with an error"
-        return replace(failed, fault=fault, status=head.status if head.status >= 400 else 502)
-    kind = head.media_type or "a body without a type"
-    error = UpstreamGarbled(f"the upstream answered {head.status} with {kind} that is not an answer")
+    if head.status < 300 and body is None and not is_proved and held.body.lstrip().startswith(b"{"):
+        return replace(failed, outcome=Outcome.TRUNCATED, fault=_cut().message, error=_cut())
+    if head.status >= 400 or (head.status < 300 and body is not None and body.get("error")):
+        return _refused(failed, body or {})
+    error = UpstreamGarbled(f"the upstream answered {head.status} with {_kind(head)} that is not an answer")
     return replace(failed, fault=error.message, error=error)
+
+
+def _refused(failed: Whole, body: Json) -> Whole:
+    """The upstream's own error, with its own status; one that came as a success is told as what it is."""
+    head = failed.head
+    status = head.status if 400 <= head.status < 600 else 502
+    if isinstance(body.get("error"), dict):
+        return replace(failed, fault=f"the upstream answered {head.status} with an error", status=status)
+    error = UpstreamGarbled(f"the upstream answered {head.status} with {_kind(head)} that is not an answer")
+    told = jsontext.write({"error": _shaped(body, _reason(failed, body) or error.message)}, is_plain=False)
+    headers = tuple(header for header in plain_head(head).headers if header[0] != b"content-type")
+    fitting = replace(head, headers=(*headers, (b"content-type", b"application/json")))
+    return replace(failed, fault=error.message, error=error, status=status, told=told, head=fitting)
+
+
+def _shaped(body: Json, message: str) -> Json:
+    """OpenAI's shape of an error: clients show no other. Some servers say its members without the envelope."""
+    kind, code = body.get("type"), body.get("code")
+    return {
+        "message": message,
+        "type": kind if isinstance(kind, str) else "upstream_error",
+        "param": _text(body.get("param")),
+        "code": code if isinstance(code, str | int) else None,
+    }
+
+
+def _reason(failed: Whole, body: Json) -> str | None:
+    """What the upstream said for people, where that can be found."""
+    for name in ("error", "message", "detail"):
+        said = body.get(name)
+        if said:
+            return said if isinstance(said, str) else jsontext.write(said, is_plain=False).decode()
+    if failed.head.media_type == "text/plain":
+        return failed.body[:SHOWN_BYTES].decode("utf-8", "replace").strip() or None
+    return None
+
+
+def _kind(head: Head) -> str:
+    return head.media_type or "a body without a type"
 
 
 def kept_fields(passage: Passage, head: Head, sent: Digest | None) -> dict[str, Any]:
     """What the record keeps of a call that was streamed through: small texts whole, the rest by size and digest."""
     digest = passage.digest
     kept = digest.body if is_text(head) else None
-    body = _object(kept or b"") or {}
+    body = parsed(kept or b"") or {}
     known: dict[str, Any] = {
         "body": kept or b"",
         "body_type": head.media_type,
@@ -117,14 +165,6 @@ def is_text(head: Head) -> bool:
         return False
     kind = head.media_type
     return kind.startswith("text/") or kind.endswith(("/json", "+json", "/x-ndjson", "/jsonl", "/xml"))
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _text(value: object) -> str | None:
