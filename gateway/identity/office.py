@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import structlog
+
 from gateway.errors import CallerError, NotAllowed, NotFound
 from gateway.forms import Secret
 from gateway.identity.names import is_name
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 LATEST_EXPIRY = 253_402_300_799  # the end of the year 9999, the last that Python's dates know
 MOST_MODELS = 1000
 MOST_LISTED = 1000
+log = structlog.get_logger()
 
 
 class KeyStore(Protocol):
@@ -94,6 +97,7 @@ class KeyOffice:
             expires_at=order.expires_at,
         )
         _require(await self._store.add(key, by), "only admins make keys")
+        log.info("key created", key_id=str(key.id), user=order.user, roles=sorted(holder.roles), by=by.user)
         await self._tell()
         return NewKey(Secret(secret), key)
 
@@ -116,6 +120,7 @@ class KeyOffice:
         key = await self._store.revoke(key_id, by, self._clock())
         if key is None:
             raise NotFound("there is no key with this id")
+        log.info("key revoked", key_id=str(key.id), user=key.holder.user, by=by.user)
         await self._tell()
         return key
 

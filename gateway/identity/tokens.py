@@ -46,9 +46,7 @@ class Tokens:
     async def principal(self, token: bytes) -> Principal:
         """Whose token this is. Raises NotAuthenticated, IdentityUnavailable."""
         self._issuer.look_after()
-        if self._issuer.edition != self._edition:  # what a withdrawn key has signed counts no more
-            self._known.clear()
-            self._edition = self._issuer.edition
+        self._forget_withdrawn()
         digest = sha256(token).digest()
         known = self._known.get(digest)
         if known is not None:
@@ -61,12 +59,17 @@ class Tokens:
     async def _checked(self, token: bytes, digest: bytes) -> Principal:
         header = header_of(token, self._algorithms)
         key = await self._issuer.key_for(header)
-        edition = self._issuer.edition
+        self._forget_withdrawn()  # from here on no await, so that what is remembered below is of these keys
         claims = payload_of(token, header, key)
         until = self._rules.check(claims, self._clock())
         principal = self._rules.principal(claims)
-        if edition == self._edition:
-            self._known[digest] = principal, until
-            if len(self._known) > self._most:
-                self._known.popitem(last=False)
+        self._known[digest] = principal, until
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
         return principal
+
+    def _forget_withdrawn(self) -> None:
+        """What a key has signed that the issuer no longer publishes counts no more."""
+        if self._issuer.edition != self._edition:
+            self._known.clear()
+            self._edition = self._issuer.edition

@@ -1,0 +1,114 @@
+"""The header mode: whom a trusted proxy may name, and that nobody else may."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import NotAuthenticated
+from gateway.identity.evidence import Evidence
+from gateway.identity.proxies import REMEMBERED_PEERS, Proxies
+from gateway.settings import AuthSettings
+
+AUTH = AuthSettings(
+    modes=("header",),
+    trusted_networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.168.1.7/32")),
+    title_header="X-Forwarded-Title",
+    groups_header="X-Forwarded-Groups",
+    auditor_groups=("audit",),
+    admin_groups=("LLM admins",),
+)
+BY_PROXY = "10.1.2.3"
+
+
+def evidence(*headers: tuple[bytes, bytes], peer: str | None = BY_PROXY) -> Evidence:
+    return Evidence.of(headers, peer)
+
+
+def test_a_trusted_proxy_names_user_title_and_groups() -> None:
+    principal = Proxies(AUTH).principal(
+        evidence(
+            (b"x-forwarded-USER", b"ada@corp"),
+            (b"X-Forwarded-Title", "Prüferin".encode()),
+            (b"X-Forwarded-Groups", b"staff, audit"),
+            (b"X-Forwarded-Groups", b"LLM admins"),
+        )
+    )
+    assert principal is not None
+    assert (principal.user, principal.title, principal.key_id) == ("ada@corp", "Prüferin", None)
+    assert principal.roles == {"user", "auditor", "admin"}
+
+
+def test_headers_that_are_not_configured_say_nothing() -> None:
+    """A proxy that sets only the user passes the caller's own groups on."""
+    bare = AuthSettings(modes=("header",), trusted_networks=AUTH.trusted_networks, admin_groups=("LLM admins",))
+    principal = Proxies(bare).principal(
+        evidence((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"LLM admins"), (b"X-Forwarded-Title", b"CEO"))
+    )
+    assert principal is not None
+    assert principal.title is None
+    assert principal.roles == frozenset(("user",))
+
+
+@pytest.mark.parametrize("peer", ["10.255.0.1", "192.168.1.7", "fd00::1", "::ffff:10.0.0.1", "fd00::1%eth0"])
+def test_a_listed_address_is_trusted(peer: str) -> None:
+    assert Proxies(AUTH).is_trusted(peer)
+
+
+@pytest.mark.parametrize(
+    "peer", [None, "", "11.0.0.1", "192.168.1.8", "fe80::1", "::ffff:11.0.0.1", "::10.0.0.1", "10.0.0.1, 1.1.1.1", "x"]
+)
+def test_any_other_address_is_not(peer: str | None) -> None:
+    proxies = Proxies(AUTH)
+    assert not proxies.is_trusted(peer)
+    assert proxies.principal(evidence((b"X-Forwarded-User", b"ada"), peer=peer)) is None
+
+
+def test_an_address_that_the_caller_writes_into_a_header_is_worth_nothing() -> None:
+    forged = evidence((b"X-Forwarded-For", b"10.0.0.1"), (b"X-Forwarded-User", b"ada"), peer="1.2.3.4")
+    assert Proxies(AUTH).principal(forged) is None
+
+
+@pytest.mark.parametrize("value", [b"", b"   "])
+def test_an_empty_user_is_no_user(value: bytes) -> None:
+    assert Proxies(AUTH).principal(evidence((b"X-Forwarded-User", value))) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"X-Forwarded-User", b"ada"), (b"X-Forwarded-User", b"bob")],
+        [(b"X-Forwarded-User", b"\xff")],
+        [(b"X-Forwarded-User", b"a\x00da")],
+        [(b"X-Forwarded-User", b"a" * 257)],
+        [(b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Title", b"\xff")],
+        [(b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"audit\x07")],
+        [(b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"g" * 9000)],
+    ],
+)
+def test_odd_headers_of_a_trusted_proxy_are_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(NotAuthenticated) as caught:
+        Proxies(AUTH).principal(evidence(*headers))
+    assert caught.value.code == "invalid_proxy_header"
+
+
+def test_many_peers_are_not_remembered_for_ever() -> None:
+    proxies = Proxies(AUTH)
+    for number in range(REMEMBERED_PEERS * 2):
+        assert not proxies.is_trusted(f"172.16.{number // 256 % 256}.{number % 256}.{number}")
+    assert len(proxies._peers) <= REMEMBERED_PEERS
+    assert proxies.is_trusted(BY_PROXY)
+
+
+@given(st.binary(), st.binary(), st.sampled_from([BY_PROXY, "1.2.3.4", None]))
+def test_any_bytes_give_a_principal_nobody_or_a_refusal(user: bytes, groups: bytes, peer: str | None) -> None:
+    shown = evidence((b"X-Forwarded-User", user), (b"X-Forwarded-Groups", groups), peer=peer)
+    try:
+        principal = Proxies(AUTH).principal(shown)
+    except NotAuthenticated:
+        assert peer == BY_PROXY
+    else:
+        assert principal is None or (peer == BY_PROXY and principal.user.isprintable())

@@ -1,0 +1,332 @@
+"""The ring follows the database, in every process; without a database it knows what it knew."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from gateway.errors import IdentityUnavailable, NotAuthenticated, StoreUnavailable
+from gateway.identity import watch as watch_module
+from gateway.identity.evidence import Evidence
+from gateway.identity.office import KeyOffice, KeyOrder
+from gateway.identity.opening import open_reception, place_of
+from gateway.identity.ring import KeyRing, new_secret
+from gateway.identity.ring_file import RingFile
+from gateway.identity.watch import KeyWatch
+from gateway.ids import Ids
+from gateway.model import ApiKey, Principal
+from gateway.settings import AuthSettings, Secret, Settings, StoreSettings
+from gateway.shipped import shipped
+from gateway.store.keys import Keys
+from gateway.store.migrations import migrate
+from gateway.store.pool import Database
+from tests.identity.test_ring import key_of
+from tests.postgres import running_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from gateway.identity.opening import Reception
+
+EVERY_S = 0.05
+ADMIN = Principal(user="root", roles=frozenset(("user", "admin")))
+
+
+class FakeSource:
+    """Keys in memory; away when told so."""
+
+    def __init__(self, *keys: ApiKey) -> None:
+        self.keys = list(keys)
+        self.current: UUID | None = uuid4()
+        self.is_away = False
+        self.loads = 0
+        self.noted: dict[UUID, float] = {}
+        self.hold: asyncio.Event | None = None
+
+    async def _answer(self) -> None:
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.is_away:
+            raise StoreUnavailable("away")
+
+    async def edition(self) -> UUID | None:
+        await self._answer()
+        return self.current
+
+    async def in_force(self) -> list[ApiKey]:
+        await self._answer()
+        self.loads += 1
+        return list(self.keys)
+
+    async def note_uses(self, uses: Mapping[UUID, float]) -> None:
+        await self._answer()
+        self.noted |= uses
+
+
+@asynccontextmanager
+async def watching(source: Any, path: Path) -> AsyncIterator[tuple[KeyRing, KeyWatch]]:
+    ring = KeyRing()
+    watch = KeyWatch(ring, source, RingFile(path, "db"), every_s=EVERY_S)
+    await watch.start()
+    try:
+        yield ring, watch
+    finally:
+        await watch.aclose()
+
+
+async def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        await asyncio.sleep(0.01)
+
+
+def is_known(ring: KeyRing, secret: str) -> bool:
+    try:
+        return bool(ring.principal(secret.encode()))
+    except (NotAuthenticated, IdentityUnavailable):
+        return False
+
+
+# --- with a fake of the database ---
+
+
+async def test_keys_are_read_again_only_when_they_have_changed(tmp_path: Path) -> None:
+    one, two = new_secret(), new_secret()
+    source = FakeSource(key_of(one))
+    async with watching(source, tmp_path / "k") as (ring, watch):
+        assert is_known(ring, one)
+        await asyncio.sleep(EVERY_S * 6)
+        assert source.loads == 1
+        source.keys, source.current = [key_of(two)], uuid4()
+        await until(lambda: is_known(ring, two))
+        assert not is_known(ring, one)
+        assert source.loads == 2
+        source.keys = [key_of(one)]
+        source.current = uuid4()
+        await watch.look()
+        assert is_known(ring, one)
+
+
+async def test_a_start_without_the_database_takes_the_keys_from_the_file(tmp_path: Path) -> None:
+    one, two = new_secret(), new_secret()
+    async with watching(FakeSource(key_of(one)), tmp_path / "k"):
+        pass
+    source = FakeSource(key_of(two))
+    source.is_away = True
+    async with watching(source, tmp_path / "k") as (ring, watch):
+        assert is_known(ring, one)
+        assert watch.state()["origin"] == "file"
+        assert watch.state()["age_s"] is None
+        source.is_away = False
+        await until(lambda: is_known(ring, two))
+        assert not is_known(ring, one)
+        assert watch.state()["origin"] == "postgres"
+
+
+async def test_a_start_without_database_and_file_knows_nobody_and_says_why(tmp_path: Path) -> None:
+    source = FakeSource(key_of(secret := new_secret()))
+    source.is_away = True
+    async with watching(source, tmp_path / "k") as (ring, _):
+        with pytest.raises(IdentityUnavailable):
+            ring.principal(secret.encode())
+        source.is_away = False
+        await until(lambda: is_known(ring, secret))
+
+
+async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "START_S", 0.1)
+    one = new_secret()
+    async with watching(FakeSource(key_of(one)), tmp_path / "k"):
+        pass
+    source = FakeSource()
+    source.hold = asyncio.Event()
+    began = time.monotonic()
+    async with watching(source, tmp_path / "k") as (ring, _):
+        assert time.monotonic() - began < 1
+        assert is_known(ring, one)
+        source.hold.set()
+        await until(lambda: not is_known(ring, one))
+
+
+async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "LAST_NOTE_S", 0.1)
+    source = FakeSource(key_of(secret := new_secret()))
+    async with watching(source, tmp_path / "k") as (ring, _):
+        assert is_known(ring, secret)
+        source.hold = asyncio.Event()
+        await asyncio.sleep(EVERY_S * 2)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.5
+
+
+async def test_keys_stay_while_the_database_is_away(tmp_path: Path) -> None:
+    source = FakeSource(key_of(secret := new_secret()))
+    async with watching(source, tmp_path / "k") as (ring, watch):
+        source.is_away = True
+        await until(lambda: watch.state()["fault"] == "away")
+        assert is_known(ring, secret)
+        source.is_away = False
+        await until(lambda: watch.state()["fault"] is None)
+
+
+async def test_uses_are_noted_at_the_end_and_kept_when_they_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "NOTE_USES_S", 0.0)
+    key = key_of(secret := new_secret())
+    source = FakeSource(key)
+    async with watching(source, tmp_path / "k") as (ring, _):
+        source.is_away = True
+        assert is_known(ring, secret)
+        await asyncio.sleep(EVERY_S * 3)
+        assert source.noted == {}
+        source.is_away = False
+        await until(lambda: key.id in source.noted)
+        source.noted.clear()
+        monkeypatch.setattr(watch_module, "NOTE_USES_S", 1e9)
+        assert is_known(ring, secret)
+    assert key.id in source.noted
+
+
+async def test_a_disk_that_takes_no_file_changes_nothing_for_callers(tmp_path: Path) -> None:
+    (tmp_path / "k").mkdir()
+    source = FakeSource(key_of(secret := new_secret()))
+    async with watching(source, tmp_path / "k") as (ring, watch):
+        assert is_known(ring, secret)
+        assert watch.state()["fault"] is None
+
+
+async def test_an_unknown_edition_means_looking_through_the_keys(tmp_path: Path) -> None:
+    source = FakeSource()
+    source.current = None
+    async with watching(source, tmp_path / "k") as (ring, _):
+        source.keys = [key_of(secret := new_secret())]
+        await until(lambda: is_known(ring, secret))
+
+
+# --- with a real one ---
+
+
+def settings_of(dsn: str, data_dir: Path) -> Settings:
+    return Settings(
+        data_dir=data_dir,
+        auth=AuthSettings(modes=("keys",), keys_refresh_s=EVERY_S),
+        store=StoreSettings(url=Secret(dsn), connect_s=1.0, statement_s=2.0),
+    )
+
+
+@asynccontextmanager
+async def gateway(dsn: str, data_dir: Path) -> AsyncIterator[tuple[Reception, KeyOffice]]:
+    """What one process has of it."""
+    settings = settings_of(dsn, data_dir)
+    database = Database(dsn, settings.store)
+    try:
+        async with open_reception(settings, Keys(database)) as reception:
+            yield reception, KeyOffice(Keys(database), Ids(), reception.keys_changed)
+    finally:
+        await database.aclose()
+
+
+async def user_of(reception: Reception, secret: Secret) -> str | None:
+    try:
+        headers = ((b"Authorization", f"Bearer {secret.reveal()}".encode()),)
+        return (await reception.identity.identify(Evidence.of(headers, "127.0.0.1"))).user
+    except (NotAuthenticated, IdentityUnavailable):
+        return None
+
+
+async def becomes(reception: Reception, secret: Secret, user: str | None) -> None:
+    deadline = time.monotonic() + 10
+    while await user_of(reception, secret) != user:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("opened")
+async def test_a_key_is_known_and_revoked_in_every_process(database: str, tmp_path: Path) -> None:
+    async with gateway(database, tmp_path / "a") as (here, office), gateway(database, tmp_path / "b") as (there, _):
+        made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+        assert await user_of(here, made.secret) == "ada", "at once where it was made"
+        await becomes(there, made.secret, "ada")
+        await office.revoke(made.key.id, ADMIN)
+        assert await user_of(here, made.secret) is None
+        await becomes(there, made.secret, None)
+
+
+@pytest.mark.usefixtures("opened")
+async def test_uses_reach_the_database(database: str, store: Keys, tmp_path: Path) -> None:
+    began = time.time()
+    async with gateway(database, tmp_path) as (reception, office):
+        made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+        assert await user_of(reception, made.secret) == "ada"
+    (key,) = await store.in_force()
+    assert key.last_used_at is not None
+    assert began - 1 <= key.last_used_at <= time.time()
+
+
+async def test_keys_outlive_a_database_that_goes_and_comes_back(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        dsn = await asyncio.to_thread(server.create_database)
+        settings = settings_of(dsn, tmp_path)
+        database = Database(dsn, settings.store)
+        await migrate(database, shipped("sql"))
+        await database.aclose()
+
+        async with gateway(dsn, tmp_path) as (reception, office):
+            made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+            await asyncio.to_thread(server.stop)
+            await asyncio.sleep(EVERY_S * 4)
+            assert await user_of(reception, made.secret) == "ada"
+
+        async with gateway(dsn, tmp_path) as (reception, office):  # a start while it is away
+            assert await user_of(reception, made.secret) == "ada"
+            assert reception.state()["keys"]["origin"] == "file"
+            with pytest.raises(StoreUnavailable):
+                await office.revoke(made.key.id, ADMIN)
+            await asyncio.to_thread(server.start)
+            await until(lambda: reception.state()["keys"]["origin"] == "postgres", 20)
+            await asyncio.to_thread(server.execute, "update llm_logs.api_keys set revoked_at = now()", dsn)
+            await becomes(reception, made.secret, None)
+
+
+async def test_a_frozen_database_holds_up_nobody(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        dsn = await asyncio.to_thread(server.create_database)
+        database = Database(dsn, settings_of(dsn, tmp_path).store)
+        await migrate(database, shipped("sql"))
+        await database.aclose()
+        async with gateway(dsn, tmp_path) as (reception, office):
+            made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+            await asyncio.to_thread(server.freeze)
+            try:
+                await asyncio.sleep(EVERY_S * 4)
+                assert await user_of(reception, made.secret) == "ada"
+            finally:
+                await asyncio.to_thread(server.thaw)
+            await office.revoke(made.key.id, ADMIN)
+            await becomes(reception, made.secret, None)
+
+
+def test_the_place_of_keys_is_the_database_and_not_its_password(tmp_path: Path) -> None:
+    def place(dsn: str | None) -> str:
+        store = StoreSettings(url=None if dsn is None else Secret(dsn))
+        return place_of(Settings(data_dir=tmp_path, store=store))
+
+    base = place("postgresql://gw:one@db:5432/llm?sslmode=require")
+    assert place("postgresql://gw:two@db:5432/llm?sslmode=disable&password=x") == base
+    others = [
+        "postgresql://db2:5432/llm",
+        "postgresql://db:5433/llm",
+        "postgresql://db:5432/x",
+        "postgresql:///llm?host=/s",
+    ]
+    places = {base, place(None), *map(place, others)}
+    assert len(places) == 6
+    assert not any("one" in each for each in places)
