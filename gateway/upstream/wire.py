@@ -221,6 +221,7 @@ class Wire(asyncio.Protocol):
         self._sink = None
         if self._is_complete:
             self._stop_timer()
+            self._resume()  # the last read may have filled the sink, and the next call wants to hear its answer
             self._pool.give_back(self, reusable=self._is_reusable)
         elif self._ending is Ending.ENOUGH and self.is_open and not self._is_close_delimited:
             self._rest = REST_BYTES

@@ -1,0 +1,42 @@
+"""A connection that is given back serves the next call as if it were new."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.upstream.origin import Origin, Patience
+from gateway.upstream.provider import Call, Ending
+from gateway.upstream.wire import WirePool
+from tests.loopback import LoopbackUpstream, file_answer
+
+CALL = Call("GET", "/files/1/content")
+
+
+class FullSink:
+    """Full after each read until it has drained, as a client is that reads slowly."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.is_full = False
+
+    def feed(self, data: bytes) -> bool:
+        self.size += len(data)
+        self.is_full = True
+        return False
+
+    async def drained(self) -> None:
+        await asyncio.sleep(0)
+        self.is_full = False
+
+
+async def test_a_sink_that_is_full_at_the_end_does_not_leave_the_connection_paused() -> None:
+    body = bytes(300_000)
+    async with LoopbackUpstream() as upstream:
+        upstream.on = lambda request: file_answer(body)
+        pool = WirePool(Origin.of_base(upstream.url, None), Patience(2.0, 2.0, 2.0, 30.0))
+        for _ in range(3):
+            reply, sink = await pool.open(CALL, b""), FullSink()
+            assert await reply.pump(sink) is Ending.WHOLE
+            assert sink.size == len(body)
+        assert upstream.connection_count == 1
+        await pool.aclose()
