@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 START_S = 60.0
+# A test run that is killed leaves nothing behind.
+_SETPRIV = shutil.which("setpriv")
+ENDS_WITH_PARENT = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -85,7 +89,7 @@ class GatewayProcess:
     def spawn(self) -> None:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", *self._arguments],
+                [*ENDS_WITH_PARENT, sys.executable, "-m", "gateway", *self._arguments],
                 cwd=ROOT,
                 env=self._env,
                 stdout=log,

@@ -112,6 +112,12 @@ class LoopbackUpstream:
         """The next requests get these answers, one each, in the order in which the requests arrive."""
         self._scripts.extend(scripts)
 
+    def forget(self) -> None:
+        """As new for the next test: nothing seen, nothing scripted. What is open stays open."""
+        self.requests.clear()
+        self._scripts.clear()
+        self.on = self.early = None
+
     def pause_reading(self) -> None:
         """Take nothing more from any client (and do not see it leave) until `resume_reading`."""
         self._set_reading(False)
