@@ -43,7 +43,9 @@ class ChatAssembler:
     def feed(self, payloads: Iterable[bytes]) -> None:
         """Takes the data of events, in order."""
         for payload in payloads:
-            if not self._took_delta(payload):
+            if payload == b"[DONE]":
+                self.is_done = True
+            elif not self._took_delta(payload):
                 self._take_payload(payload)
 
     def _took_delta(self, payload: bytes) -> bool:

@@ -80,18 +80,21 @@ def _cut() -> UpstreamCut:
 def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) -> Whole:
     """What a body that came to its end is: an answer, the upstream's refusal, or nothing of this protocol."""
     body = parsed(held.body)
-    failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
     if head.status < 300 and body is not None and dialect.is_answer(body):
         has_failed = body.get("status") == "failed"
-        return replace(
-            failed,
-            outcome=Outcome.UPSTREAM_ERROR if has_failed else Outcome.COMPLETE,
+        return Whole(
+            held.body,
+            held.size,
+            Outcome.UPSTREAM_ERROR if has_failed else Outcome.COMPLETE,
+            head,
+            held.first_at,
             fault="the upstream's answer says that it failed" if has_failed else None,
             status=head.status,
             model=_text(body.get("model")),
             usage=usage_of(body.get("usage")),
             answer=body,
         )
+    failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
     if head.status < 300 and body is None and not is_proved and held.body.lstrip().startswith(b"{"):
         return replace(failed, outcome=Outcome.TRUNCATED, fault=_cut().message, error=_cut())
     if head.status >= 400 or (head.status < 300 and body is not None and body.get("error")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,19 +29,22 @@ class Head:
 
     status: int
     headers: RawHeaders
+    media_type: str = field(init=False, compare=False)
+    _first: dict[bytes, bytes] = field(init=False, compare=False, repr=False)  # of each name, for it is asked for often
+
+    def __post_init__(self) -> None:
+        first = dict(reversed(self.headers))
+        kind = first.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+        object.__setattr__(self, "_first", first)
+        object.__setattr__(self, "media_type", kind.decode("latin-1"))
 
     def get(self, name: bytes) -> bytes | None:
-        return next((value for key, value in self.headers if key == name), None)
+        return self._first.get(name)
 
     @property
     def content_length(self) -> int | None:
         value = self.get(b"content-length") or b""
         return int(value) if value.isdigit() else None
-
-    @property
-    def media_type(self) -> str:
-        value = self.get(b"content-type") or b""
-        return value.split(b";", 1)[0].strip().lower().decode("latin-1")
 
 
 class Ending(Enum):
