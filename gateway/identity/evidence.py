@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
+CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 _LENGTHS = frozenset((7, 9, 13))  # of the three names below; most headers are told apart by this alone
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotAuthenticated
+from gateway.identity.evidence import CREDENTIALS
 from gateway.identity.jws import looks_like_token
+from gateway.identity.ring import PREFIX
 from gateway.model import Principal, Role
 
 if TYPE_CHECKING:
-    from gateway.identity.evidence import Evidence
+    from gateway.identity.evidence import Evidence, RawHeaders
     from gateway.identity.proxies import Proxies
     from gateway.identity.ring import KeyRing
     from gateway.identity.tokens import Tokens
@@ -25,7 +27,7 @@ class Identity:
     the only mode, nothing is looked at, for the SDKs insist on sending some key.
     """
 
-    __slots__ = ("_is_open", "_keys", "_proxies", "_tokens")
+    __slots__ = ("_is_open", "_keys", "_lengths", "_private", "_proxies", "_tokens")
 
     def __init__(
         self,
@@ -39,6 +41,8 @@ class Identity:
         self._keys = keys
         self._tokens = tokens
         self._proxies = proxies
+        self._private = proxies.headers if proxies is not None else frozenset()
+        self._lengths = frozenset(map(len, CREDENTIALS | self._private))  # of names; most are told apart by this alone
 
     async def identify(self, evidence: Evidence) -> Principal:
         """Raises NotAuthenticated; IdentityUnavailable when it cannot be told now."""
@@ -59,6 +63,18 @@ class Identity:
         if self._is_open and self._is_local(evidence):
             return LOCAL_USER
         raise self._missing(evidence)
+
+    def travelling(self, headers: RawHeaders) -> RawHeaders:
+        """The headers without what is between the caller and this gateway alone: its keys, the tokens that it takes,
+        and the proxies' word. For an upstream that may see the caller's other credentials."""
+        lengths = self._lengths
+        return tuple([each for each in headers if len(each[0]) not in lengths or not self._is_private(*each)])
+
+    def _is_private(self, name: bytes, value: bytes) -> bool:
+        name = name.lower()
+        if name in CREDENTIALS:
+            return PREFIX in value or (self._tokens is not None and looks_like_token(value))
+        return name in self._private
 
     async def _holder(self, credential: bytes) -> Principal:
         if self._tokens is not None and (self._keys is None or looks_like_token(credential)):

@@ -31,6 +31,11 @@ class Proxies:
         self._roles = RoleTable(auth)
         self._peers: dict[str, bool] = {}
 
+    @property
+    def headers(self) -> frozenset[bytes]:
+        """Names, in lower case, of the headers in which a proxy speaks to this gateway."""
+        return frozenset(name for name in (self._user, self._title, self._groups) if name is not None)
+
     def is_trusted(self, peer: str | None) -> bool:
         if peer is None:
             return False

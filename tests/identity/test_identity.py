@@ -153,6 +153,18 @@ async def test_the_local_user_does_not_come_through_a_proxy() -> None:
     assert await who(identity, USER, peer=ELSEWHERE) == "<untrusted_proxy>"
 
 
+def test_what_is_between_caller_and_gateway_does_not_travel() -> None:
+    provider = (b"authorization", b"Bearer sk-proj-provider")
+    others = ((b"Content-Type", b"a.b.c"), (b"X-Forwarded-For", b"10.0.0.1"), provider)
+    groups = (b"X-Forwarded-Groups", b"staff")
+    ours = ((b"Api-Key", SECRET.encode()), bearer(SECRET), (b"Authorization", b"junk " + SECRET.encode()))
+    for identity in (Identity(is_open=True), Identity(keys=ring())):
+        assert identity.travelling((*others, *ours)) == others
+    every = Identity(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    assert every.travelling((*others, *ours, bearer(token(RSA, claims())), USER, groups)) == others
+    assert Identity(is_open=True).travelling((USER, bearer("a.b.c"))) == (USER, bearer("a.b.c"))
+
+
 async def test_no_mode_at_all_lets_nobody_in() -> None:
     for header in (bearer(SECRET), bearer("a.b.c"), USER, (b"x", b"y")):
         assert (await who(Identity(), header, peer=BY_PROXY)).startswith("<")
