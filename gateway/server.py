@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,11 @@ from gateway.shipped import shipped
 from gateway.store.migrations import migrate as bring_up_to_date
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.settings import ServerSettings, Settings
 
 BACKLOG = 4096
 MAX_HEADER_BYTES = 32 * 1024
+UNACKNOWLEDGED_MS = 120_000
 LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be cancelled and recorded
 
 log = structlog.get_logger()
@@ -70,17 +72,31 @@ async def migrate(settings: Settings) -> None:
     log.info("migrated", versions=applied)
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> web.TCPSite:
-    server = settings.server
-    site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=server.workers > 1 or None)
+async def _listen(runner: web.AppRunner, settings: Settings) -> web.SockSite:
     try:
+        site = web.SockSite(runner, _socket(settings.server), backlog=BACKLOG)
         await site.start()
     except OSError as error:
         raise ServiceError(
-            f"cannot listen on {server.host}:{server.port}: {error.strerror or error} "
+            f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror or error} "
             "(GATEWAY_PORT or --port chooses another port)"
         ) from error
     return site
+
+
+def _socket(server: ServerSettings) -> socket.socket:
+    """The listening socket. What is set on it holds for every connection, without a system call for each."""
+    is_v6 = ":" in server.host
+    listening = socket.create_server(
+        (server.host, server.port),
+        family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+        backlog=BACKLOG,
+        reuse_port=server.workers > 1,
+        dualstack_ipv6=server.host == "::" and socket.has_dualstack_ipv6(),
+    )
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a peer that has vanished is noticed within this time
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+    return listening
 
 
 def _announce(runner: web.AppRunner, settings: Settings) -> None:

@@ -23,7 +23,7 @@ HEARTBEAT = b": heartbeat\n\n"  # a comment: the one thing between events that b
 
 class EventStream(EventSourceResponse):
     """An `EventSourceResponse` that answers any method, and leaves heartbeats to the pulse: a task for each stream's
-    pings would cost more than relaying its events."""
+    pings would cost more than relaying its events. A peer that vanished is noticed by TCP_USER_TIMEOUT (`server`)."""
 
     def __init__(self, headers: CIMultiDict[str]) -> None:
         super().__init__(allow_all_methods=True)
@@ -31,8 +31,6 @@ class EventStream(EventSourceResponse):
         self.headers.update(headers)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        if not self.prepared:
-            self._set_tcp_user_timeout(request)
         return await web.StreamResponse.prepare(self, request)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError, NotFound, ShuttingDown, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
     from uuid import UUID
 
     from aiohttp import web
@@ -28,20 +27,19 @@ class Live:
         self._idle.set()
         self.is_draining = False
 
-    @contextmanager
-    def handling(self, request: web.Request) -> Iterator[None]:
-        """Around the handling of a request. Raises ShuttingDown."""
+    def enter(self, request: web.Request) -> asyncio.Task[object]:
+        """A request begins to be handled by the current task; `leave` must follow. Raises ShuttingDown."""
         if self.is_draining:
             raise ShuttingDown("the gateway is shutting down")
         task = asyncio.current_task()
         assert task is not None
         self._handlers[task] = request
         self._idle.clear()
-        try:
-            yield
-        finally:
-            del self._handlers[task]
-            self._look_if_idle()
+        return task
+
+    def leave(self, task: asyncio.Task[object]) -> None:
+        del self._handlers[task]
+        self._look_if_idle()
 
     def start(self, talk: Talk, story: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run a story as a task that its caller may leave; it can be stopped by the interaction's id."""

@@ -35,9 +35,11 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     request["request_id"] = request_id = given if _SANE_ID.match(given) else f"req_{request.app[IDS].new().hex}"
     response: web.StreamResponse | None = None
     fault: str | None = None
+    live = request.app[LIVE]
+    task: asyncio.Task[object] | None = None
     try:
-        with request.app[LIVE].handling(request):
-            response = await handler(request)
+        task = live.enter(request)
+        response = await handler(request)
     except GatewayError as error:
         fault = error.message
         response = error_response(error)
@@ -53,6 +55,8 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
             request.transport.abort()  # a half-sent answer must not look whole
         response = unexpected()
     finally:
+        if task is not None:
+            live.leave(task)
         if not request.get("is_detached"):
             write_line(request, request_id, response, fault, started)
     if not response.prepared:

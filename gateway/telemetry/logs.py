@@ -42,6 +42,7 @@ REQUEST_FIELDS = (
     "model",  # as asked for
     "upstream",  # the provider's name
     "status",  # sent to the caller
+    "upstream_status",
     "outcome",  # gateway.model.Outcome
     "stream",  # bool
     "prompt_tokens",
