@@ -9,52 +9,20 @@ from contextlib import suppress
 from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING
-from uuid import UUID
 from zlib import crc32
 
+from gateway.record.pending import Backlog, Pending
 from gateway.record.segments import START, Position, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gateway.model import Record
+MOST_AT_HAND = 10_000  # records; more than that go to the backlog
+REFILL = 1_000
 
 _CURSOR = Struct("<QQ")
 _CRC = Struct("<I")
-
-
-class Pending:
-    """A finished record on its way to the keepers: where it lies, and the record itself as long as memory is cheap."""
-
-    __slots__ = ("begun", "finished", "finished_at", "is_cached", "keepers", "key", "parts", "record", "size")
-
-    def __init__(
-        self,
-        key: bytes,
-        begun: Span | None,
-        finished: Span | None,
-        *,
-        finished_at: float,
-        record: Record | None = None,
-        parts: Sequence[Span] = (),
-        size: int | None = None,
-    ) -> None:
-        self.key = key
-        self.begun = begun  # None: never on disk, only in `record`
-        self.finished = finished  # None: interrupted, or only in `record`
-        self.finished_at = finished_at
-        self.record = record
-        self.parts = parts  # of an interrupted one
-        self.keepers = 0  # that still need it
-        self.is_cached = False
-        if size is None:
-            size = (begun.size if begun else 0) + (finished.size if finished else 0) + sum(part.size for part in parts)
-        self.size = size
-
-    @property
-    def id(self) -> UUID:
-        return UUID(bytes=self.key)
 
 
 class Cursor:
@@ -98,6 +66,7 @@ class Feed:
         self._cursor = cursor
         self._on_shipped = on_shipped
         self._ready: deque[Pending] = deque()
+        self._backlog = Backlog()
         self._begun: dict[bytes, Span] = {}  # begun, and not in the store yet; in the order of their spans
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
@@ -115,15 +84,20 @@ class Feed:
 
     def finished(self, pending: Pending) -> None:
         pending.keepers += 1
-        self._ready.append(pending)
         self.ready_bytes += pending.size
+        if pending.record is None and pending.begun is not None and pending.finished is not None and self.is_long:
+            self._backlog.append(pending.key, pending.begun, pending.finished, pending.finished_at)
+            self._begun.pop(pending.key, None)
+        else:
+            self._ready.append(pending)
         self._more.set()
         self._idle.clear()
 
     def low(self, end: Position) -> Position:
         """Everything before it is in the store; `end` is the journal's end."""
         oldest = next(iter(self._begun.values()), None)
-        return end if oldest is None else Position(oldest.segment, oldest.offset)
+        low = end if oldest is None else Position(oldest.segment, oldest.offset)
+        return min(low, self._backlog.low or low)
 
     def save(self, end: Position) -> None:
         self._cursor.write(self.low(end))
@@ -134,7 +108,12 @@ class Feed:
     # --- the keeper's side -------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) + len(self._backlog)
+
+    @property
+    def is_long(self) -> bool:
+        """New records go to the backlog: they should not be held in memory."""
+        return len(self._backlog) > 0 or len(self._ready) >= MOST_AT_HAND
 
     @property
     def oldest_at(self) -> float | None:
@@ -162,9 +141,17 @@ class Feed:
         """The ones that were peeked at are in the store."""
         for pending in taken:
             self._ready.popleft()
-            self._begun.pop(pending.key, None)
+            if self._begun.pop(pending.key, None) is None and pending.begun is not None:
+                self._backlog.shipped(pending.begun)
             self.ready_bytes -= pending.size
+        if self._backlog and len(self._ready) < REFILL:
+            self._refill()
         if not self._ready:
             self._more.clear()
             self._idle.set()
         self._on_shipped(taken)
+
+    def _refill(self) -> None:
+        for pending in self._backlog.take(REFILL):
+            pending.keepers = 1
+            self._ready.append(pending)

@@ -20,9 +20,10 @@ from gateway.model import Record
 from gateway.record import frames, owner
 from gateway.record.disk import Disk, DiskThread
 from gateway.record.entry import Entry
-from gateway.record.feed import Cursor, Feed, Pending
+from gateway.record.feed import Cursor, Feed
 from gateway.record.meta import of_answer, of_interaction
 from gateway.record.owner import Folder
+from gateway.record.pending import Pending
 from gateway.record.segments import NO_ROOM, Segments, Span
 from gateway.record.stragglers import move_stragglers
 from gateway.record.syncing import GroupSync
@@ -171,7 +172,7 @@ class Journal:
         pending = Pending(entry.key, entry.begun, span, finished_at=answer.finished_at)
         if span is not None:
             entry.mark = self._segments.written
-            if self._feeds and self._cached_bytes + pending.size <= self._tuning.cached_bytes:
+            if self._cached_bytes + pending.size <= self._tuning.cached_bytes and self._are_feeds_short:
                 self._cached_bytes += pending.size
                 pending.is_cached = True
                 pending.record = Record(entry.interaction, answer)
@@ -184,6 +185,10 @@ class Journal:
             raise self._full()
         if not self._is_group:
             self._sync_soon()
+
+    @property
+    def _are_feeds_short(self) -> bool:
+        return bool(self._feeds) and not any(feed.is_long for feed in self._feeds)
 
     async def keep(self, entry: Entry) -> None:
         if entry.failed:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from gateway.record.feed import Pending
+    from gateway.record.pending import Pending
     from gateway.record.replay import Damage
 
 GAP = 64 << 10  # two frames that are closer than this are read at once

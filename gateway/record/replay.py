@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.record.disk import in_thread
-from gateway.record.feed import Pending
 from gateway.record.frames import HEAD_SIZE, Fault, Frame, FrameKind, Zeros, read_frame
+from gateway.record.pending import Pending
 from gateway.record.segments import Position, Span, numbers_in, path_of
 
 if TYPE_CHECKING:

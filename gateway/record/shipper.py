@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from gateway.record.feed import Feed, Pending
+    from gateway.record.feed import Feed
     from gateway.record.journal import Journal
     from gateway.record.keeper import Keeper
+    from gateway.record.pending import Pending
 
 GATHER_S = 0.05  # how long a lone record waits for company
 BATCH_ROWS = 500
@@ -76,10 +77,11 @@ class Shipper:
         self._closing.set()
         if self._adoption is not None:
             await _end([self._adoption])
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s):
-                for feed in self._feeds:
-                    await feed.drained()
+        if self._tasks:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(deadline_s):
+                    for feed in self._feeds:
+                        await feed.drained()
         await _end(self._tasks)
         flying = {delivery.in_flight for delivery in (*self._live, *self._adopted) if delivery.in_flight is not None}
         if flying:

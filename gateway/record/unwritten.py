@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.model import Answer, Interaction
-    from gateway.record.feed import Feed, Pending
+    from gateway.record.feed import Feed
+    from gateway.record.pending import Pending
     from gateway.record.segments import Segments
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import JournalFull
 from gateway.model import Outcome
-from gateway.record.feed import Cursor, Pending
+from gateway.record.feed import Cursor
 from gateway.record.frames import Frame, FrameKind, Scan
 from gateway.record.journal import Journal, Tuning
 from gateway.record.reading import read
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.record.entry import Entry
+    from gateway.record.pending import Pending
     from gateway.settings import JournalSettings
 
 BIG = b"x" * 10_000

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from gateway.record.feed import Cursor
+from gateway.record.feed import MOST_AT_HAND, Cursor
 from gateway.record.journal import Journal, Tuning
 from gateway.record.segments import Position
 from gateway.record.shipper import BATCH_ROWS, Shipper
@@ -130,6 +131,31 @@ async def test_a_long_absence_costs_disk_but_no_memory(tmp_path: Path) -> None:
     assert all(record.answer.body == b"7" * 1000 for record in memory.records.values())
     await shipper.aclose(1)
     await journal.aclose()
+
+
+async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_path: Path) -> None:
+    memory = Memory()
+    settings = replace(SMALL, segment_bytes=1 << 20, max_bytes=64 << 20, sync="none")
+    async with shipping(tmp_path, memory, settings=settings) as (journal, shipper):
+        memory.is_away = True
+        slow = journal.begin(interaction(b"slow"))
+        said = say(journal, MOST_AT_HAND + 4000)
+        (feed,) = journal.feeds
+        assert feed.is_long
+        assert shipper.state().pending == MOST_AT_HAND + 4000
+        said += [slow.id]
+        slow.finish(answer())
+        cursor = Cursor(journal.folder / "memory.cursor")
+        memory.is_away = False
+        while shipper.state().pending:
+            low = cursor.read()
+            missing = [key for key in said if key not in memory.records]
+            assert low <= Position(1, 0) or slow.id not in missing
+            await asyncio.sleep(0.01)
+        assert list(memory.records) == said
+        assert not feed.is_long
+        assert cursor.read() == feed.low(cursor.read())
+    assert files(tmp_path) == []
 
 
 async def test_a_keeper_that_hangs_does_not_hang_the_end(tmp_path: Path) -> None:

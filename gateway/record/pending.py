@@ -1,0 +1,88 @@
+"""Finished records on their way to the keepers: a few as objects, and the many of a long outage packed together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from struct import Struct
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from gateway.record.segments import Position, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.model import Record
+
+
+class Pending:
+    """A finished record on its way to the keepers: where it lies, and the record itself as long as memory is cheap."""
+
+    __slots__ = ("begun", "finished", "finished_at", "is_cached", "keepers", "key", "parts", "record", "size")
+
+    def __init__(
+        self,
+        key: bytes,
+        begun: Span | None,
+        finished: Span | None,
+        *,
+        finished_at: float,
+        record: Record | None = None,
+        parts: Sequence[Span] = (),
+        size: int | None = None,
+    ) -> None:
+        self.key = key
+        self.begun = begun  # None: never on disk, only in `record`
+        self.finished = finished  # None: interrupted, or only in `record`
+        self.finished_at = finished_at
+        self.record = record
+        self.parts = parts  # of an interrupted one
+        self.keepers = 0  # that still need it
+        self.is_cached = False
+        if size is None:
+            size = (begun.size if begun else 0) + (finished.size if finished else 0) + sum(part.size for part in parts)
+        self.size = size
+
+    @property
+    def id(self) -> UUID:
+        return UUID(bytes=self.key)
+
+
+class Backlog:
+    """A queue of those that only the disk knows: 56 bytes each, where an object and its spans take 700.
+
+    Four gigabytes of journal can hold some million records, which the store will want one day.
+    """
+
+    _FORM = Struct("<16sIQIIQId")
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+        self._begun_in: Counter[int] = Counter()  # segment → how many of them begin there
+
+    def __len__(self) -> int:
+        return len(self._packed) // self._FORM.size
+
+    def append(self, key: bytes, begun: Span, finished: Span, finished_at: float) -> None:
+        self._packed += self._FORM.pack(key, *begun, *finished, finished_at)
+        self._begun_in[begun.segment] += 1
+
+    def take(self, most: int) -> list[Pending]:
+        """Remove the oldest ones from the queue; `low` remembers them until they are shipped."""
+        end = min(most, len(self)) * self._FORM.size
+        taken = []
+        for key, *spans, finished_at in self._FORM.iter_unpack(self._packed[:end]):
+            taken.append(Pending(key, Span(*spans[:3]), Span(*spans[3:]), finished_at=finished_at))
+        del self._packed[:end]
+        return taken
+
+    def shipped(self, begun: Span) -> None:
+        """One of those that were taken is where it belongs."""
+        self._begun_in[begun.segment] -= 1
+        if not self._begun_in[begun.segment]:
+            del self._begun_in[begun.segment]
+
+    @property
+    def low(self) -> Position | None:
+        """None of those that are not shipped begins before it; as exact as a segment's start."""
+        return Position(min(self._begun_in), 0) if self._begun_in else None
