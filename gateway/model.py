@@ -142,6 +142,7 @@ class Answer:
     body_type: str | None = None
     model: str | None = None  # the model that says it answered
     usage: Usage | None = None
+    usage_cost: float | None = None  # USD, where the price is known
     first_token_ms: float | None = None
     duration_ms: float = 0.0
     bytes_in: int = 0

@@ -58,6 +58,7 @@ def of_answer(answer: Answer) -> bytes:
             "bytes_in": answer.bytes_in,
             "bytes_out": answer.bytes_out,
             "error": answer.error,
+            "usage_cost": answer.usage_cost,
             "upstream_request_id": answer.upstream_request_id,
             "response_size": answer.response_size,
             "response_sha256": answer.response_sha256,

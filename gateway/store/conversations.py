@@ -44,14 +44,13 @@ class Place:
 
 
 def buckets(rows: Iterable[Row]) -> list[int]:
-    """Locks to take, in the order that all processes take them: two of them never place rows of one user at once."""
-    return sorted(
-        {crc32(row.user.encode("utf-8", "backslashreplace")) % BUCKETS for row in rows if _has_relatives(row)}
-    )
+    """Locks to take, in the order that all processes take them: two of them never place rows of one user at once, nor
+    does one place a row while its conversation is named or removed."""
+    return sorted({bucket(row.user) for row in rows})
 
 
-def _has_relatives(row: Row) -> bool:
-    return row.snapshot is not None or bool(row.candidates)
+def bucket(user: str) -> int:
+    return crc32(user.encode("utf-8", "backslashreplace")) % BUCKETS
 
 
 def first_asks(rows: Iterable[Row]) -> list[Ask]:

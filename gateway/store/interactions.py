@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import asyncpg
+import structlog
 
 from gateway.errors import RecordRefused, StoreUnavailable
 from gateway.model import Kind
@@ -17,7 +19,6 @@ from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from gateway.model import Record
     from gateway.store.pool import Connection, Database
@@ -34,6 +35,8 @@ REFUSALS = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.PLPGSQLError,
 )
+
+log = structlog.get_logger()
 
 
 class Interactions:
@@ -90,6 +93,10 @@ class Interactions:
         except (*AWAY, asyncpg.PostgresError) as error:
             connection.terminate()
             raise unavailable(error) from error
+        except Exception as error:
+            connection.terminate()
+            log.exception("rows_not_written", rows=len(rows))
+            raise RecordRefused(f"it cannot be written: {error!r}") from error
         except BaseException:
             connection.terminate()
             raise
@@ -130,9 +137,7 @@ async def _store(connection: Connection, rows: list[Row]) -> None:
 
 
 async def _keep_chats(connection: Connection, rows: list[Row]) -> None:
-    locks = buckets(rows)
-    if locks:
-        await connection.execute(sql.LOCK_USERS, LOCKS, locks)
+    await connection.execute(sql.LOCK_USERS, LOCKS, buckets(rows))
     places = place(rows, await _snapshots(connection, rows))
     batch = Batch()
     for count, (row, its) in enumerate(zip(rows, places, strict=True)):
@@ -140,8 +145,7 @@ async def _keep_chats(connection: Connection, rows: list[Row]) -> None:
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     await connection.execute(sql.KEEP_CHATS, batch.json, batch.raws)
-    if locks:
-        await _join_early_ones(connection, rows)
+    await _join_early_ones(connection, rows)
 
 
 def _columns(row: Row, its: Place) -> dict[str, Any]:
@@ -165,10 +169,17 @@ async def _find(connection: Connection, asks: list[Ask]) -> dict[tuple[UUID, byt
         return {}
     users, hashes, ids = zip(*asks, strict=True)
     found = await connection.fetch(sql.FIND_SNAPSHOTS, users, hashes, ids)
-    return {
-        (row["row_id"], row["hash"]): Snapshot(row["id"], row["root_gpt_id"] or str(row["id"]), row["convo_title"])
-        for row in found
-    }
+    return {(_uuid(row["row_id"]), row["hash"]): _snapshot(row) for row in found}
+
+
+def _snapshot(row: asyncpg.Record) -> Snapshot:
+    id_ = _uuid(row["id"])
+    return Snapshot(id_, row["root_gpt_id"] or str(id_), row["convo_title"])
+
+
+def _uuid(found: UUID) -> UUID:
+    """The standard library's; asyncpg has its own, which orjson does not write."""
+    return UUID(int=found.int)
 
 
 async def _join_early_ones(connection: Connection, rows: list[Row]) -> None:

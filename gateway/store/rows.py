@@ -96,6 +96,7 @@ def _row_of(record: Record, request: Held, response: Held) -> Row:
         "bytes_in": answer.bytes_in,
         "bytes_out": answer.bytes_out,
         "error": answer.error,
+        "usage_cost": answer.usage_cost,
         "request_type": interaction.request_type,
         "response_type": answer.body_type,
         "request_size": answer.request_size,
