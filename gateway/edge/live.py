@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.edge.request_keys import TALK
 from gateway.errors import GatewayError, NotFound, ShuttingDown, Stopped
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Live:
             _end(talk, story, why)
         told = {id(talk) for talk, _ in self._stories.values()}
         for handler, request in tuple(self._handlers.items()):
-            handled: Talk | None = request.get("talk")
+            handled = request.get(TALK)
             if id(handled) not in told:
                 _end(handled, handler, why)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.edge.client import HttpClient
 from gateway.edge.keys import IDENTITY, IDS, SETTINGS
+from gateway.edge.request_keys import REQUEST_ID, TALK
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
 
@@ -25,7 +26,7 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     talk = Talk(
         id=request.app[IDS].new(),
         caller=await caller_of(request),
-        request_id=request["request_id"],
+        request_id=request[REQUEST_ID],
         method=request.method,
         path=request.raw_path,
         headers=request.app[IDENTITY].travelling(request.raw_headers),
@@ -33,7 +34,7 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
         query=request.raw_path.partition("?")[2],
         shows_ids=shows_ids,
     )
-    request["talk"] = talk
+    request[TALK] = talk
     return talk
 
 

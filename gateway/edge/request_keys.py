@@ -1,0 +1,11 @@
+"""What a request carries through the edge, by typed key."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.exchange import Talk
+
+REQUEST_ID = web.RequestKey("request id", str)
+TALK = web.RequestKey("talk", Talk)
+IS_DETACHED = web.RequestKey("is detached", bool)  # the caller left; the log line is written when the answer is over
