@@ -266,6 +266,9 @@ class Wire(asyncio.Protocol):
 
     def _deliver(self, data: bytes) -> None:
         """All of a read at once: many small chunks that came together cost one look and one write."""
+        if self._headers_only:  # an answer to HEAD has no body, whatever the upstream sends: it is nobody's
+            self.abort()
+            return
         sink = self._sink
         if sink is not None:
             if self._ending is not None:

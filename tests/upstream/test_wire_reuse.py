@@ -7,7 +7,7 @@ import asyncio
 from gateway.upstream.origin import Origin, Patience
 from gateway.upstream.provider import Call, Ending
 from gateway.upstream.wire import WirePool
-from tests.loopback import LoopbackUpstream, file_answer
+from tests.loopback import LoopbackUpstream, file_answer, json_answer
 
 CALL = Call("GET", "/files/1/content")
 
@@ -39,4 +39,17 @@ async def test_a_sink_that_is_full_at_the_end_does_not_leave_the_connection_paus
             assert await reply.pump(sink) is Ending.WHOLE
             assert sink.size == len(body)
         assert upstream.connection_count == 1
+        await pool.aclose()
+
+
+async def test_a_body_that_comes_behind_the_head_of_head_is_nobodys() -> None:
+    async with LoopbackUpstream() as upstream:
+        upstream.script(json_answer({"stray": True}))
+        pool = WirePool(Origin.of_base(upstream.url, None), Patience(2.0, 2.0, 2.0, 30.0))
+        reply, sink = await pool.open(Call("HEAD", "/models"), b""), FullSink()
+        assert await reply.pump(sink) is Ending.ENOUGH
+        assert sink.size == 0
+        reply, sink = await pool.open(CALL, b""), FullSink()
+        assert await reply.pump(sink) is Ending.WHOLE
+        assert sink.size == 200_000
         await pool.aclose()
