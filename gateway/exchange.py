@@ -17,7 +17,7 @@ from gateway.relay.bodies import Digest, Passage, WholeBody
 from gateway.relay.events import Client as RelayClient
 from gateway.relay.events import Relay
 from gateway.relay.whole import is_text, kept_fields, read_whole
-from gateway.upstream.encoding import decoded
+from gateway.upstream.encoding import decoded, plain_head
 from gateway.upstream.headers import request_headers
 from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
 
@@ -198,7 +198,7 @@ class Exchange:
         assembler = dialect.assembler()
         relay = Relay(client, account, dialect.care(drops_usage), assembler, self._terms.answer_bytes)
         inflating = decoded(reply.head, relay)
-        await client.start(reply.head, is_events=True)
+        await client.start(reply.head if inflating is None else plain_head(reply.head), is_events=True)
         try:
             with self._pulse.watching(relay):
                 ending = await reply.pump(inflating or relay)
@@ -243,6 +243,7 @@ class Exchange:
         account.first_at = whole.first_at
         is_answer = whole.answer is not None
         body = self._with_ids(talk, asked, whole.body) if is_answer else whole.body
+        told = body if whole.told is None else whole.told
         account.close(
             whole.outcome,
             body=body,
@@ -250,13 +251,13 @@ class Exchange:
             model=whole.model,
             usage=whole.usage or (estimate_usage(asked.body, whole.answer) if whole.answer is not None else None),
             bytes_in=whole.size,
-            bytes_out=len(body),
+            bytes_out=len(told),
             error=whole.fault,
         )
         await account.kept()
-        if whole.error is not None:
+        if whole.error is not None and whole.told is None:
             raise whole.error
-        await client.send(whole.status, reply.head, body)
+        await client.send(whole.status, whole.head, told)
 
     def _with_ids(self, talk: Talk, asked: ChatRequest, body: bytes) -> bytes:
         if not talk.shows_ids:
