@@ -53,8 +53,8 @@ select
     r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256
 from json_to_recordset($1::json) as r (
     id uuid, user_name text, title text, request jsonb, response jsonb, usage_info jsonb, usage_cost real,
-    request_raw integer, response_raw integer, kind text, outcome text, status integer, method text, path text, model text,
-    answered_model text, upstream text, key_id text, request_id text, upstream_request_id text, is_stream
+    request_raw integer, response_raw integer, kind text, outcome text, status integer, method text, path text,
+    model text, answered_model text, upstream text, key_id text, request_id text, upstream_request_id text, is_stream
     boolean, started_at double precision, finished_at double precision, first_token_ms double precision,
     duration_ms double precision, prompt_tokens bigint, completion_tokens bigint, usage_estimated boolean,
     bytes_in bigint, bytes_out bigint, error text, request_type text, response_type text, request_size bigint,
