@@ -37,6 +37,8 @@ def error_response(error: errors.GatewayError) -> web.Response:
     """The whole answer for an error that came before anything was sent."""
     status, kind = status_of(error)
     headers = {"x-should-retry": "false"} if isinstance(error, _FINAL) else {"Retry-After": "1"}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2 wants one
     body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
     return web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)
 
@@ -46,8 +48,15 @@ def unexpected() -> web.Response:
     return error_response(errors.GatewayError("the gateway failed; the request id names the entry in its log"))
 
 
-def of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayError:
-    """What aiohttp's router and parser complain of, in our words."""
+def http_error_response(error: web.HTTPException, path: str) -> web.Response:
+    """The answer to what aiohttp's router and parser complain of."""
+    response = error_response(_of_http_exception(error, path))
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayError:
     if error.status == 404:
         return errors.NotFound(f"there is nothing at {path}")
     if error.status == 405:

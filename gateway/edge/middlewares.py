@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from gateway.edge.errors import error_response, of_http_exception, unexpected
+from gateway.edge.errors import error_response, http_error_response, unexpected
 from gateway.edge.keys import IDS, LIVE
 from gateway.edge.log_line import canonical_line
+from gateway.edge.request_keys import IS_DETACHED, REQUEST_ID, TALK
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
-
-    from gateway.exchange import Talk
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,7 +31,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     """Gives the request an id, turns errors into answers, and writes the canonical log line when all is over."""
     started = time.perf_counter()
     given = request.headers.get("x-request-id", "")
-    request["request_id"] = request_id = given if _SANE_ID.match(given) else f"req_{request.app[IDS].new().hex}"
+    request[REQUEST_ID] = request_id = given if _SANE_ID.match(given) else f"req_{request.app[IDS].new().hex}"
     response: web.StreamResponse | None = None
     fault: str | None = None
     live = request.app[LIVE]
@@ -47,7 +46,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
         if error.status < 400:
             raise
         fault = error.reason
-        response = error_response(of_http_exception(error, request.path))
+        response = http_error_response(error, request.path)
     except Exception as error:  # (the outermost place: an error of ours is told in one shape, and logged)
         fault = type(error).__name__
         log.exception("request failed", request_id=request_id, path=request.path)
@@ -57,7 +56,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     finally:
         if task is not None:
             live.leave(task)
-        if not request.get("is_detached"):
+        if not request.get(IS_DETACHED):
             write_line(request, request_id, response, fault, started)
     if not response.prepared:
         response.headers["x-request-id"] = request_id
@@ -70,11 +69,10 @@ def write_line(
     """The canonical line of a request that is over."""
     if request.path in _QUIET and response is not None and response.status == 200:
         return
-    talk: Talk | None = request.get("talk")
     log.info(
         "request",
         **canonical_line(
-            talk,
+            request.get(TALK),
             request_id=request_id,
             method=request.method,
             path=request.path,
@@ -87,12 +85,12 @@ def write_line(
 
 def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
     """The caller left, the answer goes on: its line is written when it is over, and its error is told there."""
-    request["is_detached"] = True
+    request[IS_DETACHED] = True
     started = time.perf_counter()
 
     def write(done: asyncio.Task[None]) -> None:
         error = None if done.cancelled() else done.exception()
         fault = error.message if isinstance(error, GatewayError) else type(error).__name__ if error else None
-        write_line(request, request["request_id"], None, fault, started)
+        write_line(request, request[REQUEST_ID], None, fault, started)
 
     task.add_done_callback(write)

@@ -27,7 +27,11 @@ async def index(request: web.Request) -> web.StreamResponse:
 async def asset(request: web.Request) -> web.StreamResponse:
     """A file below `static/`; whatever is not one, or lies elsewhere, does not exist."""
     root = request.app[PAGE]
-    path = (root / request.match_info["path"]).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    try:
+        path = (root / request.match_info["path"]).resolve()
+        is_ours = path.is_relative_to(root) and path.is_file()
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
+        raise web.HTTPNotFound from error
+    if not is_ours:
         raise web.HTTPNotFound
     return web.FileResponse(path, headers=HEADERS)

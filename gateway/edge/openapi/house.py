@@ -1,0 +1,86 @@
+"""Health, the page and this document itself, in the document. None of them asks who you are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.edge.openapi.errors import refusals
+from gateway.edge.openapi.pieces import answer, headers, parameter
+
+if TYPE_CHECKING:
+    from gateway.model import Json
+
+_READY: Json = {
+    "status": "ready",
+    "draining": False,
+    "upstream": "demo",
+    "postgres": "ok",
+    "journal": {"refusal": None},
+}
+
+SCHEMAS: Json = {
+    "Alive": {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
+    "Readiness": {
+        "type": "object",
+        "required": ["status", "draining", "upstream", "postgres", "journal"],
+        "properties": {
+            "status": {"enum": ["ready", "not ready"]},
+            "draining": {"type": "boolean", "description": "The gateway is shutting down."},
+            "upstream": {"type": "string", "description": "Where models are asked: a URL, or `demo`."},
+            "postgres": {"enum": ["ok", "away"], "description": "Away does not count against readiness."},
+            "journal": {"type": "object", "description": "Its size, what waits in it, and why it refuses, if so."},
+        },
+    },
+}
+
+
+def _open(operation_id: str, tag: str, summary: str, responses: Json, *parameters: Json) -> Json:
+    return {
+        "operationId": operation_id,
+        "tags": [tag],
+        "summary": summary,
+        "security": [],
+        **({"parameters": list(parameters)} if parameters else {}),
+        "responses": responses,
+    }
+
+
+def _file(kind: str) -> Json:
+    return {"description": "The file.", "headers": headers(), "content": {kind: {}}}
+
+
+PATHS: Json = {
+    "/healthz": {
+        "get": _open(
+            "isAlive",
+            "Health",
+            "Whether the process lives",
+            {"200": answer("It does.", "Alive", {"status": "ok"}), **refusals()},
+        )
+    },
+    "/readyz": {
+        "get": _open(
+            "isReady",
+            "Health",
+            "Whether requests can be served now",
+            {
+                "200": answer("They can.", "Readiness", _READY),
+                "503": answer(
+                    "They would be refused: the journal is full, or the gateway is shutting down.",
+                    "Readiness",
+                    {**_READY, "status": "not ready", "journal": {"refusal": "the disk is full"}},
+                ),
+            },
+        )
+    },
+    "/": {"get": _open("showPage", "Page", "The chat page", {"200": _file("text/html"), **refusals()})},
+    "/docs": {"get": _open("showDocs", "Page", "This document, to read", {"200": _file("text/html"), **refusals()})},
+    "/openapi.json": {
+        "get": _open("getOpenapi", "Page", "This document", {"200": _file("application/json"), **refusals()})
+    },
+    "/static/{path}": {
+        "get": _open(
+            "getAsset", "Page", "A file of the pages", {"200": _file("*/*"), **refusals(404)}, parameter("path")
+        )
+    },
+}

@@ -1,0 +1,41 @@
+"""The few forms that the document repeats: references, bodies, answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.model import Json
+
+ID = {"type": "string", "format": "uuid", "description": "UUIDv7: ids sort by time."}
+MOMENT = {"type": "integer", "description": "Unix time in seconds."}
+
+
+def schema(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def parameter(name: str) -> Json:
+    return {"$ref": f"#/components/parameters/{name}"}
+
+
+def headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("x-request-id", *names)}
+
+
+def json_body(name: str, **examples: Json) -> Json:
+    """A request's JSON body; the examples' names become their titles."""
+    return {"required": True, "content": {"application/json": {"schema": schema(name), "examples": _titled(examples)}}}
+
+
+def answer(description: str, name: str, example: object, *more_headers: str) -> Json:
+    """A JSON answer."""
+    return {
+        "description": description,
+        "headers": headers(*more_headers),
+        "content": {"application/json": {"schema": schema(name), "example": example}},
+    }
+
+
+def _titled(examples: dict[str, Json]) -> Json:
+    return {name: {"summary": name.replace("_", " "), "value": value} for name, value in examples.items()}
