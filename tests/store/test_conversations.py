@@ -1,0 +1,239 @@
+"""Conversations are found from their messages: with branches, out of order, by two processes, never across users."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from typing import TYPE_CHECKING, Any
+
+from tests.store.samples import chat, model, rows_of, store, user
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gateway.model import Record
+    from gateway.store.pool import Database
+
+
+class Tree:
+    """What Postgres says of some records, in their own numbers."""
+
+    def __init__(self, records: list[Record], rows: list[Any]) -> None:
+        self._number: dict[UUID | str | None, int | str | None] = {None: None}
+        for number, record in enumerate(records):
+            self._number[record.interaction.id] = self._number[str(record.interaction.id)] = number
+        found = {row["id"]: row for row in rows}
+        self.rows = [found[record.interaction.id] for record in records]
+
+    @property
+    def roots(self) -> list[int | str | None]:
+        return [self._number.get(row["root_gpt_id"], row["root_gpt_id"]) for row in self.rows]
+
+    @property
+    def parents(self) -> list[int | str | None]:
+        return [self._number[row["parent_id"]] for row in self.rows]
+
+
+async def tree(db: Database, *records: Record) -> Tree:
+    return Tree(list(records), await rows_of(db, "select * from llm_logs.chatgpt_logs"))
+
+
+def talk(turns: int, by: str = "ann") -> list[Record]:
+    """A conversation as clients have it: each request repeats all that was said before."""
+    messages: list[dict[str, Any]] = []
+    records = []
+    for turn in range(turns):
+        messages.append(user(f"question {turn}"))
+        records.append(chat(*messages, says=f"answer {turn}", by=by))
+        messages.append(model(f"answer {turn}"))
+    return records
+
+
+async def test_a_plain_clients_turns_are_one_conversation(database: str) -> None:
+    records = talk(4)
+    async with store(database) as (db, interactions):
+        for record in records:
+            await interactions.keep([record])
+        found = await tree(db, *records)
+        assert found.roots == [0, 0, 0, 0]
+        assert found.parents == [None, 0, 1, 2]
+        assert all(row["root_inferred"] for row in found.rows)
+
+
+async def test_turns_in_one_batch_are_one_conversation(database: str) -> None:
+    records = talk(4)
+    async with store(database) as (db, interactions):
+        await interactions.keep(list(reversed(records)))
+        found = await tree(db, *records)
+        assert (found.roots, found.parents) == ([0, 0, 0, 0], [None, 0, 1, 2])
+
+
+async def test_any_order_of_arrival_gives_the_same_conversation(database: str) -> None:
+    async with store(database) as (db, interactions):
+        for order in itertools.permutations(range(4)):
+            records = talk(4, by=str(order))
+            for number in order:
+                await interactions.keep([records[number]])
+            found = await tree(db, *records)
+            assert (found.roots, found.parents) == ([0, 0, 0, 0], [None, 0, 1, 2]), order
+
+
+async def test_any_order_in_any_batches_by_two_processes_at_once(database: str) -> None:
+    async with store(database) as (db, one), store(database) as (_, other):
+        for seed in range(12):
+            chance = random.Random(seed)
+            records = talk(6, by=f"user {seed}")
+            shuffled = chance.sample(records, 6)
+            cut = chance.randrange(1, 6)
+            halves = [shuffled[:cut], shuffled[cut:]]
+            await asyncio.gather(
+                *[keeper.keep(half) for keeper, half in zip((one, other), halves, strict=True)],
+            )
+            found = await tree(db, *records)
+            assert (found.roots, found.parents) == ([0] * 6, [None, 0, 1, 2, 3, 4]), seed
+
+
+async def test_an_edited_question_is_a_branch_of_the_same_conversation(database: str) -> None:
+    first = chat(user("1"), says="one")
+    second = chat(user("1"), model("one"), user("2"), says="two")
+    edited = chat(user("1"), model("one"), user("2, but nicely"), says="zwei")
+    after = chat(user("1"), model("one"), user("2, but nicely"), model("zwei"), user("3"), says="drei")
+    async with store(database) as (db, interactions):
+        for record in (first, second, edited, after):
+            await interactions.keep([record])
+        found = await tree(db, first, second, edited, after)
+        assert found.roots == [0, 0, 0, 0]
+        assert found.parents == [None, 0, 0, 2]
+
+
+async def test_an_edited_first_question_is_a_new_conversation(database: str) -> None:
+    async with store(database) as (db, interactions):
+        records = [chat(user("1"), says="one"), chat(user("1!"), says="one")]
+        for record in records:
+            await interactions.keep([record])
+        assert (await tree(db, *records)).roots == [0, 1]
+
+
+async def test_the_longest_snapshot_is_the_parent_and_of_equals_the_newest(database: str) -> None:
+    old, new = chat(user("hi"), says="ho"), chat(user("hi"), says="ho")
+    third = chat(user("hi"), model("ho"), user("how?"), says="so")
+    other = chat(user("hi"), model("ho"), user("how?"), model("so"), user("ah"), says="yes")
+    async with store(database) as (db, interactions):
+        for record in (old, new, third, other):
+            await interactions.keep([record])
+        found = await tree(db, old, new, third, other)
+        assert found.parents == [None, None, 1, 2]
+        assert found.roots == [0, 1, 1, 1]
+
+
+async def test_a_later_talk_with_the_same_words_is_no_parent_of_an_earlier_one(database: str) -> None:
+    first, second = chat(user("hi"), says="ho"), chat(user("hi"), model("ho"), user("?"), says="!")
+    later = chat(user("hi"), says="ho")
+    async with store(database) as (db, interactions):
+        await interactions.keep([later])
+        await interactions.keep([second])
+        await interactions.keep([first])
+        found = await tree(db, first, second, later)
+        assert (found.roots, found.parents) == ([0, 0, 2], [None, 0, None])
+
+
+async def test_two_users_never_share_a_conversation(database: str) -> None:
+    ann, bob = talk(3, by="ann"), talk(3, by="bob")
+    records = [record for pair in zip(ann, bob, strict=True) for record in pair]
+    async with store(database) as (db, interactions):
+        for record in records:
+            await interactions.keep([record])
+        assert (await tree(db, *records)).roots == [0, 1, 0, 1, 0, 1]
+        eve = chat(user("question 0"), model("answer 0"), user("and?"), by="eve")
+        late = [chat(user("question 0"), says="answer 0", by="eve2")]
+        await interactions.keep([eve])
+        await interactions.keep(late)
+        assert (await tree(db, eve)).roots == [0]
+
+
+async def test_an_id_that_the_caller_gives_wins(database: str) -> None:
+    first = chat(user("1"), says="one", root_id="chatcmpl-77")
+    second = chat(user("1"), model("one"), user("2"), says="two", root_id="mine")
+    third = chat(user("1"), model("one"), user("2"), model("two"), user("3"), says="three")
+    async with store(database) as (db, interactions):
+        for record in (first, second, third):
+            await interactions.keep([record])
+        found = await tree(db, first, second, third)
+        assert found.roots == ["chatcmpl-77", "mine", "mine"]
+        assert found.parents == [None, 0, 1]
+        assert [row["root_inferred"] for row in found.rows] == [False, False, True]
+
+
+async def test_a_conversation_whose_id_a_caller_uses_keeps_it(database: str) -> None:
+    first = chat(user("1"), says="one")
+    second = chat(user("1"), model("one"), user("2"), says="two")
+    using = chat(user("go on"), says="yes", root_id=str(second.interaction.id))
+    async with store(database) as (db, interactions):
+        for record in (second, using, first):
+            await interactions.keep([record])
+        found = await tree(db, first, second, using)
+        assert found.roots == [0, 1, 1]
+        assert found.parents == [None, 0, None]
+
+
+async def test_an_answer_that_was_cut_short_can_be_gone_on_from(database: str) -> None:
+    first = chat(user("1"), says="on")
+    second = chat(user("1"), model("on"), user("go on"), says="e")
+    async with store(database) as (db, interactions):
+        await interactions.keep([first, second])
+        assert (await tree(db, first, second)).roots == [0, 0]
+
+
+async def test_an_error_is_no_answer_to_go_on_from(database: str) -> None:
+    failed = chat(user("1"), says=None)
+    again = chat(user("1"), says="one")
+    second = chat(user("1"), model("one"), user("2"), says="two")
+    async with store(database) as (db, interactions):
+        await interactions.keep([failed, again, second])
+        found = await tree(db, failed, again, second)
+        assert found.roots == [0, 1, 1]
+
+
+async def test_a_title_goes_on_with_the_conversation(database: str) -> None:
+    first = chat(user("1"), says="one", convo_title="numbers")
+    second = chat(user("1"), model("one"), user("2"), says="two")
+    third = chat(user("1"), model("one"), user("2"), model("two"), user("3"), says="three", convo_title="more")
+    async with store(database) as (db, interactions):
+        for record in (first, second, third):
+            await interactions.keep([record])
+        found = await tree(db, first, second, third)
+        assert [row["convo_title"] for row in found.rows] == ["numbers", "numbers", "more"]
+
+
+async def test_a_long_history_from_elsewhere_finds_its_short_beginning(database: str) -> None:
+    first = chat(user("0"), says="a0")
+    messages = [message for turn in range(30) for message in (user(str(turn)), model(f"a{turn}"))]
+    imported = chat(*messages, user("and?"), says="well")
+    async with store(database) as (db, interactions):
+        await interactions.keep([first])
+        await interactions.keep([imported])
+        found = await tree(db, first, imported)
+        assert (found.roots, found.parents) == ([0, 0], [None, 0])
+
+
+async def test_a_parent_that_comes_late_takes_the_place_of_a_grandparent(database: str) -> None:
+    records = talk(3)
+    async with store(database) as (db, interactions):
+        await interactions.keep([records[0]])
+        await interactions.keep([records[2]])
+        assert (await tree(db, *records[::2])).parents == [None, 0]
+        await interactions.keep([records[1]])
+        found = await tree(db, *records)
+        assert (found.roots, found.parents) == ([0, 0, 0], [None, 0, 1])
+
+
+async def test_a_thousand_equal_talks_do_not_slow_each_other_down(database: str) -> None:
+    async with store(database) as (db, interactions):
+        for _ in range(4):
+            await interactions.keep([chat(user("hi"), says="ho") for _ in range(500)])
+        (row,) = await rows_of(db, "select count(*) as n, count(distinct root_gpt_id) as m from llm_logs.chatgpt_logs")
+        assert (row["n"], row["m"]) == (2000, 2000)
+        second = chat(user("hi"), model("ho"), user("?"))
+        async with asyncio.timeout(1):
+            await interactions.keep([second])
