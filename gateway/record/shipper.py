@@ -19,7 +19,7 @@ from gateway.record.reading import read, read_damage, read_raw
 from gateway.record.replay import Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
     from gateway.record.feed import Feed
@@ -41,6 +41,7 @@ class ShipperState:
     """For readiness and metrics."""
 
     pending: int  # records of this process that some keeper has yet to get
+    pending_for: dict[str, int]  # the same by keeper
     pending_bytes: int
     oldest_s: float  # age of the oldest of them
     kept: int
@@ -49,73 +50,119 @@ class ShipperState:
     fault: str | None  # why a keeper does not take them at the moment
 
 
-class Shipper:
-    """Make it before anything is recorded: it follows the journal for each of its keepers."""
+@dataclass(eq=False, slots=True)
+class _Adoption:
+    """A dead owner's folder, locked for us until every keeper has got what is in it."""
 
-    def __init__(self, journal: Journal, keepers: Sequence[Keeper]) -> None:
+    folder: owner.Folder
+    waited_for: int  # keepers
+    has_failed: bool = False
+
+
+class _Way:
+    """All that leads to one keeper: from our own journal and from those of the dead, each at the keeper's own pace."""
+
+    def __init__(self, keeper: Keeper, feed: Feed, live: Delivery, adopted: Delivery) -> None:
+        self.keeper = keeper
+        self.feed = feed
+        self.live = live
+        self.adopted = adopted
+        self.legacy: asyncio.Queue[_Adoption] = asyncio.Queue()
+        self.is_caught_up = asyncio.Event()  # with what the dead had left when we began
+        self.tasks: list[asyncio.Task[None]] = []
+
+
+class Shipper:
+    """Make it before anything is recorded: it follows the journal for each of its keepers.
+
+    Those named in `in_order` get what the dead have left before what is new.
+    """
+
+    def __init__(self, journal: Journal, keepers: Sequence[Keeper], in_order: Container[str] = ()) -> None:
         self._journal = journal
-        self._keepers = keepers
+        self._in_order = in_order
         self._closing = asyncio.Event()
         self._quarantine = Quarantine(journal.directory)
-        self._live = [Delivery(keeper, self._quarantine, self._closing) for keeper in keepers]
-        self._adopted = [Delivery(keeper, self._quarantine, self._closing) for keeper in keepers]
-        self._tasks: list[asyncio.Task[None]] = []
-        self._adoption: asyncio.Task[None] | None = None
-        self._adopting: str | None = None
-        self._feeds = [journal.follow(keeper.name) for keeper in keepers]
-
-    async def start(self) -> None:
-        await in_thread(self._quarantine.look)
-        self._tasks = [
-            asyncio.create_task(self._ship(feed, delivery), name=f"ship to {keeper.name}")
-            for feed, delivery, keeper in zip(self._feeds, self._live, self._keepers, strict=True)
+        self._ways = [
+            _Way(
+                keeper,
+                journal.follow(keeper.name),
+                Delivery(keeper, self._quarantine, self._closing),
+                Delivery(keeper, self._quarantine, self._closing),
+            )
+            for keeper in keepers
         ]
-        self._adoption = asyncio.create_task(self._adopt_for_ever(), name="adopt journals")
+        self._adoption: asyncio.Task[None] | None = None
+        self._adoptions: list[_Adoption] = []
+        self._has_looked = asyncio.Event()
+
+    async def start(self, *names: str) -> None:
+        """Begin to ship to the keepers of these names, or to all that do not get anything yet."""
+        if self._adoption is None:
+            await in_thread(self._quarantine.look)
+            self._adoption = asyncio.create_task(self._adopt_for_ever(), name="adopt journals")
+        for way in self._ways:
+            if not way.tasks and (not names or way.keeper.name in names):
+                way.tasks = [
+                    asyncio.create_task(self._ship(way), name=f"ship to {way.keeper.name}"),
+                    asyncio.create_task(self._inherit(way), name=f"ship to {way.keeper.name} what the dead left"),
+                ]
 
     async def aclose(self, deadline_s: float) -> None:
         """Ship what is finished for at most so long; the rest stays in the journal. Then nothing is in flight."""
         self._closing.set()
         if self._adoption is not None:
             await _end([self._adoption])
-        if self._tasks:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(deadline_s):
-                    for feed in self._feeds:
-                        await feed.drained()
-        await _end(self._tasks)
-        flying = {delivery.in_flight for delivery in (*self._live, *self._adopted) if delivery.in_flight is not None}
+        await _end([way.tasks[1] for way in self._ways if way.tasks])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                for way in self._ways:
+                    if way.tasks and self._is_open(way):
+                        await way.feed.drained()
+        await _end([way.tasks[0] for way in self._ways if way.tasks])
+        deliveries = [delivery for way in self._ways for delivery in (way.live, way.adopted)]
+        flying = {delivery.in_flight for delivery in deliveries if delivery.in_flight is not None}
         if flying:
-            for keeper in self._keepers:
-                keeper.abandon()
+            for way in self._ways:
+                way.keeper.abandon()
             await asyncio.wait(flying, timeout=ABANDON_S)
             for task in flying:
                 if task.done() and not task.cancelled():
                     task.exception()  # seen: the records stay in the journal
+        while self._adoptions:
+            self._adoptions.pop().folder.release()
 
     def state(self) -> ShipperState:
-        feeds = self._feeds
+        feeds = [way.feed for way in self._ways]
         oldest = min((feed.oldest_at for feed in feeds if feed.oldest_at is not None), default=None)
-        deliveries = (*self._live, *self._adopted)
+        deliveries = [delivery for way in self._ways for delivery in (way.live, way.adopted)]
         return ShipperState(
             pending=max((len(feed) for feed in feeds), default=0),
+            pending_for={way.keeper.name: len(way.feed) for way in self._ways},
             pending_bytes=max((feed.ready_bytes for feed in feeds), default=0),
             oldest_s=0.0 if oldest is None else max(0.0, time.time() - oldest),
             kept=sum(delivery.kept for delivery in deliveries),
             quarantined=self._quarantine.count,
-            adopting=self._adopting,
+            adopting=self._adoptions[0].folder.path.name if self._adoptions else None,
             fault=next((delivery.fault for delivery in deliveries if delivery.fault), None),
         )
 
     # --- our own journal ---------------------------------------------------------------------------------------------
 
-    async def _ship(self, feed: Feed, delivery: Delivery) -> None:
+    async def _ship(self, way: _Way) -> None:
+        if not self._is_open(way):
+            await way.is_caught_up.wait()
+        feed = way.feed
         while True:
             await feed.wait()
             if len(feed) < BATCH_ROWS and feed.ready_bytes < BATCH_BYTES and not self._closing.is_set():
                 await asyncio.sleep(GATHER_S)
             taken = feed.peek(BATCH_ROWS, BATCH_BYTES)
-            await self._deliver(delivery, self._journal.folder, taken)
+            await self._deliver(way.live, self._journal.folder, taken)
             feed.shipped(taken)
+
+    def _is_open(self, way: _Way) -> bool:
+        return way.keeper.name not in self._in_order or way.is_caught_up.is_set()
 
     async def _deliver(self, delivery: Delivery, folder: Path, taken: Sequence[Pending]) -> None:
         records = await read(folder, taken)
@@ -131,25 +178,47 @@ class Shipper:
         while True:
             try:
                 for folder in owner.orphans(self._journal.directory):
-                    await self._adopt(folder)
+                    self._adopt(folder)
             except OSError as error:
                 log.warning("adoption_failed", error=str(error))
             except Exception:
                 log.exception("adoption_failed")
+            self._has_looked.set()
             await asyncio.sleep(ADOPT_EVERY_S)
 
-    async def _adopt(self, folder: owner.Folder) -> None:
-        self._adopting = folder.path.name
+    def _adopt(self, folder: owner.Folder) -> None:
         log.info("journal_adopted", folder=folder.path.name)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for keeper, delivery in zip(self._keepers, self._adopted, strict=True):
-                    group.create_task(self._replay(folder.path, keeper, delivery))
-            await in_thread(folder.remove)
-            log.info("journal_shipped", folder=folder.path.name)
-        finally:
-            self._adopting = None
-            folder.release()
+        adoption = _Adoption(folder, waited_for=len(self._ways))
+        self._adoptions.append(adoption)
+        for way in self._ways:
+            way.legacy.put_nowait(adoption)
+
+    async def _inherit(self, way: _Way) -> None:
+        """One folder after the other. A keeper that is away holds up its own way, and no other's."""
+        await self._has_looked.wait()
+        while True:
+            if way.legacy.empty():
+                way.is_caught_up.set()
+            adoption = await way.legacy.get()
+            try:
+                await self._replay(adoption.folder.path, way.keeper, way.adopted)
+            except Exception as error:
+                adoption.has_failed = True  # and is looked at again with the next round
+                log.exception("adoption_failed", error=str(error))
+            adoption.waited_for -= 1
+            if adoption.waited_for == 0:
+                await self._end_adoption(adoption)
+
+    async def _end_adoption(self, adoption: _Adoption) -> None:
+        folder = adoption.folder
+        if not adoption.has_failed:
+            try:
+                await in_thread(folder.remove)
+                log.info("journal_shipped", folder=folder.path.name)
+            except OSError as error:
+                log.warning("adoption_failed", error=str(error))
+        self._adoptions.remove(adoption)
+        folder.release()
 
     async def _replay(self, folder: Path, keeper: Keeper, delivery: Delivery) -> None:
         cursor = Cursor(folder / f"{keeper.name}.cursor")
