@@ -144,7 +144,7 @@ async def test_no_part_of_a_key_is_in_the_database(store: Keys, postgres: Postgr
 
 
 async def test_two_gateways_note_uses_of_the_same_keys_at_once(store: Keys) -> None:
-    made = [(await kept(store)).id for _ in range(40)]
+    made = [(await kept(store)).id for _ in range(300)]
     uses = dict.fromkeys(made, 5.0)
     backwards = dict.fromkeys(reversed(made), 6.0)
     await asyncio.gather(*(store.note_uses(each) for each in (uses, backwards) * 20))
