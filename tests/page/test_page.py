@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 from aiohttp.test_utils import TestServer
 
 from gateway.settings import DemoSettings
@@ -84,18 +82,6 @@ def stream(*texts: str, end: bool = True) -> tuple[int, str, list[bytes | None]]
 
 def error(status: int, message: str, code: str) -> tuple[int, str, list[bytes | None]]:
     return status, "application/json", [json.dumps({"error": {"message": message, "code": code}}).encode()]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    playwright = pytest.importorskip("playwright.async_api", reason="comes with the browser extra")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium here")
-    async with playwright.async_playwright() as driver:
-        chromium = await driver.chromium.launch(executable_path=path, args=["--no-sandbox"])  # root has no sandbox
-        yield chromium
-        await chromium.close()
 
 
 @asynccontextmanager

@@ -1,0 +1,26 @@
+"""A real browser for the pages' tests. They are skipped where there is none to drive."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    playwright = pytest.importorskip("playwright.async_api", reason="comes with the browser extra")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium here")
+    async with playwright.async_playwright() as driver:
+        chromium = await driver.chromium.launch(executable_path=path, args=["--no-sandbox"])  # root has no sandbox
+        yield chromium
+        await chromium.close()

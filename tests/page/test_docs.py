@@ -1,0 +1,86 @@
+"""`/docs` in a real browser: Swagger UI under the page's own strict policy, and nothing from any other host."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gateway.edge import docs, health, page
+from gateway.edge.keys import PAGE
+from gateway.edge.openapi.document import document
+from tests.page.serving import STATIC
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser, Page
+
+# One browser for all of these tests, so they share its loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@asynccontextmanager
+async def opened(browser: Browser, prefix: str = "", fragment: str = "", **options: str) -> AsyncIterator[Page]:
+    """The docs, open; by the end nothing must have complained or asked another host."""
+    complaints: list[str] = []
+    hosts: set[str | None] = set()
+    app = web.Application()
+    app[PAGE] = STATIC
+    app.router.add_get(f"{prefix}/docs", docs.page)
+    app.router.add_get(f"{prefix}/openapi.json", docs.openapi)
+    app.router.add_get(f"{prefix}/healthz", health.healthz)
+    app.router.add_get(f"{prefix}/static/{{path:.+}}", page.asset)
+    async with TestServer(app) as server:
+        context = await browser.new_context(**options)
+        shown = await context.new_page()
+        shown.set_default_timeout(20_000)
+        shown.on("pageerror", lambda fault: complaints.append(str(fault)))
+        shown.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        shown.on("request", lambda asked: hosts.add(urlsplit(asked.url).hostname))
+        await shown.goto(f"{server.make_url(prefix)}/docs{fragment}")
+        await shown.wait_for_selector(".opblock")
+        yield shown
+        await context.close()
+    assert complaints == []
+    assert hosts == {"127.0.0.1"}
+
+
+async def test_every_operation_is_shown(browser: Browser) -> None:
+    async with opened(browser) as shown:
+        assert await shown.title() == "API · LLM gateway"
+        wanted = sum("operationId" in each for item in document()["paths"].values() for each in item.values())
+        assert await shown.locator(".opblock").count() == wanted
+        assert await shown.locator(".errors-wrapper").count() == 0
+
+
+@pytest.mark.parametrize("prefix", ["", "/behind/a/proxy"])
+async def test_an_operation_can_be_tried_also_behind_a_prefix(browser: Browser, prefix: str) -> None:
+    async with opened(browser, prefix, fragment="#/Health/isAlive") as shown:
+        operation = shown.locator("#operations-Health-isAlive")
+        await operation.locator(".execute").click()
+        assert (
+            await operation.locator(".live-responses-table .response-col_status").last.inner_text()
+        ).strip() == "200"
+        assert '"status": "ok"' in await operation.locator(".live-responses-table").inner_text()
+
+
+async def test_a_key_that_is_typed_in_goes_with_the_page(browser: Browser) -> None:
+    async with opened(browser) as shown:
+        await shown.locator(".auth-wrapper .authorize").click()
+        await shown.get_by_label("auth-bearer-value").fill("sk-gw-secret")
+        await shown.locator(".auth-btn-wrapper .authorize").first.click()
+        kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+        assert "secret" not in await shown.evaluate(kept)
+
+
+async def test_dark_follows_the_system(browser: Browser) -> None:
+    async with opened(browser, color_scheme="dark") as shown:
+        ground = "getComputedStyle(document.body).backgroundColor"
+        assert await shown.evaluate(ground) == "rgb(28, 32, 34)"
+        await shown.emulate_media(color_scheme="light")
+        assert await shown.evaluate(ground) == "rgb(250, 250, 250)"
