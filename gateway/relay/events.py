@@ -173,8 +173,8 @@ class Relay(Sink):
     def _look_closely(self, block: bytes, plain: int = 0) -> bool:
         """Judge the events behind the first `plain` bytes, and pass on in one piece what may pass.
 
-        From the first that some clients take for the end, they wait until they are kept: by the record, if the answer
-        ends in this block, else by a part.
+        From the first that some clients take for the end, they wait until they are kept: by a part or, if the answer
+        ends in this block, by the record. Then the whole block waits for it, which takes a moment and saves a write.
         """
         passing = [block[:plain]]
         waiting: list[bytes] = []
@@ -193,11 +193,11 @@ class Relay(Sink):
                 break
         if waiting and self.outcome is None:
             self.file()
+        passed = b"".join(passing + waiting)
         if self.outcome is None:
-            passing += waiting
+            self._pass_on(passed)
         else:
-            self.last = b"".join(waiting) + self.last
-        self._pass_on(b"".join(passing))
+            self.last = passed + self.last
         return self.outcome is not None
 
     def _ends(self, step: Step, raw: bytes) -> None:
