@@ -19,6 +19,7 @@ from gateway.shipped import shipped
 from gateway.store.migrations import migrate as bring_up_to_date
 
 if TYPE_CHECKING:
+    from gateway.account import Recorder
     from gateway.settings import ServerSettings, Settings
 
 BACKLOG = 4096
@@ -30,14 +31,14 @@ LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be ca
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ServiceError when it cannot start."""
+async def serve(settings: Settings, recorder: Recorder | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; `recorder` as of `build_app`. Raises ServiceError when it cannot start."""
     refuse_python_parser()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    app = build_app(settings)
+    app = build_app(settings, recorder)
     runner = web.AppRunner(
         app,
         access_log=None,
