@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gateway.record.segments import Segments
 
 INTERVAL_S = 0.05
+SPACING_S = 0.002  # between the starts of two syncs while several wait for each: one costs 70 µs of CPU
 
 
 class GroupSync:
@@ -29,7 +30,9 @@ class GroupSync:
         self._loop = asyncio.get_running_loop()
         self._waiters: list[asyncio.Future[None]] = []
         self._running: list[asyncio.Future[None]] = []
-        self._is_running = False
+        self._is_running = False  # or about to
+        self._is_crowded = False
+        self._started_at = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lost = (0, 0)  # from and to: bytes of the last failure, of which a later sync says nothing
@@ -46,7 +49,7 @@ class GroupSync:
         self._waiters.append(future)
         if not self._is_running:
             self._is_running = True
-            self._loop.call_soon(self._start)  # so that all who finish in this turn of the loop share it
+            self._start_soon()
         await future
 
     def soon(self) -> None:
@@ -69,7 +72,17 @@ class GroupSync:
         self._timer = None
         self.retry()
 
+    def _start_soon(self) -> None:
+        """In the next turn of the loop, so that all who finish in this one share it; a little later for a crowd."""
+        pause = self._started_at + SPACING_S - self._loop.time() if self._is_crowded else 0.0
+        if pause > 0:
+            self._loop.call_later(pause, self._start)
+        else:
+            self._loop.call_soon(self._start)
+
     def _start(self) -> None:
+        self._started_at = self._loop.time()
+        self._is_crowded = len(self._waiters) > 1
         self._running, self._waiters = self._waiters, []
         mark = self._segments.written
         self._alarm = self._loop.call_later(self._patience_s, self._give_up)
@@ -97,7 +110,7 @@ class GroupSync:
         self._running = []
         self._is_running = bool(self._waiters)
         if self._is_running:
-            self._start()
+            self._start_soon()
 
     def _tell(self, fault: str) -> None:
         """All who wait have written into the file that failed."""
