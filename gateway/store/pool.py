@@ -69,6 +69,16 @@ class Database:
         finally:
             await self._release(pool, connection)
 
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[PooledConnection]:
+        """The same for statements that no caller can make wrong: what Postgres refuses then is StoreUnavailable, too.
+        So it is with a table that is not there yet, for Postgres came back a moment ago."""
+        async with self.connection() as connection:
+            try:
+                yield connection
+            except asyncpg.PostgresError as error:
+                raise unavailable(error) from error
+
     async def connect(self) -> Connection:
         """A connection outside of the pool, of which the caller takes care. Raises StoreUnavailable."""
         try:

@@ -1,0 +1,93 @@
+"""Answers that are looked for one by one: by what was asked, or by the interaction's id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from gateway.model import Outcome
+from gateway.store.jsonb import hold
+from gateway.store.rows import storable_text
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from gateway.model import Principal
+    from gateway.store.pool import Database
+
+# The newest answer of /chat to a request. The hash is what the index knows; of equal hashes, equality decides.
+# $1: user; $2: the request as JSON; $3: not older than this; $4: its conversation, or null
+ANSWER_TO = """
+select
+    id, coalesce(root_gpt_id, id::text) as root, outcome, error, model, started_at, response::text as response,
+    response_raw
+from llm_logs.chatgpt_logs
+where user_name = $1 and path like '/chat%'
+    and jsonb_hash_extended(request, 0) = jsonb_hash_extended($2::json::jsonb, 0) and request = $2::json::jsonb
+    and response_time > $3 and ($4::text is null or coalesce(root_gpt_id, id::text) = $4)
+order by response_time desc, id desc
+limit 1
+"""
+
+# $1: user; $2: the interaction; $3: whether the user is an auditor
+BY_ID = """
+select
+    id, coalesce(root_gpt_id, id::text) as root, outcome, error, model, started_at, response::text as response,
+    response_raw
+from llm_logs.chatgpt_logs
+where id = $2 and (user_name = $1 or $3)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What was answered, and how that ended. `body` is JSON text, or what came instead; empty: nothing came."""
+
+    id: UUID
+    root: str
+    outcome: Outcome
+    body: bytes
+    error: str | None = None
+    model: str | None = None
+    started_at: float | None = None  # Unix time; None: a seed system's row
+
+
+class Answers:
+    """The answers of one database. All verbs raise StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def answer_to(
+        self, caller: Principal, request: bytes, *, since: float, root: str | None
+    ) -> StoredAnswer | None:
+        """The newest answer of /chat that this caller got to this request, as that was recorded."""
+        text = hold(request).text
+        if text is None:
+            return None
+        moment = datetime.fromtimestamp(since, UTC).replace(tzinfo=None)
+        of_root = None if root is None else storable_text(root)
+        async with self._database.asking() as connection:
+            row = await connection.fetchrow(ANSWER_TO, storable_text(caller.user), text, moment, of_root)
+        return None if row is None else _answer(row)
+
+    async def by_id(self, caller: Principal, interaction_id: UUID) -> StoredAnswer | None:
+        async with self._database.asking() as connection:
+            row = await connection.fetchrow(BY_ID, storable_text(caller.user), interaction_id, caller.is_auditor)
+        return None if row is None else _answer(row)
+
+
+def _answer(row: Record) -> StoredAnswer:
+    raw, text = row["response_raw"], row["response"]
+    started_at = row["started_at"]
+    return StoredAnswer(
+        id=UUID(bytes=row["id"].bytes),
+        root=row["root"],
+        outcome=Outcome(row["outcome"] or Outcome.COMPLETE),  # a seed system kept no others
+        body=raw if raw is not None else (text or "").encode(),
+        error=row["error"],
+        model=row["model"],
+        started_at=None if started_at is None else started_at.timestamp(),
+    )

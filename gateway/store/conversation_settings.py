@@ -1,0 +1,87 @@
+"""What users set for their conversations by hand: a title, and whether they show. Nothing is ever deleted.
+
+It is written to the rows that are there and kept beside them, for rows that are still on their way get it, too. Who
+writes holds the same lock as who ships rows of that user, so that no row slips through between the two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.store.conversations import bucket
+from gateway.store.interactions import LOCKS
+from gateway.store.rows import storable_text
+from gateway.store.statements import LOCK_USERS
+
+if TYPE_CHECKING:
+    from gateway.model import Principal
+    from gateway.store.pool import Database
+
+# $1: user; $2: conversation
+EXISTS = """
+select exists (
+    select from llm_logs.chatgpt_logs where user_name = $1 and coalesce(root_gpt_id, id::text) = $2
+)
+"""
+
+# $1: user; $2: conversation; $3: the title; $4: when
+KEEP_TITLE = """
+insert into llm_logs.conversation_settings (user_name, root_gpt_id, convo_title, changed_at)
+values ($1, $2, $3, to_timestamp($4))
+on conflict (user_name, root_gpt_id) do update
+set convo_title = excluded.convo_title, changed_at = excluded.changed_at
+"""
+
+# $1: user; $2: conversation; $3: the title
+SET_TITLE = """
+update llm_logs.chatgpt_logs
+set convo_title = $3
+where user_name = $1 and coalesce(root_gpt_id, id::text) = $2 and convo_title is distinct from $3
+"""
+
+# $1: user; $2: conversation; $3: whether it shows; $4: when
+KEEP_SHOWN = """
+insert into llm_logs.conversation_settings (user_name, root_gpt_id, hidden_at, changed_at)
+values ($1, $2, case when not $3::boolean then to_timestamp($4) end, to_timestamp($4))
+on conflict (user_name, root_gpt_id) do update
+set hidden_at = excluded.hidden_at, changed_at = excluded.changed_at
+"""
+
+# $1: user; $2: conversation; $3: whether it shows
+SET_SHOWN = """
+update llm_logs.chatgpt_logs
+set convo_show = $3
+where user_name = $1 and coalesce(root_gpt_id, id::text) = $2 and convo_show is distinct from $3
+"""
+
+
+class ConversationSettings:
+    """Of one database. All verbs raise StoreUnavailable; they are false when the caller has no such conversation.
+
+    `is_known` says that there is one, though its rows may not have come yet. `at` is Unix time.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set_title(self, caller: Principal, root: str, title: str, at: float, *, is_known: bool) -> bool:
+        """Every row of the conversation gets the title, also those that come later."""
+        user, root, title = storable_text(caller.user), storable_text(root), storable_text(title)
+        async with self._database.asking() as connection, connection.transaction():
+            await connection.execute(LOCK_USERS, LOCKS, [bucket(user)])
+            if not (await connection.fetchval(EXISTS, user, root) or is_known):
+                return False
+            await connection.execute(KEEP_TITLE, user, root, title, at)
+            await connection.execute(SET_TITLE, user, root, title)
+        return True
+
+    async def set_shown(self, caller: Principal, root: str, at: float, *, is_shown: bool, is_known: bool) -> bool:
+        """Remove the conversation from the history, or bring it back. What begins after it was removed shows again."""
+        user, root = storable_text(caller.user), storable_text(root)
+        async with self._database.asking() as connection, connection.transaction():
+            await connection.execute(LOCK_USERS, LOCKS, [bucket(user)])
+            if not (await connection.fetchval(EXISTS, user, root) or is_known):
+                return False
+            await connection.execute(KEEP_SHOWN, user, root, is_shown, at)
+            await connection.execute(SET_SHOWN, user, root, is_shown)
+        return True

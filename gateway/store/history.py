@@ -1,0 +1,225 @@
+"""What a caller has said before, newest first: rows and conversations as JSON text that Postgres itself has written.
+
+Pages go on from a mark, the place of their last row, so that they stay as quick and as true while rows come in. Each
+statement names the principal, and whose rows it wants to see: an auditor may see anybody's, everybody else their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from gateway.store.rows import storable_text
+
+if TYPE_CHECKING:
+    from gateway.model import Principal
+    from gateway.store.pool import Database, PooledConnection
+
+FETCH = 10  # rows at a time: one may be as large as a request and its answer can be
+STEP, LONGEST_STEP = 200, 5000  # rows that are looked at in one go on the search for conversations
+MOST_WALKED = 50_000  # rows that one page looks at; a conversation may have any number of them
+
+# $1: the principal's user; $2: whose rows; $3: whether the principal is an auditor; $4, $5: the mark; $6: how many
+ROWS = """
+select id, response_time, json_build_object('request', request, 'response_time', response_time)::text as body
+from llm_logs.chatgpt_logs
+where user_name = $2 and ($2 = $1 or $3) and (response_time, id) < ($4, $5)
+order by response_time desc, id desc
+limit $6
+"""
+
+# As above
+WALK = """
+select id, response_time, coalesce(root_gpt_id, id::text) as root
+from llm_logs.chatgpt_logs
+where user_name = $2 and ($2 = $1 or $3) and convo_show is not false and (response_time, id) < ($4, $5)
+order by response_time desc, id desc
+limit $6
+"""
+
+# Which of some conversations have a visible row at or after the mark. $1 to $5: as above; $6: the conversations
+NEWER = """
+select wanted.root
+from unnest($6::text[]) as wanted (root)
+cross join lateral (
+    select true
+    from llm_logs.chatgpt_logs
+    where user_name = $2 and ($2 = $1 or $3) and coalesce(root_gpt_id, id::text) = wanted.root
+        and convo_show is not false and (response_time, id) >= ($4, $5)
+    limit 1
+) as newer
+"""
+
+# The newest visible row of each conversation in which some words were said. $1 to $6: as above; $7: the words
+SEARCH = """
+with found as materialized (
+    select distinct coalesce(root_gpt_id, id::text) as root
+    from llm_logs.chatgpt_logs
+    where user_name = $2 and ($2 = $1 or $3) and convo_show is not false
+        and llm_logs.search_terms(user_name, convo_title, request, response) @@ llm_logs.search_query($2, $7)
+)
+select head.id, head.response_time
+from found
+cross join lateral (
+    select id, response_time
+    from llm_logs.chatgpt_logs
+    where user_name = $2 and ($2 = $1 or $3) and coalesce(root_gpt_id, id::text) = found.root
+        and convo_show is not false
+    order by response_time desc, id desc
+    limit 1
+) as head
+where (head.response_time, head.id) < ($4, $5)
+order by head.response_time desc, head.id desc
+limit $6
+"""
+
+# $1 to $3: as above; $4: ids
+HEADS = """
+select c.id, c.response_time, row_to_json(c)::text as body
+from (
+    select
+        id, request, usage_info, user_name, title, response_time, response, convo_title, convo_show,
+        coalesce(root_gpt_id, id::text) as root_gpt_id, kind, model, outcome, error, prompt_tokens, completion_tokens
+    from llm_logs.chatgpt_logs
+    where user_name = $2 and ($2 = $1 or $3) and id = any($4::uuid[])
+) as c
+order by c.response_time desc, c.id desc
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A row's place in the order of history."""
+
+    at: datetime  # UTC without saying so, as in the column
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.at.isoformat()}_{self.id}"
+
+    @classmethod
+    def read(cls, text: str) -> Mark:
+        """Raises ValueError for what is no mark."""
+        moment, _, row = text.partition("_")
+        at = datetime.fromisoformat(moment)
+        if at.tzinfo is not None:
+            raise ValueError("marks are in UTC and do not say so")
+        return cls(at, UUID(row))
+
+
+NEWEST = Mark(datetime.max, UUID(int=2**128 - 1))  # noqa: DTZ901 - Postgres' infinity
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is to be read: for whom, whose, how much of it at most, and from where on."""
+
+    caller: Principal
+    user: str
+    limit: int
+    budget: int  # bytes; a page ends with the row that reaches it
+    before: Mark = NEWEST
+
+    @property
+    def scope(self) -> tuple[str, str, bool]:
+        return storable_text(self.caller.user), storable_text(self.user), self.caller.is_auditor
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows as JSON texts; `next` is where the page after this one begins, None when there is nothing more."""
+
+    rows: list[str]
+    next: Mark | None
+
+
+class History:
+    """The callers' past. All verbs raise StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def rows(self, reading: Reading) -> Page:
+        """Every chat, each as `request` and `response_time`."""
+        before = reading.before
+        async with self._database.asking() as connection, _snapshot(connection):
+            return await _page(connection, reading, ROWS, *reading.scope, before.at, before.id, reading.limit + 1)
+
+    async def conversations(self, reading: Reading) -> Page:
+        """The newest row of each conversation that is not removed. A page may end early, with a `next` all the same."""
+        async with self._database.asking() as connection, _snapshot(connection):
+            heads, end = await _walk(connection, reading)
+            return await _heads(connection, reading, heads, end)
+
+    async def search(self, reading: Reading, words: str) -> Page:
+        """The same of those conversations in which all of these words were said, or words that begin so."""
+        before = reading.before
+        async with self._database.asking() as connection, _snapshot(connection):
+            found = await connection.fetch(
+                SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words)
+            )
+            return await _heads(connection, reading, [_mark(row) for row in found], None)
+
+
+def _snapshot(connection: PooledConnection) -> Any:
+    return connection.transaction(isolation="repeatable_read", readonly=True)
+
+
+async def _page(connection: PooledConnection, reading: Reading, query: str, *parameters: object) -> Page:
+    """As many rows as the reading allows; the query gives one more than that, if there are more."""
+    texts: list[str] = []
+    size = 0
+    last: Mark | None = None
+    async for row in connection.cursor(query, *parameters, prefetch=FETCH):
+        if len(texts) == reading.limit or size >= reading.budget:
+            return Page(texts, last)
+        texts.append(row["body"])
+        size += len(row["body"])
+        last = _mark(row)
+    return Page(texts, None)
+
+
+async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Mark], Mark | None]:
+    """The newest rows of the next conversations, one more than wanted if there are more; and where the walk broke off.
+
+    Rows are looked at from the mark on; of each conversation the first that comes counts, unless it stood on an
+    earlier page already. So a page costs as many rows as lie between its conversations, however long the history is.
+    """
+    found: dict[str, Mark] = {}
+    earlier: set[str] = set()
+    mark, step, walked = reading.before, STEP, 0
+    while len(found) <= reading.limit:
+        rows = await connection.fetch(WALK, *reading.scope, mark.at, mark.id, step)
+        fresh = {row["root"] for row in rows} - found.keys() - earlier
+        if reading.before is not NEWEST and fresh:
+            earlier |= await _newer(connection, reading, fresh)
+        for row in rows:
+            if row["root"] not in earlier:
+                found.setdefault(row["root"], _mark(row))
+        walked += len(rows)
+        if len(rows) < step:
+            return list(found.values()), None
+        mark, step = _mark(rows[-1]), min(step * 2, LONGEST_STEP)
+        if walked >= MOST_WALKED:
+            return list(found.values()), mark
+    return list(found.values()), None
+
+
+async def _newer(connection: PooledConnection, reading: Reading, roots: set[str]) -> set[str]:
+    before = reading.before
+    found = await connection.fetch(NEWER, *reading.scope, before.at, before.id, list(roots))
+    return {row["root"] for row in found}
+
+
+async def _heads(connection: PooledConnection, reading: Reading, heads: list[Mark], end: Mark | None) -> Page:
+    shown = heads[: reading.limit]
+    page = await _page(connection, reading, HEADS, *reading.scope, [mark.id for mark in shown])
+    if page.next is None and len(heads) > reading.limit:
+        return Page(page.rows, shown[-1])
+    return Page(page.rows, page.next or end)
+
+
+def _mark(row: Any) -> Mark:
+    return Mark(row["response_time"], row["id"])
