@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.forms import redacted_url
 from gateway.identity.issuer import FetchError
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class HttpFetcher:
             async with asyncio.timeout(self._patience_s):
                 body = await self._body(self._session, url)
         except TimeoutError as error:
-            raise FetchError(f"{url} did not answer within {self._patience_s:g} s") from error
+            raise FetchError(f"{redacted_url(url)} did not answer within {self._patience_s:g} s") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise FetchError(f"{url} could not be fetched: {type(error).__name__}: {error}") from error
+            raise FetchError(f"{redacted_url(url)} could not be fetched: {type(error).__name__}: {error}") from error
         return _object(body, url)
 
     async def aclose(self) -> None:
@@ -57,16 +58,16 @@ class HttpFetcher:
                     place = _redirected(place, response.headers.get("Location", ""))
                     continue
                 if response.status != 200:
-                    raise FetchError(f"{place} answered with status {response.status}")
+                    raise FetchError(f"{redacted_url(str(place))} answered with status {response.status}")
                 return await _bounded(response, url)
-        raise FetchError(f"{url} redirects more than {MOST_REDIRECTS} times")
+        raise FetchError(f"{redacted_url(url)} redirects more than {MOST_REDIRECTS} times")
 
 
 def _redirected(place: URL, location: str) -> URL:
     """Within the same origin only: keys from elsewhere would be somebody else's word."""
     target = place.join(URL(location))
     if target.origin() != place.origin():
-        raise FetchError(f"{place} redirects to another host")
+        raise FetchError(f"{redacted_url(str(place))} redirects to another host")
     return target
 
 
@@ -76,7 +77,7 @@ async def _bounded(response: aiohttp.ClientResponse, url: str) -> bytes:
     async for part in response.content.iter_any():
         size += len(part)
         if size > LARGEST:
-            raise FetchError(f"{url} is larger than {LARGEST} bytes")
+            raise FetchError(f"{redacted_url(url)} is larger than {LARGEST} bytes")
         parts.append(part)
     return b"".join(parts)
 
@@ -85,7 +86,7 @@ def _object(body: bytes, url: str) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise FetchError(f"{url} is not JSON") from error
+        raise FetchError(f"{redacted_url(url)} is not JSON") from error
     if not isinstance(document, dict):
-        raise FetchError(f"{url} is no JSON object")
+        raise FetchError(f"{redacted_url(url)} is no JSON object")
     return document

@@ -109,7 +109,7 @@ class Issuer:
             self._take(KeySet(document, self._algorithms))
         except (FetchError, ValueError) as error:
             self._fault = str(error)
-            log.warning("the issuer's keys could not be fetched", issuer=self._name, error=self._fault, **self.state())
+            log.warning("the issuer's keys could not be fetched", issuer=self._name, **self.state())
         finally:
             self._question = None
 
