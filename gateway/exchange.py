@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.account import Account
 from gateway.chat.request_body import asking_for_usage, with_member
@@ -16,7 +16,7 @@ from gateway.policy.verdicts import Reject
 from gateway.relay.bodies import Digest, Passage, WholeBody
 from gateway.relay.events import Client as RelayClient
 from gateway.relay.events import Relay
-from gateway.relay.whole import is_text, kept_fields, read_whole
+from gateway.relay.whole import is_text, kept_fields, read_whole, sent_fields
 from gateway.upstream.encoding import decoded, plain_head
 from gateway.upstream.headers import request_headers
 from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
@@ -270,8 +270,7 @@ class Exchange:
     async def pass_through(self, talk: Talk, kind: Kind, path: str, upload: Upload, client: Client) -> None:
         """Any other call: streamed through in both directions as it is, and recorded. `path` is below the base URL."""
         provider = self._catalogue.for_path(path)
-        is_held = isinstance(upload.body, bytes)
-        sent = Digest(keep=0)
+        sent = None if isinstance(upload.body, bytes) else Digest(keep=0)
         talk.account = account = Account(
             self._recorder,
             Interaction(
@@ -288,17 +287,17 @@ class Exchange:
                 body=upload.body if isinstance(upload.body, bytes) else b"",
             ),
         )
-        body = upload.body if isinstance(upload.body, bytes) else sent.over(upload.body)
-        call = Call(talk.method, path, self._headers(talk, is_decoded=is_held), body, upload.length)
+        body = upload.body if sent is None or isinstance(upload.body, bytes) else sent.over(upload.body)
+        call = Call(talk.method, path, self._headers(talk, is_decoded=sent is None), body, upload.length)
         try:
             reply = await provider.open(call)
             account.head = reply.head
             try:
-                await self._pass(talk, account, reply, client, None if is_held else sent)
+                await self._pass(talk, account, reply, client, sent)
             finally:
                 reply.close()
         except BaseException as error:
-            self._close_failed(talk, account, error)
+            self._close_failed(talk, account, error, **sent_fields(sent))
             raise
 
     async def _pass(self, talk: Talk, account: Account, reply: Reply, client: Client, sent: Digest | None) -> None:
@@ -308,7 +307,9 @@ class Exchange:
         try:
             ending = await reply.pump(passage)
         except asyncio.CancelledError:
-            account.close(talk.why_cancelled()[0], **kept_fields(passage, head, sent))
+            account.first_at = passage.first_at
+            outcome, reason = talk.why_cancelled()
+            account.close(outcome, error=reason.message, **kept_fields(passage, head, sent))
             raise
         is_whole = ending in (Ending.WHOLE, Ending.UNPROVED, Ending.ENOUGH)
         outcome = Outcome.COMPLETE if is_whole else Outcome.TRUNCATED
@@ -329,12 +330,12 @@ class Exchange:
 
     # --- ends that nobody wished for ---------------------------------------------------------------------------------
 
-    def _close_failed(self, talk: Talk, account: Account, error: BaseException) -> None:
+    def _close_failed(self, talk: Talk, account: Account, error: BaseException, **known: Any) -> None:
         """Whatever ended the story early, its record is closed; synchronous, so that nothing can come between."""
         if isinstance(error, asyncio.CancelledError):
             outcome, reason = talk.why_cancelled()
-            account.close(outcome, error=reason.message)
+            account.close(outcome, error=reason.message, **known)
         elif isinstance(error, UpstreamError):
-            account.close(Outcome.UPSTREAM_ERROR, error=error.message)
+            account.close(Outcome.UPSTREAM_ERROR, error=error.message, **known)
         else:
-            account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {type(error).__name__}")
+            account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {type(error).__name__}", **known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -134,6 +135,16 @@ class GatewayProcess:
         """End it as an operator would; the exit status."""
         self.signal(signal.SIGTERM)
         return await self.ended()
+
+    def open_files(self) -> int:
+        """How many files and connections it holds open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def memory(self) -> int:
+        """Bytes of its own that lie in memory."""
+        found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        assert found is not None
+        return int(found[1]) * 1024
 
     @property
     def is_running(self) -> bool:

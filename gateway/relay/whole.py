@@ -157,9 +157,12 @@ def kept_fields(passage: Passage, head: Head, sent: Digest | None) -> dict[str, 
     }
     if kept is None:
         known |= {"response_size": digest.size, "response_sha256": digest.hexdigest}
-    if sent is not None:
-        known |= {"request_size": sent.size, "request_sha256": sent.hexdigest}
-    return known
+    return known | sent_fields(sent)
+
+
+def sent_fields(sent: Digest | None) -> dict[str, Any]:
+    """What the record keeps of a request that was streamed up, as far as it came; none of one that it holds."""
+    return {} if sent is None else {"request_size": sent.size, "request_sha256": sent.hexdigest}
 
 
 def is_text(head: Head) -> bool:

@@ -44,6 +44,7 @@ async def stage(standing: Stage) -> AsyncIterator[Stage]:
     upstream.forget()
     standing.complaints()
     yield standing
+    await standing.clear()
     assert standing.gateway.is_running
     assert not standing.complaints()
     failures, upstream.failures = upstream.failures, []

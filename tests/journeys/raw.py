@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -62,6 +63,12 @@ class Raw:
         self.writer.close()
         with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
+
+    def reset(self) -> None:
+        """Go as a killed process with unread data goes: with RST."""
+        connected: socket.socket = self.writer.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     # --- saying ---
 

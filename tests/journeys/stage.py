@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 from tests.journeys.raw import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from tests.gateway_process import GatewayProcess
     from tests.loopback import LoopbackUpstream
@@ -29,6 +29,13 @@ TABLES = ("chatgpt_logs", "image_logs", "api_logs")
 def hello(text: str = "Hello!", **more: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "loopback-1", "messages": [{"role": "user", "content": text}], **more}
+
+
+async def eventually(is_so: Callable[[], bool], within_s: float = 5.0) -> None:
+    """Wait for what nobody announces."""
+    async with asyncio.timeout(within_s):
+        while not is_so():
+            await asyncio.sleep(0.01)
 
 
 def new_id() -> str:
@@ -85,7 +92,13 @@ class Stage:
     dsn: str
     _session: aiohttp.ClientSession | None = None
     _database: asyncpg.Connection | None = None
-    _complaints_from: int = field(default=0)
+    _complaints_from: int = 0
+    _raws: list[Raw] = field(default_factory=list)
+
+    async def clear(self) -> None:
+        """After a test: its connections are closed."""
+        while self._raws:
+            await self._raws.pop().close()
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -120,8 +133,10 @@ class Stage:
         return AsyncOpenAI(**{"base_url": f"{self.gateway.url}/v1", "api_key": "sk-anything", "max_retries": 0, **more})
 
     async def raw(self, *, receive_buffer: int | None = None) -> Raw:
-        """A connection, byte by byte."""
-        return await Raw.to(self.gateway.port, receive_buffer=receive_buffer)
+        """A connection, byte by byte; it is closed after the test, if not before."""
+        raw = await Raw.to(self.gateway.port, receive_buffer=receive_buffer)
+        self._raws.append(raw)
+        return raw
 
     async def stream(self, text: str = "Hello!", *, request_id: str = "", path: str = "", **more: Any) -> Raw:
         """A connection on which a stream has been asked for."""
