@@ -9,6 +9,10 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+import orjson
+
+from gateway.chat.summaries import METADATA_INSTRUCTIONS, TITLE_INSTRUCTIONS, title_of
+
 QUOTE_LENGTH = 160
 _WORDS = re.compile(r"[a-z]+")
 
@@ -123,6 +127,31 @@ def answer(question: str, earlier: str | None, turn: int, choice: int = 0) -> st
     opening = _OPENINGS[choice % len(_OPENINGS)]
     parts = [f"## {topic.title}", _context(question, earlier, turn), opening, topic.body, _CONNECT]
     return "\n\n".join(part for part in parts if part)
+
+
+def own_answer(instructions: str, question: str) -> str | None:
+    """What the gateway itself asks of a model: a title or metadata of a conversation; None for anything else."""
+    if instructions == TITLE_INSTRUCTIONS:
+        return title_of(question) or "Untitled"
+    return _metadata(question) if instructions == METADATA_INSTRUCTIONS else None
+
+
+def _metadata(conversation: str) -> str:
+    words = len(conversation.split())
+    beginning = title_of(conversation.removeprefix("user: "))
+    return orjson.dumps(
+        {
+            "chat_summary": f"A conversation of {words} words with the demo model, which begins: {beginning}",
+            "description": "Not known: the demo model cannot read.",
+            "llm_deliverables": ["a demonstration of the gateway"],
+            "satisfaction_score": 0.5,
+            "work_related": True,
+            "user_seconds_saved": words,
+            "assistant_seconds_saved": words,
+            "assistant_wage": 20,
+            "languages": ["English"],
+        }
+    ).decode()
 
 
 def _topic(question: str) -> Topic:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import orjson
 
-from gateway.upstream.demo_answers import answer
+from gateway.upstream.demo_answers import answer, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +48,7 @@ class Asked:
     """What matters to the demo in a request, whichever protocol it came by."""
 
     question: str
+    instructions: str  # the system's; only the gateway's own are understood
     earlier: str | None
     turn: int
     prompt_tokens: int
@@ -92,7 +93,9 @@ def speak(asked: Asked) -> list[Speech]:
 
 
 def _speech(asked: Asked, choice: int) -> Speech:
-    text = answer(asked.question, asked.earlier, asked.turn, choice)
+    text = own_answer(asked.instructions, asked.question)
+    if text is None:
+        text = answer(asked.question, asked.earlier, asked.turn, choice)
     for stop in asked.stops:
         text = text.partition(stop)[0]
     tokens = _TOKEN.findall(text)
@@ -156,6 +159,7 @@ def _asked(
     questions = [_text(message) for message in messages if message.get("role") == "user"]
     return Asked(
         question=questions[-1] if questions else "",
+        instructions=next((_text(message) for message in messages if message.get("role") == "system"), ""),
         earlier=questions[-2] if len(questions) > 1 else None,
         turn=max(len(questions), 1),
         prompt_tokens=sum(count_tokens(_text(message)) + _MESSAGE_OVERHEAD for message in messages),

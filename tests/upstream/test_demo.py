@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 
+from gateway.chat.summaries import metadata_of, metadata_request, title_of, title_request
 from gateway.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.demo_answers import QUOTE_LENGTH, answer, quote
@@ -449,3 +450,12 @@ async def test_official_client_raises_its_own_errors(client: AsyncOpenAI) -> Non
         await client.embeddings.create(model="demo", input="x")
     assert isinstance(caught.value, APIStatusError)
     assert caught.value.code == "demo_only_chats"
+
+
+async def test_the_gateways_own_questions_get_the_answers_that_it_needs() -> None:
+    conversation = [("user", "write me a 1 sentence horror story"), ("assistant", "A cold hand grabbed mine.")]
+    title = await ask(messages=title_request("demo", conversation)["messages"])
+    assert title_of(title["choices"][0]["message"]["content"]) == "write me a 1 sentence horror story"
+    found = await ask(messages=metadata_request("demo", conversation)["messages"])
+    metadata = metadata_of(found["choices"][0]["message"]["content"])
+    assert "horror story" in metadata["chat_summary"]
