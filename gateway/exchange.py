@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.account import Account
+from gateway.chat import jsontext
 from gateway.chat.request_body import asking_for_usage, with_member
 from gateway.chat.shapes import error_event, estimate_usage
 from gateway.errors import GatewayError, JournalFull, PolicyRejected, ShuttingDown, Stopped, UpstreamError
@@ -65,6 +66,7 @@ class Talk:
     content_type: str | None = None
     query: str = ""
     shows_ids: bool = False  # the gateway's own endpoints put the ids of interaction and conversation into the answer
+    convo_show: bool = True  # False: asked by the gateway itself, and no conversation of the caller's history
     account: Account | None = None
     stopped: GatewayError | None = None  # why the gateway itself cancels it: at the caller's wish, or for its own end
 
@@ -88,6 +90,7 @@ class Upload:
     body: bytes | AsyncIterator[bytes]
     length: int | None = None
     model: str | None = None
+    cost: float | None = None  # USD, if the upstream does it
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ class Exchange:
             is_stream=asked.is_stream,
             root_id=asked.root_id,
             convo_title=asked.convo_title,
+            convo_show=talk.convo_show,
             request_type=talk.content_type,
             body=asked.raw,
         )
@@ -263,7 +267,12 @@ class Exchange:
         if not talk.shows_ids:
             return body
         root = asked.root_id or str(talk.id)
-        return with_member(body, b'"uuid":"%b","root_uuid":"%b"' % (str(talk.id).encode(), root.encode()))
+        root_json = jsontext.write(root, is_plain=True)  # a caller's own id may hold anything
+        return with_member(body, b'"uuid":"%b","root_uuid":%b' % (str(talk.id).encode(), root_json))
+
+    def as_recorded(self, asked: ChatRequest, caller: Principal) -> ChatRequest:
+        """The request as the policy lets it through, which is what the record keeps of it."""
+        return self._policy.review(asked, caller)[0]
 
     # --- everything else ---------------------------------------------------------------------------------------------
 
@@ -300,7 +309,9 @@ class Exchange:
             self._close_failed(talk, account, error, **sent_fields(sent))
             raise
 
-    async def _pass(self, talk: Talk, account: Account, reply: Reply, client: Client, sent: Digest | None) -> None:
+    async def _pass(
+        self, talk: Talk, account: Account, reply: Reply, client: Client, upload: Upload, sent: Digest | None
+    ) -> None:
         head = reply.head
         passage = Passage(client, Digest(self._terms.inline_bytes if is_text(head) else 0), head.content_length)
         await client.start(head, is_events=False)
@@ -317,6 +328,7 @@ class Exchange:
         account.close(
             Outcome.UPSTREAM_ERROR if head.status >= 400 else outcome,
             error=None if is_whole else f"the upstream's answer ended early ({ending.name.lower()})",
+            usage_cost=upload.cost if head.status < 300 else None,
             **kept_fields(passage, head, sent),
         )
         try:
