@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -24,6 +24,13 @@ MOST_TOKENS = 2**63 - 1
 _NUL = "\x00"
 
 
+class Stored(NamedTuple):
+    """What of a body goes into the row; its parsed value goes, for a batch of them would keep the collector busy."""
+
+    text: bytes | None
+    raw: bytes | None
+
+
 @dataclass(slots=True)
 class Row:
     """One row before its place among the conversations is known; `columns` are all but that and the raw bytes."""
@@ -32,8 +39,8 @@ class Row:
     kind: Kind
     user: str
     columns: dict[str, Any]
-    request: Held
-    response: Held
+    request: Stored
+    response: Stored
     root_id: str | None = None
     convo_title: str | None = None
     snapshot: bytes | None = None  # hash of the messages and the answer
@@ -104,23 +111,30 @@ def _row_of(record: Record, request: Held, response: Held) -> Row:
         "request_sha256": answer.request_sha256,
         "response_sha256": answer.response_sha256,
     }
-    row = Row(interaction.id, interaction.kind, storable_text(principal.user), columns, request, response)
+    row = Row(
+        interaction.id,
+        interaction.kind,
+        storable_text(principal.user),
+        columns,
+        Stored(request.text, request.raw),
+        Stored(response.text, response.raw),
+    )
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
         row.root_id = storable_text(interaction.root_id) if interaction.root_id is not None else None
         row.convo_title = interaction.convo_title
     if interaction.kind is Kind.CHAT:
-        _find_snapshots(row)
+        _find_snapshots(row, request.value, response.value)
     return row
 
 
-def _find_snapshots(row: Row) -> None:
-    messages = row.request.value.get("messages") if isinstance(row.request.value, dict) else None
+def _find_snapshots(row: Row, asked: object, completion: object) -> None:
+    messages = asked.get("messages") if isinstance(asked, dict) else None
     prefixes = prefix_hashes(messages)
     if not prefixes:
         return
     row.candidates = candidates(messages, prefixes)
-    said = _first_message(row.response.value)
+    said = _first_message(completion)
     if said is not None:
         row.snapshot = snapshot_hash(prefixes, said) or None
 
@@ -160,43 +174,45 @@ class Batch:
     """Rows as the parameters of one statement: a JSON array, and the raw bytes that its rows point at."""
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []
+        self._pieces: list[bytes] = []
+        self._rows = 0
         self.raws: list[bytes] = []
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._rows
 
     @property
     def json(self) -> bytes:
-        return b"[" + b",".join(self._lines) + b"]"
+        return b"[" + b"".join(self._pieces)[:-1] + b"]"
 
     def add(self, row: Row, **more: object) -> None:
         columns = row.columns | more
-        columns["request"] = _fragment(row.request)
-        columns["response"] = _fragment(row.response)
         columns["request_raw"] = self._raw(row.request)
         columns["response_raw"] = self._raw(row.response)
-        self._lines.append(_line(columns))
+        self._rows += 1
+        self._pieces += (
+            _object(columns)[:-1],
+            b',"request":',
+            row.request.text or b"null",
+            b',"response":',
+            row.response.text or b"null",
+            b"},",
+        )
 
-    def _raw(self, held: Held) -> int | None:
+    def _raw(self, stored: Stored) -> int | None:
         """The place of the bytes in `raws`, counted as Postgres counts."""
-        if held.raw is None:
+        if stored.raw is None:
             return None
-        self.raws.append(held.raw)
+        self.raws.append(stored.raw)
         return len(self.raws)
 
 
-def _fragment(held: Held) -> orjson.Fragment | None:
-    return None if held.text is None else orjson.Fragment(held.text)
-
-
-def _line(columns: dict[str, Any]) -> bytes:
+def _object(columns: dict[str, Any]) -> bytes:
     try:
-        line = orjson.dumps(columns)
+        text = orjson.dumps(columns)
     except TypeError:  # a lone surrogate in a name: a header byte above 127 arrives as one
         return orjson.dumps(_storable_columns(columns))
-    # Bodies hold no NUL any more; in the other columns Postgres would refuse one.
-    return orjson.dumps(_storable_columns(columns)) if b"\\u0000" in line else line
+    return orjson.dumps(_storable_columns(columns)) if b"\\u0000" in text else text
 
 
 def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:
