@@ -302,7 +302,7 @@ class Exchange:
             reply = await provider.open(call)
             account.head = reply.head
             try:
-                await self._pass(talk, account, reply, client, sent)
+                await self._pass(talk, account, reply, client, upload, sent)
             finally:
                 reply.close()
         except BaseException as error:
