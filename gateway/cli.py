@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from gateway import __version__, server
+from gateway import __version__, keys_command, server, workers
 from gateway.errors import GatewayError
 from gateway.settings import Settings, SettingsError, load
 from gateway.telemetry import logs, tail
@@ -19,7 +19,7 @@ from gateway.telemetry import logs, tail
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
-COMMANDS = ("serve", "check", "migrate", "tail")
+COMMANDS = ("serve", "check", "migrate", "keys", "tail")
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -35,7 +35,17 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 2
     if arguments.command == "check":
         return _check(settings)
-    return _with_logs(settings, server.migrate(settings) if arguments.command == "migrate" else server.serve(settings))
+    if arguments.command == "keys":
+        return _with_logs(settings, keys_command.run(arguments, settings), fd=2)  # standard output is for the key
+    return _with_logs(settings, _work(arguments, settings, environ))
+
+
+def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[str, str]) -> Coroutine[None, None, None]:
+    if arguments.command == "migrate":
+        return server.migrate(settings)
+    if settings.server.workers > 1 and not arguments.worker:
+        return workers.supervise(settings, {**environ, **_as_environment(arguments)})
+    return server.serve(settings, is_worker=arguments.worker)
 
 
 def _with_command(argv: Sequence[str]) -> list[str]:
@@ -60,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default 8000; 0: any free one)")
             command.add_argument("--workers", help="processes that share the port (default 1)")
+            command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # one of them
+    keys = commands.add_parser("keys", help="make, list and revoke the keys of callers")
+    keys.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+    keys_command.add_arguments(keys)
     tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
     return parser
 
@@ -69,21 +83,27 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _as_environment(arguments: argparse.Namespace) -> dict[str, str]:
+    """What was said on the command line, for the workers."""
+    said = {"CONFIG": arguments.config, "HOST": arguments.host, "WORKERS": arguments.workers}
+    return {f"GATEWAY_{name}": str(value) for name, value in said.items() if value is not None}
+
+
 def _check(settings: Settings) -> int:
     for row in settings.describe():
         print(row)
     return 0
 
 
-def _with_logs(settings: Settings, work: Coroutine[None, None, None]) -> int:
-    writer = logs.configure(settings.log.format, settings.log.level)
+def _with_logs(settings: Settings, work: Coroutine[None, None, int | None], fd: int = 1) -> int:
+    writer = logs.configure(settings.log.format, settings.log.level, fd)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work)
+            status = runner.run(work)
     except GatewayError as error:
         structlog.get_logger().error("the gateway cannot go on", error=error.message, code=error.code)
         print(f"llm-gateway: {error.message}", file=sys.stderr)
         return 1
     finally:
         writer.close(2.0)
-    return 0
+    return status or 0

@@ -17,6 +17,7 @@ from gateway.edge.keys import LIVE
 from gateway.errors import ServiceError
 from gateway.shipped import shipped
 from gateway.store.migrations import migrate as bring_up_to_date
+from gateway.workers import watch_parent
 
 if TYPE_CHECKING:
     from gateway.account import Recorder
@@ -31,13 +32,18 @@ LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be ca
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, recorder: Recorder | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; `recorder` as of `build_app`. Raises ServiceError when it cannot start."""
+async def serve(settings: Settings, recorder: Recorder | None = None, *, is_worker: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, as a worker also until the supervisor is gone; `recorder` as of `build_app`.
+
+    Raises ServiceError when it cannot start.
+    """
     refuse_python_parser()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if is_worker:
+        watch_parent(stopping)
     app = build_app(settings, recorder)
     runner = web.AppRunner(
         app,

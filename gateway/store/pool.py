@@ -50,6 +50,11 @@ class Database:
         self._opening = asyncio.Lock()
 
     @property
+    def dsn(self) -> str:
+        """A secret: it may hold a password."""
+        return self._dsn
+
+    @property
     def statement_s(self) -> float:
         return self._settings.statement_s
 

@@ -1,0 +1,64 @@
+"""`--workers`: several processes on one port, kept alive, gone with their supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import aiohttp
+import psutil
+
+from tests.faults.ledgers import Load, compare, settled_rows
+from tests.gateway_process import GatewayProcess
+from tests.loopback import LoopbackUpstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def workers_of(gateway: GatewayProcess) -> list[psutil.Process]:
+    return [child for child in psutil.Process(gateway.pid).children() if "--worker" in command_of(child)]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
+
+
+async def until(is_so: object, patience_s: float = 15.0) -> None:
+    assert callable(is_so)
+    async with asyncio.timeout(patience_s):
+        while not is_so():
+            await asyncio.sleep(0.05)
+
+
+async def test_workers_share_the_port_and_a_killed_one_loses_nothing(tmp_path: Path, database: str) -> None:
+    async with LoopbackUpstream(pace=0.01) as upstream:
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway, Load(gateway.url, 12) as load:
+            await until(lambda: len(workers_of(gateway)) == 2)
+            await asyncio.sleep(1.5)
+            victim = workers_of(gateway)[0].pid
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: len({worker.pid for worker in workers_of(gateway)} - {victim}) == 2)
+            await asyncio.sleep(2.0)
+            await load.stop()
+            rows = await settled_rows(database, wanted=len(upstream.requests))
+            assert await gateway.stop() == 0
+        verdict = compare(load.seen, upstream, rows)
+        assert verdict.is_clean, verdict
+        assert verdict.whole > 20
+
+
+async def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
+    async with GatewayProcess(tmp_path, {"GATEWAY_WORKERS": "2"}) as gateway:
+        async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/healthz") as response:
+            assert response.status == 200
+        workers = workers_of(gateway)
+        assert len(workers) == 2
+        await gateway.kill()
+        await until(lambda: not any(map(command_of, workers)))
