@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.edge import chat, docs, health, openai, page
+from gateway.edge import chat, docs, health, keys_admin, openai, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,10 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         *(web.route(method, "/v1/{path:.*}", openai.anything) for method in PASSED_ON),
         web.post("/chat", chat.chat),
         web.post("/chat/{id}/stop", chat.stop),
+        web.get("/keys", keys_admin.list_own),
+        web.get("/admin/keys", keys_admin.list_all),
+        web.post("/admin/keys", keys_admin.create),
+        web.delete("/admin/keys/{id}", keys_admin.revoke),
         web.get("/healthz", health.healthz),
         web.get("/readyz", health.readyz),
         web.get("/", page.index),

@@ -64,6 +64,7 @@ PATHS: Json = {
                 "200": spoken(
                     "ChatAnswer",
                     {**COMPLETION, "uuid": INTERACTION, "root_uuid": INTERACTION},
+                    "ChatEvent",
                     STREAM,
                     "x-conversation-id",
                 ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.openapi.errors import OF_BODIES, OF_UPSTREAM, refusals
-from gateway.edge.openapi.pieces import headers, json_body, parameter, schema
+from gateway.edge.openapi.pieces import event, headers, json_body, json_text, parameter, schema
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -140,6 +140,35 @@ SCHEMAS: Json = {
             "total_tokens": {"type": "integer"},
         },
     },
+    "ChatEvent": event(
+        "One event of a streamed chat completion. The last one of a whole answer is `[DONE]`.",
+        {"const": "[DONE]"},
+        json_text(schema("ChatChunk"), schema("Error")),
+    ),
+    "ChatChunk": {
+        "type": "object",
+        "description": "Some more words of the answer; where the choices are empty, the tokens used.",
+        "required": ["object", "choices"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "chat.completion.chunk"},
+            "created": {"type": "integer"},
+            "model": {"type": "string"},
+            "choices": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["index", "delta"],
+                    "properties": {
+                        "index": {"type": "integer"},
+                        "delta": {"type": "object", "properties": {"content": {"type": ["string", "null"]}}},
+                        "finish_reason": {"type": ["string", "null"]},
+                    },
+                },
+            },
+            "usage": schema("Usage"),
+        },
+    },
     "ResponseRequest": {
         "type": "object",
         "description": "A body of OpenAI's Responses API. Fields that are not named here go to the model, too.",
@@ -169,11 +198,25 @@ SCHEMAS: Json = {
             "usage": {"type": ["object", "null"]},
         },
     },
+    "ResponseEvent": event(
+        "One event of a streamed response. The last one carries the response: `response.completed`, `….incomplete` or "
+        "`….failed`.",
+        json_text(schema("ResponseStep"), schema("Error")),
+    ),
+    "ResponseStep": {
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"type": "string"}, "sequence_number": {"type": "integer"}},
+    },
 }
 
 
-def spoken(name: str, example: Json, stream: str, *more_headers: str) -> Json:
-    """An answer of a model: JSON, or server-sent events if the request says `stream`."""
+def spoken(name: str, example: Json, event_name: str, stream: str, *more_headers: str) -> Json:
+    """An answer of a model: JSON, or server-sent events if the request says `stream`.
+
+    OpenAPI before 3.2 has no word for the items of a stream: by custom the schema is that of each event, and the
+    example shows the whole body.
+    """
     return {
         "description": "The answer: whole, or as server-sent events when the request says `stream: true`. A stream "
         "ends with its dialect's own last event; one that broke off ends with an `error` event instead. Lines that "
@@ -181,7 +224,7 @@ def spoken(name: str, example: Json, stream: str, *more_headers: str) -> Json:
         "headers": headers("x-interaction-id", *more_headers),
         "content": {
             "application/json": {"schema": schema(name), "example": example},
-            "text/event-stream": {"schema": {"type": "string"}, "example": stream},
+            "text/event-stream": {"schema": schema(event_name), "example": stream},
         },
     }
 
@@ -210,7 +253,7 @@ PATHS: Json = {
                 },
             ),
             "responses": {
-                "200": spoken("ChatCompletion", COMPLETION, STREAM),
+                "200": spoken("ChatCompletion", COMPLETION, "ChatEvent", STREAM),
                 **refusals(401, *OF_BODIES, *OF_UPSTREAM),
             },
         }
@@ -227,7 +270,7 @@ PATHS: Json = {
                 streamed={"model": "demo", "input": "Hello!", "stream": True},
             ),
             "responses": {
-                "200": spoken("Response", _RESPONSE, _RESPONSE_STREAM),
+                "200": spoken("Response", _RESPONSE, "ResponseEvent", _RESPONSE_STREAM),
                 **refusals(401, *OF_BODIES, *OF_UPSTREAM),
             },
         }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.edge.openapi import chat, completions, errors, house, passing
+from gateway.edge.openapi import chat, completions, errors, house, keys, passing
 from gateway.edge.openapi.pieces import ID
 
 if TYPE_CHECKING:
     from gateway.model import Json
 
-RESOURCES = (chat, completions, passing, house)
+RESOURCES = (completions, passing, chat, keys, house)
 
 _INTRODUCTION = """\
 A gateway to language models that keeps every word in your own Postgres.
@@ -34,6 +34,7 @@ which the exchange is kept.
 TAGS: list[Json] = [
     {"name": "OpenAI", "description": "What OpenAI's SDKs call: set their base URL to this gateway's `/v1`."},
     {"name": "Chat", "description": "Chats that are kept and can be found again."},
+    {"name": "Keys", "description": "Who may ask."},
     {"name": "Health", "description": "For machines that watch this one."},
     {"name": "Page", "description": "What a browser shows."},
 ]
@@ -102,6 +103,7 @@ PARAMETERS: Json = {
     "path": _path("path", "The rest of the path; it may hold slashes.", "files"),
     "model": _path("model", "The model's name.", "demo"),
     "interaction": _path("id", "An interaction's id.", chat.INTERACTION, ID),
+    "key": _path("id", "A key's id.", chat.INTERACTION, ID),
     "x-request-id": _header(
         "x-request-id",
         "Names this request in the logs, if it is 1 to 128 letters, digits and `._:/+=-`; else the gateway makes one.",

@@ -37,5 +37,20 @@ def answer(description: str, name: str, example: object, *more_headers: str) -> 
     }
 
 
+def json_text(*schemas: Json) -> Json:
+    """A text that is itself JSON, of one of these schemas."""
+    return {"contentMediaType": "application/json", "contentSchema": {"anyOf": list(schemas)}}
+
+
+def event(description: str, *data: Json) -> Json:
+    """A server-sent event, by what its data may be."""
+    return {
+        "type": "object",
+        "description": description,
+        "required": ["data"],
+        "properties": {"event": {"type": "string"}, "data": {"type": "string", "anyOf": list(data)}},
+    }
+
+
 def _titled(examples: dict[str, Json]) -> Json:
     return {name: {"summary": name.replace("_", " "), "value": value} for name, value in examples.items()}
