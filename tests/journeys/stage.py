@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 import uuid
@@ -113,7 +114,7 @@ class Stage:
     ) -> Answer:
         """One request, read to its end; a `body` goes as JSON, or as it is when it is bytes."""
         if body is not None:
-            more |= {"data": body} if isinstance(body, bytes) else {"json": body}
+            more |= {"data": body} if isinstance(body, bytes | io.IOBase) else {"json": body}
         request_id = request_id or new_id()
         headers = {"x-request-id": request_id, **more.pop("headers", {})}
         async with self.session.request(method, self.gateway.url + path, headers=headers, **more) as response:
