@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gateway.edge.keys import EXCHANGE, IDENTITY, IDS, LIVE, PAGE, READINESS, SETTINGS
+from gateway.edge.guard import Guard
+from gateway.edge.keys import EXCHANGE, GUARD, IDENTITY, IDS, LIVE, PAGE, READINESS, SETTINGS
 from gateway.edge.keys_admin import KEY_OFFICE
 from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
@@ -47,6 +48,7 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
     app[SETTINGS] = settings
     app[IDS] = Ids()
     app[IDENTITY] = Identity(is_open=settings.auth.is_open)
+    app[GUARD] = Guard(settings)
     app[LIVE] = Live()
     app[PAGE] = shipped("static").resolve()
     app.add_routes(routes())

@@ -11,7 +11,7 @@ from gateway.account import Account
 from gateway.chat import jsontext
 from gateway.chat.request_body import asking_for_usage, with_member
 from gateway.chat.shapes import error_event, estimate_usage
-from gateway.errors import GatewayError, JournalFull, PolicyRejected, ShuttingDown, Stopped, UpstreamError
+from gateway.errors import GatewayError, JournalFull, NotAllowed, PolicyRejected, ShuttingDown, Stopped, UpstreamError
 from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
 from gateway.policy.verdicts import Reject
 from gateway.relay.bodies import Digest, Passage, WholeBody
@@ -123,6 +123,7 @@ class Exchange:
         goes wrong later ends the stream with an error event.
         """
         asked, verdict = self._policy.review(asked, talk.caller)
+        _require_model(talk.caller, asked.model)
         provider = self._catalogue.for_model(asked.model)
         account = self._begin(talk, dialect.kind, provider, asked)
         try:
@@ -278,6 +279,8 @@ class Exchange:
 
     async def pass_through(self, talk: Talk, kind: Kind, path: str, upload: Upload, client: Client) -> None:
         """Any other call: streamed through in both directions as it is, and recorded. `path` is below the base URL."""
+        if talk.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            _require_model(talk.caller, upload.model)
         provider = self._catalogue.for_path(path)
         sent = None if isinstance(upload.body, bytes) else Digest(keep=0)
         talk.account = account = Account(
@@ -351,3 +354,10 @@ class Exchange:
             account.close(Outcome.UPSTREAM_ERROR, error=error.message, **known)
         else:
             account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {type(error).__name__}", **known)
+
+
+def _require_model(caller: Principal, model: str | None) -> None:
+    """Raises NotAllowed for a caller who is bound to other models, also where a call does not show which it wants."""
+    if not caller.may_use(model or ""):
+        named = f"the model {model!r}" if model else "calls that do not show which model they want"
+        raise NotAllowed(f"this key may not use {named}", code="model_not_allowed", param="model")

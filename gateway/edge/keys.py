@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.edge.guard import Guard
 from gateway.edge.live import Live
 from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
@@ -15,6 +16,7 @@ from gateway.settings import Settings
 
 SETTINGS = web.AppKey("settings", Settings)
 IDS = web.AppKey("ids", Ids)
+GUARD = web.AppKey("guard", Guard)
 IDENTITY = web.AppKey("identity", Identity)
 EXCHANGE = web.AppKey("exchange", Exchange)
 LIVE = web.AppKey("live", Live)

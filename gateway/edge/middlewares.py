@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from gateway.edge.errors import error_response, http_error_response, unexpected
-from gateway.edge.keys import IDS, LIVE
+from gateway.edge.keys import GUARD, IDS, LIVE
 from gateway.edge.log_line import canonical_line
 from gateway.edge.request_keys import IS_DETACHED, REQUEST_ID, TALK
 from gateway.errors import GatewayError
@@ -38,6 +38,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     task: asyncio.Task[object] | None = None
     try:
         task = live.enter(request)
+        request.app[GUARD].check(request)
         response = await handler(request)
     except GatewayError as error:
         fault = error.message

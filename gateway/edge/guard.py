@@ -1,0 +1,54 @@
+"""Against web pages that reach for a gateway which takes everybody on this machine for its one user.
+
+A page of another site may send requests to a loopback address, with its own name resolving there (DNS rebinding) or as
+simple cross-site posts. Its browser says so, in Host and in Origin; programs have no reason to lie to themselves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.errors import NotAllowed
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.settings import Settings
+
+
+class Guard:
+    """Knows by which names this gateway may be called. In `open` mode on a loopback address that is loopback names
+    alone; elsewhere a caller needs a credential, which no page of another site has."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._is_on = "open" in settings.auth.modes and not settings.server.allow_open
+        public = urlsplit(settings.server.public_url).hostname if settings.server.public_url else None
+        self._names = frozenset(name for name in ("localhost", public) if name)
+
+    def check(self, request: web.Request) -> None:
+        """Raises NotAllowed."""
+        if not self._is_on:
+            return
+        host = request.headers.get("Host", "")
+        if host and not self._is_ours(_name_of(host)):
+            raise NotAllowed("this gateway is not called by that name", code="misdirected")
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._is_ours(_name_of(origin.partition("://")[2])):
+            raise NotAllowed("pages of other sites may not use this gateway", code="cross_origin")
+
+    def _is_ours(self, name: str) -> bool:
+        if name in self._names or name.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+
+def _name_of(netloc: str) -> str:
+    """The host of `host:port` or `[v6]:port`, in lower case."""
+    if netloc.startswith("["):
+        return netloc[1:].partition("]")[0].lower()
+    return netloc.partition(":")[0].rstrip(".").lower()
