@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.errors import JournalFull
+from gateway.errors import JournalFull, ServiceError
 from gateway.model import Record
 from gateway.record import frames, owner
 from gateway.record.disk import Disk, DiskThread
@@ -30,7 +29,7 @@ from gateway.record.syncing import GroupSync
 from gateway.record.unwritten import Unwritten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from gateway.model import Answer, Interaction
@@ -70,12 +69,10 @@ class Journal:
         self,
         settings: JournalSettings,
         directory: Path,
-        clock: Callable[[], float] = time.time,
         disk: Disk | None = None,
         tuning: Tuning = Tuning(),
     ) -> None:
         self._settings = settings
-        self._clock = clock
         self._disk = disk or Disk()
         self._tuning = tuning
         self._is_group = settings.sync == "group"
@@ -97,14 +94,15 @@ class Journal:
         return feed
 
     async def open(self) -> None:
-        """Raises OSError if the directory cannot be used at all; a full disk is a reason to refuse, not to stop."""
+        """Raises ServiceError if the directory cannot be used; a full disk is a reason to refuse, not to stop."""
         self._thread = DiskThread()
         try:
             await self._thread.run(self._folder.claim)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 self._thread.stop()
-                raise
+                reason = f"the journal cannot be kept in {self.directory}: {error.strerror or error}"
+                raise ServiceError(reason, code="journal_unusable") from error
         self._segments = Segments(self._folder, self._settings, self._disk, self._thread)
         self._unwritten = Unwritten(self._segments, self._feeds, self._tuning.unwritten_bytes)
         self._sync = GroupSync(self._segments, self._thread, self._tuning.sync_patience_s)

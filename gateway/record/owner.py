@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import structlog
+
 from gateway.ids import Ids
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 LOCK = "lock"
 UNREADY = ".new"  # ending of a folder whose owner does not hold the lock yet
 _ABANDONED_S = 60.0
+
+log = structlog.get_logger()
 
 
 class Folder:
@@ -71,8 +75,16 @@ def orphans(directory: Path) -> Iterator[Folder]:
                 continue
             if path.name.endswith(UNREADY):
                 _sweep(path)
-            elif (lock := _lock(path)) is not None:
+            elif (lock := _lock_of_orphan(path)) is not None:
                 yield Folder(path, lock)
+
+
+def _lock_of_orphan(path: Path) -> int | None:
+    try:
+        return _lock(path)
+    except OSError as error:  # another account's: what is in it stays there, and somebody should know
+        log.warning("journal_cannot_be_adopted", folder=str(path), error=error.strerror)
+        return None
 
 
 def bytes_of_others(own: Path) -> int:
@@ -80,7 +92,7 @@ def bytes_of_others(own: Path) -> int:
     total = 0
     for folder in own.parent.iterdir():
         if folder != own and _is_owners(folder):
-            with suppress(FileNotFoundError):  # adopted meanwhile
+            with suppress(FileNotFoundError, PermissionError):  # adopted meanwhile; another account's
                 total += sum(found.stat().st_size for found in folder.iterdir())
     return total
 

@@ -112,7 +112,13 @@ class Interactions:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        return await self._database.connect()
+        connection = await self._database.connect()
+        try:
+            await connection.execute(sql.TUNE)
+        except (*AWAY, asyncpg.PostgresError) as error:
+            connection.terminate()
+            raise unavailable(error) from error
+        return connection
 
     def _give_back(self, connection: Connection) -> None:
         if not connection.is_closed():
