@@ -13,6 +13,7 @@ import pytest
 from tests.journeys.stage import hello, new_id
 from tests.loopback import (
     Fin,
+    Pause,
     Script,
     Stall,
     answer,
@@ -502,10 +503,11 @@ async def test_a_download_that_is_cut_never_looks_whole(stage: Stage, framing: A
 
 
 async def test_an_upload_that_is_refused_early_gets_its_refusal(stage: Stage) -> None:
-    """The upstream answers 413 to the head and reads no further."""
+    """The upstream answers 413 to the head, and closes a moment later, as servers do that want to be heard."""
 
     def refuse(request: Any) -> Script | None:
-        return error(413, message="Too large for me.", close=True).then() if request.path == "/v1/files" else None
+        *refusal, close = error(413, message="Too large for me.", close=True).steps
+        return Script([*refusal, Pause(0.5), close]) if request.path == "/v1/files" else None
 
     stage.upstream.early = refuse
     body = io.BytesIO(b"x" * 3_000_000)
