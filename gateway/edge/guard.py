@@ -26,14 +26,17 @@ class Guard:
         self._is_on = "open" in settings.auth.modes and not settings.server.allow_open
         public = urlsplit(settings.server.public_url).hostname if settings.server.public_url else None
         self._names = frozenset(name for name in ("localhost", public) if name)
+        self._called = ""  # the Host of the last request that was let in; mostly the next one has the same
 
     def check(self, request: web.Request) -> None:
         """Raises NotAllowed."""
         if not self._is_on:
             return
         host = request.headers.get("Host", "")
-        if host and not self._is_ours(_name_of(host)):
-            raise NotAllowed("this gateway is not called by that name", code="misdirected")
+        if host and host != self._called:
+            if not self._is_ours(_name_of(host)):
+                raise NotAllowed("this gateway is not called by that name", code="misdirected")
+            self._called = host
         origin = request.headers.get("Origin")
         if origin is not None and not self._is_ours(_name_of(origin.partition("://")[2])):
             raise NotAllowed("pages of other sites may not use this gateway", code="cross_origin")

@@ -23,13 +23,16 @@ async def caller_of(request: web.Request) -> Principal:
 
 async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     """What is known of a request before its body is looked at. Raises NotAuthenticated."""
+    headers = request.raw_headers
+    if request.app[SETTINGS].upstream.pass_credentials:
+        headers = request.app[IDENTITY].travelling(headers)
     talk = Talk(
         id=request.app[IDS].new(),
         caller=await caller_of(request),
         request_id=request[REQUEST_ID],
         method=request.method,
         path=request.raw_path,
-        headers=request.app[IDENTITY].travelling(request.raw_headers),
+        headers=headers,
         content_type=request.headers.get("Content-Type"),
         query=request.raw_path.partition("?")[2],
         shows_ids=shows_ids,

@@ -62,25 +62,35 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
 )
 OF_HOSTS = (b"access-control-",)
 
+_DROPPED = {  # by (keep_credentials, is_decoded)
+    (keeps, is_decoded): (HOP_BY_HOP | OURS | COOKIES if keeps else NOT_SENT_ON)
+    | ({b"content-encoding"} if is_decoded else frozenset())
+    for keeps in (True, False)
+    for is_decoded in (True, False)
+}
+
 
 def request_headers(
     raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool, keep_credentials: bool = False
 ) -> RawHeaders:
     """The caller's headers that the upstream may see. A decoded body is sent on without its content coding."""
-    dropped = (HOP_BY_HOP | OURS | COOKIES) if keep_credentials else NOT_SENT_ON
-    if is_decoded:
-        dropped |= {b"content-encoding"}
-    dropped |= _connection_options(raw)
+    dropped = _DROPPED[keep_credentials, is_decoded]
+    if options := _connection_options(raw):
+        dropped |= options
     return tuple(
-        (name, value)
-        for name, value in raw
-        if (lower := name.lower()) not in dropped and not lower.startswith(OF_PROXIES)
+        [
+            (name, value)
+            for name, value in raw
+            if (lower := name.lower()) not in dropped and not lower.startswith(OF_PROXIES)
+        ]
     )
 
 
 def response_headers(head: Head) -> list[tuple[str, str]]:
     """The upstream's headers that the caller may see, decoded as aiohttp wants them."""
-    dropped = NOT_SENT_BACK | _connection_options(head.headers)
+    dropped = NOT_SENT_BACK
+    if options := _connection_options(head.headers):
+        dropped |= options
     return [
         (name.decode("latin-1"), value.decode("utf-8", "replace"))
         for name, value in head.headers
@@ -91,8 +101,10 @@ def response_headers(head: Head) -> list[tuple[str, str]]:
 def _connection_options(raw: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """Names that `Connection` declares to be of this hop only, such as `Connection: x-secret`."""
     return frozenset(
-        option.strip().lower()
-        for name, value in raw
-        if len(name) == 10 and name.lower() == b"connection"
-        for option in value.split(b",")
+        [
+            option.strip().lower()
+            for name, value in raw
+            if len(name) == 10 and name.lower() == b"connection"
+            for option in value.split(b",")
+        ]
     )
