@@ -36,6 +36,7 @@ class Head:
 class Raw:
     """`async with` or `close`. Whatever waits, waits for `PATIENCE_S` at most."""
 
+    host: str
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     head: Head | None = None
@@ -49,7 +50,7 @@ class Raw:
         connected.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
         reader, writer = await asyncio.open_connection(sock=connected, limit=64 * 1024)
-        return cls(reader, writer)
+        return cls(f"127.0.0.1:{port}", reader, writer)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,7 +86,11 @@ class Raw:
         version: str = "1.1",
     ) -> None:
         """A request; `Content-Length` is written for a body."""
-        lines = [f"{method} {path} HTTP/{version}", "Host: gateway", *(f"{name}: {value}" for name, value in headers)]
+        lines = [
+            f"{method} {path} HTTP/{version}",
+            f"Host: {self.host}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
         lines += [f"Content-Length: {len(body)}"] if body is not None else []
         self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b""))
 
