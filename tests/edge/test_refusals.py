@@ -6,31 +6,34 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from gateway.edge.keys import IDENTITY, IDS, LIVE, PAGE
-from gateway.edge.live import Live
-from gateway.edge.middlewares import one_line_per_request
-from gateway.edge.routes import routes
-from gateway.identity.identity import Identity
-from gateway.ids import Ids
-from gateway.shipped import shipped
+from gateway.account import Recorder
+from gateway.app import build_app
+from gateway.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, web
+
+    from gateway.account import Entry
+    from gateway.model import Interaction
+
+
+class NoRecorder(Recorder):
+    """Nothing that is refused at the door may come as far as this."""
+
+    def begin(self, interaction: Interaction) -> Entry:
+        raise AssertionError(f"{interaction.path} got in")
 
 
 @asynccontextmanager
 async def door() -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    """Every route behind the middlewares, with nothing of the house behind them and no way to be let in."""
-    app = web.Application(middlewares=[one_line_per_request])
-    app[IDS], app[LIVE], app[IDENTITY], app[PAGE] = Ids(), Live(), Identity(is_open=False), shipped("static").resolve()
-    app.add_routes(routes())
-    async with TestClient(TestServer(app)) as client:
+    """The whole application, in a house without journal and Postgres, and with nobody who may come in."""
+    settings = load({"GATEWAY_AUTH": "keys"})
+    async with TestClient(TestServer(build_app(settings, NoRecorder()))) as client:
         yield client
 
 
