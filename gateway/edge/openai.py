@@ -10,6 +10,7 @@ import orjson
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.talks import client_of, open_talk
+from gateway.errors import MethodNotAllowed
 from gateway.exchange import Upload
 from gateway.model import Kind
 from gateway.relay.care import CHAT, RESPONSES
@@ -51,6 +52,14 @@ async def anything(request: web.Request) -> web.StreamResponse:
     upload = await _upload(request)
     await request.app[EXCHANGE].pass_through(talk, kind, path, upload, client)
     return client.answered()
+
+
+async def any_method(request: web.Request) -> web.StreamResponse:
+    """A method that OpenAI's API does not have today. Raises MethodNotAllowed for TRACE, whose answer would show the
+    credential that the upstream is called with, and for CONNECT, which is not for it."""
+    if request.method in ("TRACE", "CONNECT"):
+        raise MethodNotAllowed(f"{request.method} is not passed on")
+    return await anything(request)
 
 
 async def _upload(request: web.Request) -> Upload:
