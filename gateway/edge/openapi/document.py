@@ -101,6 +101,7 @@ def _header(name: str, description: str) -> Json:
 
 PARAMETERS: Json = {
     "path": _path("path", "The rest of the path; it may hold slashes.", "files"),
+    "file": _path("path", "A file's name; it may hold slashes.", "icon.svg"),
     "model": _path("model", "The model's name.", "demo"),
     "interaction": _path("id", "An interaction's id.", chat.INTERACTION, ID),
     "key": _path("id", "A key's id.", chat.INTERACTION, ID),

@@ -80,7 +80,7 @@ PATHS: Json = {
     },
     "/static/{path}": {
         "get": _open(
-            "getAsset", "Page", "A file of the pages", {"200": _file("*/*"), **refusals(404)}, parameter("path")
+            "getAsset", "Page", "A file of the pages", {"200": _file("*/*"), **refusals(404)}, parameter("file")
         )
     },
 }
