@@ -201,6 +201,8 @@ class Relay(Sink):
         return self.outcome is not None
 
     def _ends(self, step: Step, raw: bytes) -> None:
+        if raw.endswith(b"\r\n\r"):
+            raw += b"\n"  # of the CRLF that ends it; it had not come yet, and nobody waits for it
         match step:
             case Step.LAST:
                 self._settle(Outcome.COMPLETE, raw)
