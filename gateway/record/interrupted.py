@@ -10,11 +10,12 @@ import orjson
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.request_body import with_member
 from gateway.chat.responses import ResponsesAssembler
+from gateway.chat.shapes import estimate_usage
 from gateway.chat.sse import data_payloads
 from gateway.model import Answer, Kind, Outcome
 
 if TYPE_CHECKING:
-    from gateway.model import Interaction
+    from gateway.model import Interaction, Json, Usage
 
 ASSEMBLERS: dict[Kind, type[ChatAssembler] | type[ResponsesAssembler]] = {
     Kind.CHAT: ChatAssembler,
@@ -52,6 +53,15 @@ def interrupted_answer(interaction: Interaction, said: bytes, at: float) -> Answ
         body=body,
         body_type="application/json",
         model=assembler.model,
-        usage=assembler.usage,
+        usage=assembler.usage or _estimate(interaction.body, assembler.completion()),
         error=None if assembler.is_done else answer.error,
     )
+
+
+def _estimate(asked: bytes, completion: Json) -> Usage | None:
+    """An upstream counts at the end of its answer, which never came."""
+    try:
+        request = orjson.loads(asked)
+    except orjson.JSONDecodeError:
+        return None
+    return estimate_usage(request, completion) if isinstance(request, dict) else None

@@ -118,7 +118,7 @@ class Segments:
         span = Span(file.number, file.position, size)
         file.position += size
         self.written += size
-        if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self._is_preparing:
+        if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self._faults:
             self._prepare()
         return span
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CHATS = (Kind.CHAT, Kind.RESPONSE)
 MOST_TOKENS = 2**63 - 1
+MOST_LETTERS = 250  # of a name in an index: two of them must fit into 2,704 bytes
 _NUL = "\x00"
 
 
@@ -79,7 +81,7 @@ def _row_of(record: Record, request: Held, response: Held) -> Row:
     columns = {
         "id": interaction.id,
         "kind": interaction.kind,
-        "user_name": principal.user,
+        "user_name": indexed_text(principal.user),
         "title": principal.title,
         "key_id": principal.key_id,
         "usage_info": usage and _usage_info(usage),
@@ -114,14 +116,14 @@ def _row_of(record: Record, request: Held, response: Held) -> Row:
     row = Row(
         interaction.id,
         interaction.kind,
-        storable_text(principal.user),
+        indexed_text(principal.user),
         columns,
         Stored(request.text, request.raw),
         Stored(response.text, response.raw),
     )
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
-        row.root_id = storable_text(interaction.root_id) if interaction.root_id is not None else None
+        row.root_id = indexed_text(interaction.root_id) if interaction.root_id is not None else None
         row.convo_title = interaction.convo_title
     if interaction.kind is Kind.CHAT:
         _find_snapshots(row, request.value, response.value)
@@ -222,3 +224,12 @@ def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:
 def storable_text(text: str) -> str:
     """The same where Postgres takes it; lone surrogates written out, NUL characters replaced."""
     return text.encode("utf-8", "backslashreplace").decode().replace(_NUL, "\ufffd")
+
+
+def indexed_text(text: str) -> str:
+    """The same for a column in an index, which takes no long ones: their beginning, and a hash of the whole."""
+    stored = storable_text(text)
+    if len(stored) <= MOST_LETTERS:
+        return stored
+    digest = sha256(stored.encode()).hexdigest()
+    return f"{stored[: MOST_LETTERS - len(digest) - 1]}…{digest}"

@@ -189,6 +189,8 @@ async def test_what_was_said_before_the_end_is_kept_as_interrupted(tmp_path: Pat
     assert words_of(record) == "Hello, world"
     assert 4000 < record.answer.duration_ms < 20_000
     assert record.answer.error is not None
+    assert record.answer.usage is not None
+    assert record.answer.usage.is_estimate
 
 
 async def test_an_interrupted_response_is_assembled_from_its_events(tmp_path: Path) -> None:

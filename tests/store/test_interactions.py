@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 
 from gateway.errors import RecordRefused, StoreUnavailable
 from gateway.model import Answer, Kind, Outcome, Principal, Record, Usage
+from gateway.store.rows import indexed_text
 from tests.record.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
@@ -177,6 +179,19 @@ async def test_names_that_postgres_refuses_are_written_out(database: str) -> Non
         (row,) = await rows_of(db, "select * from llm_logs.chatgpt_logs where id = $1", one.interaction.id)
         for column in ("user_name", "title", "root_gpt_id", "convo_title", "path", "error", "answered_model"):
             assert row[column] == "b\\udcffob\ufffd", column
+
+
+async def test_names_that_are_too_long_for_an_index_are_abbreviated(database: str) -> None:
+    long, other = random.Random(1).randbytes(4000).hex(), random.Random(2).randbytes(4000).hex()
+    batch = [chat(user("1"), by=long, root_id=other), chat(user("2"), by=long, root_id=other), chat(user("3"))]
+    async with store(database) as (db, interactions):
+        await interactions.keep(batch)
+        rows = await rows_of(db, "select * from llm_logs.chatgpt_logs order by id")
+        assert len(rows) == 3
+        assert rows[0]["user_name"] == rows[1]["user_name"] != long
+        assert rows[0]["root_gpt_id"] == rows[1]["root_gpt_id"] != other
+        assert rows[0]["user_name"].startswith(long[:100])
+        assert len("é" * 250) == len(indexed_text("é" * 250)) == len(indexed_text("é" * 251))
 
 
 @pytest.mark.parametrize(
