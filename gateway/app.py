@@ -9,10 +9,27 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from gateway.edge.guard import Guard
-from gateway.edge.keys import EXCHANGE, GUARD, IDENTITY, IDS, LIVE, PAGE, READINESS, SETTINGS
+from gateway.edge.keys import (
+    ANSWERS,
+    CONVERSATION_SETTINGS,
+    EXCHANGE,
+    GUARD,
+    HISTORY,
+    IDENTITY,
+    IDS,
+    LIVE,
+    PAGE,
+    READINESS,
+    RECENT,
+    ROOM,
+    SETTINGS,
+    SUMMARIES,
+)
 from gateway.edge.keys_admin import KEY_OFFICE
 from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
+from gateway.edge.recent import RecentAnswers
+from gateway.edge.replay import Room
 from gateway.edge.routes import routes
 from gateway.exchange import Exchange, Terms
 from gateway.identity.identity import Identity
@@ -27,10 +44,14 @@ from gateway.record.shipper import Shipper
 from gateway.shipped import shipped
 from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.interactions import Interactions
+from gateway.store.answers import Answers
+from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.keys import Keys
+from gateway.store.history import History
 from gateway.store.pool import Database
 from gateway.upkeep import Upkeep
 from gateway.upstream.catalogue import Catalogue
+from gateway.store.summaries import Summaries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,6 +74,8 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
     app[PAGE] = shipped("static").resolve()
     app.add_routes(routes())
 
+    app[RECENT] = RecentAnswers()
+    app[ROOM] = Room()
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             await _furnish(app, settings, recorder, stack)
@@ -100,6 +123,10 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
 
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
     app[READINESS] = Readiness(upstream, database, journal_state)
+    app[HISTORY] = History(database)
+    app[ANSWERS] = Answers(database)
+    app[CONVERSATION_SETTINGS] = ConversationSettings(database)
+    app[SUMMARIES] = Summaries(database)
     return journal
 
 

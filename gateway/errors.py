@@ -51,6 +51,22 @@ class NotFound(CallerError):
     code = "not_found"
 
 
+class AnswerNotWhole(CallerError):
+    """The answer that is asked about has ended, and not well; the code says how, as an outcome."""
+
+
+class NoAnswerYet(GatewayError):
+    """There is no answer to it, as far as this process can tell; ask again."""
+
+    code = "not_found"
+
+
+class StillRunning(NoAnswerYet):
+    """The answer is being made."""
+
+    code = "still_running"
+
+
 class MethodNotAllowed(CallerError):
     code = "method_not_allowed"
 

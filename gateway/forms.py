@@ -253,6 +253,26 @@ def _list(takes: str, read_one: Callable[[str], Any] = str, *, least: int = 0) -
     return Form(takes, read, lambda values: ", ".join(map(str, values)))
 
 
+def _as_prices(value: object, _: Environ) -> tuple[tuple[str, float], ...]:
+    if isinstance(value, tuple | dict):
+        value = [f"{size}={price}" for size, price in dict(value).items()]
+    found: dict[str, float] = {}
+    for item in _items(value):
+        size, _sign, price = (part.strip() for part in item.partition("="))
+        if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", size):
+            raise ValueError(f"{size[:40]!r} is no size; 1024x1024 would be one")
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", price):
+            raise ValueError(f"{price[:40]!r} is no price in USD; 0.02 would be one")
+        found[size] = float(price)
+    if not found:
+        raise ValueError
+    return tuple(found.items())
+
+
+def _shown_prices(prices: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{size}={price:g}" for size, price in prices)
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     known = {word.lower(): word for word in words}
 
@@ -379,6 +399,7 @@ AUTH_MODES = _list("a list of open, keys, jwt, header", _one_of("open", "keys", 
 ALGORITHMS = _list("a list of EdDSA, ES256, RS256", _one_of("EdDSA", "ES256", "RS256"), least=1)
 NETWORKS = _list("a list of networks such as 10.1.0.0/16, with commas between them", _as_network)
 NAMES = _list("a list of names with commas between them")
+PRICES = Form("a list of sizes and prices such as 1024x1024=0.02, with commas between them", _as_prices, _shown_prices)
 NAME = Form("a name of at most 256 characters", _as_name)
 HEADER_NAME = Form("a header's name such as X-Forwarded-User", _as_header_name)
 ISSUER = Form("the URL of an OpenID issuer, without query", _as_issuer)

@@ -251,6 +251,31 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantSettings:
+    """The model that the gateway itself asks."""
+
+    model: str | None = _set(
+        "GATEWAY_ASSISTANT_MODEL",
+        None,
+        forms.NAME,
+        "Model that writes titles and metadata of conversations.",
+        "the conversation's own",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesSettings:
+    """What `/image_gen` offers."""
+
+    prices: tuple[tuple[str, float], ...] = _set(
+        "GATEWAY_IMAGE_PRICES",
+        (("256x256", 0.016), ("512x512", 0.018), ("1024x1024", 0.020)),
+        forms.PRICES,
+        "Sizes that may be asked for, and what an image of each costs in USD.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """The gateway's own log on standard output."""
 
@@ -275,6 +300,8 @@ class Settings:
     demo: DemoSettings = field(default_factory=DemoSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    assistant: AssistantSettings = field(default_factory=AssistantSettings)
+    images: ImagesSettings = field(default_factory=ImagesSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # setting's name → where from
 
@@ -380,6 +407,8 @@ _GROUPS: Mapping[str, type[Any]] = MappingProxyType(
         "demo": DemoSettings,
         "journal": JournalSettings,
         "store": StoreSettings,
+        "assistant": AssistantSettings,
+        "images": ImagesSettings,
         "log": LogSettings,
     }
 )

@@ -4,45 +4,89 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from gateway.edge.bodies import parse_chat, read_body, require_json
-from gateway.edge.keys import EXCHANGE, LIVE, SETTINGS
+from gateway.edge.fields import id_in
+from gateway.edge.keys import EXCHANGE, LIVE, RECENT, ROOM, SETTINGS
 from gateway.edge.middlewares import write_detached_line
+from gateway.edge.recent import digest
+from gateway.edge.replay import Replay, Replayed
 from gateway.edge.talks import caller_of, client_of, open_talk
-from gateway.errors import NotFound
+from gateway.errors import GatewayError
 from gateway.relay.care import CHAT
+from gateway.store.answers import StoredAnswer
+
+if TYPE_CHECKING:
+    from gateway.edge.live import Story
+    from gateway.edge.recent import RecentAnswers
+    from gateway.exchange import Talk
+    from gateway.model import ChatRequest
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """A chat completion with `uuid` (this interaction) and `root_uuid` (its conversation) in the answer; a stream has
     both in its headers."""
-    settings = request.app[SETTINGS]
     talk = await open_talk(request, shows_ids=True)
-    require_json(request)
-    asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
-    root = asked.root_id or request.headers.get("x-conversation-id", "")[:512] or str(talk.id)
+    asked = await read_chat(request)
+    root = asked.root_id or str(talk.id)
     asked = replace(asked, root_id=root)
-    client = client_of(request, talk, x_conversation_id=root if root.isascii() and root.isprintable() else str(talk.id))
-    task = request.app[LIVE].start(talk, request.app[EXCHANGE].converse(talk, asked, CHAT, client))
+    client = client_of(request, talk, x_conversation_id=header_of(root, talk))
+    replay = Replay(request.app[ROOM]) if asked.is_stream else None
+    answering = request.app[EXCHANGE].converse(
+        talk, asked, CHAT, client if replay is None else Replayed(client, replay)
+    )
+    story = request.app[LIVE].start(talk, answering, root, digest(asked.body), replay)
+    recent = request.app[RECENT]
+    story.task.add_done_callback(lambda _: _conclude(story, recent))
     try:
-        await asyncio.shield(task)
+        await asyncio.shield(story.task)
     except asyncio.CancelledError:
-        if not task.done():
+        if not story.task.done():
             client.leave()
-            write_detached_line(request, task)
+            write_detached_line(request, story.task)
         raise
     return client.answered()
 
 
+async def read_chat(request: web.Request) -> ChatRequest:
+    """The body of /chat, with the conversation that its header may name. Raises CallerError."""
+    settings = request.app[SETTINGS]
+    require_json(request)
+    asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
+    root = asked.root_id or request.headers.get("x-conversation-id", "")[:512] or None
+    return replace(asked, root_id=root)
+
+
+def header_of(root: str, talk: Talk) -> str:
+    """The conversation's id, where a header can hold it."""
+    return root if root.isascii() and root.isprintable() else str(talk.id)
+
+
+def _conclude(story: Story, recent: RecentAnswers) -> None:
+    """The answer is over: keep it in mind for those who ask for it again, and let its followers go."""
+    error = None if story.task.cancelled() else story.task.exception()
+    if story.replay is not None:
+        story.replay.close(error if isinstance(error, GatewayError) else None)
+    account = story.talk.account
+    if account is None or account.answer is None:
+        return
+    answer = StoredAnswer(
+        id=story.talk.id,
+        root=story.root,
+        outcome=account.answer.outcome,
+        body=account.answer.body,
+        error=error.message if isinstance(error, GatewayError) else account.answer.error,
+        model=account.interaction.model,
+        started_at=account.interaction.started_at,
+    )
+    recent.note(story.talk.caller.user, story.asked, answer)
+
+
 async def stop(request: web.Request) -> web.Response:
-    """End an answer that is being made. 404 when there is none of the caller's with that id."""
+    """POST /chat/{id}/stop: end an answer that is being made. 404 when there is none of the caller's with that id."""
     caller = await caller_of(request)
-    try:
-        interaction_id = UUID(request.match_info["id"])
-    except ValueError as error:
-        raise NotFound("no such answer is being made") from error
-    request.app[LIVE].stop(interaction_id, caller)
+    request.app[LIVE].stop(id_in(request), caller)
     return web.json_response({"message": "stopped"})

@@ -15,6 +15,8 @@ _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
     (errors.NotAuthenticated, 401, "authentication_error"),
     (errors.NotAllowed, 403, "permission_error"),
     (errors.NotFound, 404, "invalid_request_error"),
+    (errors.NoAnswerYet, 404, "invalid_request_error"),
+    (errors.AnswerNotWhole, 409, "invalid_request_error"),
     (errors.MethodNotAllowed, 405, "invalid_request_error"),
     (errors.CallerError, 400, "invalid_request_error"),
     (errors.PolicyRejected, 403, "policy_error"),

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: it can do its work, and what is wrong when it cannot."""
+"""`/healthz` and `/ping`: the process lives. `/readyz`: it can do its work, and what is wrong when it cannot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from gateway.edge.keys import LIVE, READINESS
 
 async def healthz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
+
+
+async def ping(request: web.Request) -> web.Response:
+    """The seed's sign of life."""
+    return web.json_response({"message": "pong"})
 
 
 async def readyz(request: web.Request) -> web.Response:

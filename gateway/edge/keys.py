@@ -8,11 +8,17 @@ from aiohttp import web
 
 from gateway.edge.guard import Guard
 from gateway.edge.live import Live
+from gateway.edge.recent import RecentAnswers
+from gateway.edge.replay import Room
 from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
 from gateway.ids import Ids
 from gateway.readiness import Readiness
 from gateway.settings import Settings
+from gateway.store.answers import Answers
+from gateway.store.conversation_settings import ConversationSettings
+from gateway.store.history import History
+from gateway.store.summaries import Summaries
 
 SETTINGS = web.AppKey("settings", Settings)
 IDS = web.AppKey("ids", Ids)
@@ -21,4 +27,10 @@ IDENTITY = web.AppKey("identity", Identity)
 EXCHANGE = web.AppKey("exchange", Exchange)
 LIVE = web.AppKey("live", Live)
 READINESS = web.AppKey("readiness", Readiness)
+RECENT = web.AppKey("recent answers", RecentAnswers)
+ROOM = web.AppKey("room for replays", Room)
+HISTORY = web.AppKey("history", History)
+ANSWERS = web.AppKey("answers", Answers)
+CONVERSATION_SETTINGS = web.AppKey("conversation settings", ConversationSettings)
+SUMMARIES = web.AppKey("summaries", Summaries)
 PAGE = web.AppKey("page", Path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.edge.request_keys import TALK
+from gateway.edge.request_keys import FOLLOWED, TALK
 from gateway.errors import GatewayError, NotFound, ShuttingDown, Stopped
 
 if TYPE_CHECKING:
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from gateway.edge.replay import Replay
     from gateway.exchange import Talk
     from gateway.model import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """An answer that is being made in a task of its own, and what it answers."""
+
+    talk: Talk
+    task: asyncio.Task[None]
+    root: str
+    asked: bytes  # digest of the request
+    replay: Replay | None = None  # of a stream
 
 
 class Live:
@@ -23,7 +36,7 @@ class Live:
 
     def __init__(self) -> None:
         self._handlers: dict[asyncio.Task[object], web.Request] = {}
-        self._stories: dict[UUID, tuple[Talk, asyncio.Task[None]]] = {}
+        self._stories: dict[UUID, Story] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
@@ -42,12 +55,14 @@ class Live:
         del self._handlers[task]
         self._look_if_idle()
 
-    def start(self, talk: Talk, story: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run a story as a task that its caller may leave; it can be stopped by the interaction's id."""
-        task = asyncio.get_running_loop().create_task(story)
-        self._stories[talk.id] = (talk, task)
+    def start(
+        self, talk: Talk, answering: Coroutine[None, None, None], root: str, asked: bytes, replay: Replay | None = None
+    ) -> Story:
+        """Run it as a task that its caller may leave; it can be found and stopped by the interaction's id."""
+        task = asyncio.get_running_loop().create_task(answering)
+        self._stories[talk.id] = story = Story(talk, task, root, asked, replay)
         task.add_done_callback(lambda _: self._forget(talk.id))
-        return task
+        return story
 
     def _forget(self, interaction_id: UUID) -> None:
         del self._stories[interaction_id]
@@ -57,12 +72,22 @@ class Live:
         if not self._handlers and not self._stories:
             self._idle.set()
 
-    def stop(self, interaction_id: UUID, caller: Principal) -> None:
-        """End an answer at its caller's wish. Raises NotFound, also for an answer of somebody else."""
-        talk, task = self._stories.get(interaction_id, (None, None))
-        if talk is None or task is None or talk.caller.user != caller.user:
+    def story(self, interaction_id: UUID, caller: Principal) -> Story:
+        """Raises NotFound, also for an answer of somebody else."""
+        story = self._stories.get(interaction_id)
+        if story is None or story.talk.caller.user != caller.user:
             raise NotFound("no such answer is being made")
-        _end(talk, task, Stopped("the answer was stopped at the caller's wish"))
+        return story
+
+    def stories_of(self, caller: Principal) -> list[Story]:
+        """The caller's answers that are being made, newest first."""
+        found = (story for story in self._stories.values() if story.talk.caller.user == caller.user)
+        return sorted(found, key=lambda story: story.talk.id, reverse=True)
+
+    def stop(self, interaction_id: UUID, caller: Principal) -> None:
+        """End an answer at its caller's wish. Raises NotFound."""
+        story = self.story(interaction_id, caller)
+        _end(story.talk, story.task, Stopped("the answer was stopped at the caller's wish"))
 
     async def drain(self, seconds: float) -> bool:
         """Take no more requests and wait for those that run; False when some still do."""
@@ -77,12 +102,12 @@ class Live:
     def cut_short(self) -> None:
         """End what still runs; each caller is told why, each record says so."""
         why = ShuttingDown("the gateway is shutting down")
-        for talk, story in tuple(self._stories.values()):
-            _end(talk, story, why)
-        told = {id(talk) for talk, _ in self._stories.values()}
+        for story in tuple(self._stories.values()):
+            _end(story.talk, story.task, why)
+        told = {id(story.talk) for story in self._stories.values()}
         for handler, request in tuple(self._handlers.items()):
             handled = request.get(TALK)
-            if id(handled) not in told:
+            if id(handled) not in told and id(request.get(FOLLOWED)) not in told:
                 _end(handled, handler, why)
 
 

@@ -9,3 +9,4 @@ from gateway.exchange import Talk
 REQUEST_ID = web.RequestKey("request id", str)
 TALK = web.RequestKey("talk", Talk)
 IS_DETACHED = web.RequestKey("is detached", bool)  # the caller left; the log line is written when the answer is over
+FOLLOWED = web.RequestKey("followed", Talk)  # somebody's running answer, which this request only watches

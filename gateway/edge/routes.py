@@ -6,12 +6,25 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.edge import chat, docs, health, keys_admin, openai, page
+from gateway.edge import (
+    chat,
+    checkchat,
+    conversations,
+    docs,
+    health,
+    history,
+    images,
+    joining,
+    keys_admin,
+    openai,
+    page,
+    summaries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# HEAD comes with GET. Not TRACE: an upstream that answers it would show the credential that it is called with.
+# The methods that the API has; HEAD comes with GET. What else there is, or will be, passes by the route of any method.
 PASSED_ON = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -20,12 +33,26 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/v1/chat/completions", openai.chat_completions),
         web.post("/v1/responses", openai.responses),
         *(web.route(method, "/v1/{path:.*}", openai.anything) for method in PASSED_ON),
+        web.route("*", "/v1/{path:.*}", openai.any_method),
         web.post("/chat", chat.chat),
+        web.get("/chat/running", joining.running),
+        web.get("/chat/{id}", checkchat.show),
+        web.get("/chat/{id}/stream", joining.join),
         web.post("/chat/{id}/stop", chat.stop),
+        web.post("/checkchat", checkchat.checkchat),
+        web.post("/update_title", conversations.update_title),
+        web.post("/update_title_openai", summaries.update_title_openai),
+        web.post("/metadata_check", summaries.metadata_check),
+        web.get("/history", history.history),
+        web.get("/history_v2", history.conversations),
+        web.post("/remove_convo", conversations.remove),
+        web.post("/restore_convo", conversations.restore),
+        web.post("/image_gen", images.image_gen),
         web.get("/keys", keys_admin.list_own),
         web.get("/admin/keys", keys_admin.list_all),
         web.post("/admin/keys", keys_admin.create),
         web.delete("/admin/keys/{id}", keys_admin.revoke),
+        web.get("/ping", health.ping),
         web.get("/healthz", health.healthz),
         web.get("/readyz", health.readyz),
         web.get("/", page.index),

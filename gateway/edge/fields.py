@@ -1,0 +1,51 @@
+"""The small requests of the gateway's own endpoints: JSON members and query parameters, faults told in clear words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from gateway.edge.bodies import parse_object, read_body
+from gateway.edge.keys import SETTINGS
+from gateway.errors import CallerError, MalformedBody, NotFound, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+MOST_CHARACTERS = 512
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request that changes something.
+
+    That it is JSON must be said, not guessed: a page of a strange site can make a browser send us any text, but not
+    with this type without asking first.
+    """
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType("the body must be application/json")
+    settings = request.app[SETTINGS]
+    return parse_object(await read_body(request, settings), settings.server.max_depth)
+
+
+def text_in(body: dict[str, Any], name: str) -> str:
+    """A member that must be a text with something in it. Raises MalformedBody."""
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip() or len(value) > MOST_CHARACTERS:
+        raise MalformedBody(f"`{name}` must be a text of 1 to {MOST_CHARACTERS} characters", param=name)
+    return value
+
+
+def id_in(request: web.Request) -> UUID:
+    """The `{id}` of the path. Raises NotFound, for nothing has an id of another form."""
+    try:
+        return UUID(request.match_info["id"])
+    except ValueError as error:
+        raise NotFound("there is nothing with this id") from error
+
+
+def limit_in(request: web.Request, usual: int, most: int) -> int:
+    """The query's `limit`. Raises CallerError."""
+    given = request.query.get("limit", str(usual))
+    if not (given.isascii() and given.isdigit() and len(given) <= 9 and 1 <= int(given) <= most):
+        raise CallerError(f"`limit` must be a number from 1 to {most}", param="limit")
+    return int(given)

@@ -1,0 +1,159 @@
+"""A stream that others may join while it lasts: what it has said so far, then what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.errors import NotFound
+from gateway.exchange import Client
+
+if TYPE_CHECKING:
+    from gateway.edge.client import HttpClient
+    from gateway.errors import GatewayError
+    from gateway.upstream.provider import Head
+
+MOST_OF_ONE = 16 << 20  # bytes of one stream; about 60,000 tokens, each in an event of its own
+MOST_OF_ALL = 64 << 20
+
+
+class Room:
+    """Memory that the replays of a process share."""
+
+    def __init__(self, most: int = MOST_OF_ALL) -> None:
+        self._left = most
+
+    def take(self, size: int) -> bool:
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self._left += size
+
+
+class Replay:
+    """Whole events as they were sent. One that grows too large for that is not kept any more, nor can it be joined."""
+
+    __slots__ = ("_error", "_followers", "_is_over", "_more", "_most", "_room", "_size", "is_lost", "text")
+
+    def __init__(self, room: Room, most: int = MOST_OF_ONE) -> None:
+        self._room = room
+        self._most = most
+        self._size = 0
+        self._followers = 0
+        self._more = asyncio.Event()
+        self._is_over = False
+        self._error: GatewayError | None = None
+        self.text = bytearray()
+        self.is_lost = False
+
+    def add(self, block: bytes) -> None:
+        if self.is_lost:
+            return
+        size = len(block)
+        if self._size + size > self._most or not self._room.take(size):
+            self.is_lost = True
+            self._release()
+            self.text = bytearray()
+        else:
+            self._size += size
+            self.text += block
+        self._wake()
+
+    def close(self, error: GatewayError | None = None) -> None:
+        """Nothing more comes. `error` is told to followers when nothing has come at all."""
+        if not self._is_over:
+            self._is_over = True
+            self._error = error
+            self._release()  # followers read the rest; nobody joins any more
+            self._wake()
+
+    def _release(self) -> None:
+        self._room.give_back(self._size)
+        self._size = 0
+
+    def _wake(self) -> None:
+        if self._followers:
+            self._more.set()
+            self._more = asyncio.Event()
+
+    async def _wait(self, seconds: float) -> None:
+        """Until there is more, or so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._more.wait()
+        except TimeoutError:
+            pass
+
+    async def follow(self, client: HttpClient, head: Head, heartbeat_s: float) -> None:
+        """Tell all of it to one who joined. Raises the error with which it ended before anything was said."""
+        self._followers += 1
+        try:
+            while not (self.text or self._is_over or self.is_lost):
+                await self._wait(heartbeat_s)
+            if self._error is not None:
+                raise self._error
+            if not self.text:
+                raise NotFound("the answer cannot be joined; when it is over, it is found by its id")
+            await client.start(head, is_events=True)
+            await self._tell(client, heartbeat_s)
+        finally:
+            self._followers -= 1
+
+    async def _tell(self, client: HttpClient, heartbeat_s: float) -> None:
+        at = 0
+        while True:
+            block = bytes(self.text[at:])
+            if self.is_lost:
+                return client.cut()  # it had joined one that grew too large: the end must not look like one
+            if block:
+                at += len(block)
+                client.write(block)
+                if client.is_full:
+                    await client.drained()
+            elif self._is_over:
+                return await client.end(b"")
+            else:
+                await self._wait(heartbeat_s)
+                client.beat(asyncio.get_running_loop().time())
+
+
+class Replayed(Client):
+    """The caller's side of a stream that is kept for a replay on its way."""
+
+    __slots__ = ("_client", "_replay")
+
+    def __init__(self, client: HttpClient, replay: Replay) -> None:
+        self._client = client
+        self._replay = replay
+
+    @property
+    def is_full(self) -> bool:
+        return self._client.is_full
+
+    def write(self, block: bytes) -> None:
+        self._replay.add(block)
+        self._client.write(block)
+
+    async def drained(self) -> None:
+        await self._client.drained()
+
+    def beat(self, now: float) -> None:
+        self._client.beat(now)
+
+    async def start(self, head: Head, *, is_events: bool) -> None:
+        await self._client.start(head, is_events=is_events)
+
+    async def end(self, last: bytes) -> None:
+        self._replay.add(last)
+        self._replay.close()
+        await self._client.end(last)
+
+    def cut(self) -> None:
+        self._replay.close()
+        self._client.cut()
+
+    async def send(self, status: int, head: Head, body: bytes) -> None:
+        await self._client.send(status, head, body)
