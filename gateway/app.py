@@ -40,23 +40,26 @@ from gateway.policy.chain import Policy
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
 from gateway.record.journal import Journal
+from gateway.record.monitor import Monitor
 from gateway.record.shipper import Shipper
+from gateway.record.submissions import Submissions
 from gateway.shipped import shipped
-from gateway.store.embedded import EmbeddedPostgres
-from gateway.store.interactions import Interactions
 from gateway.store.answers import Answers
 from gateway.store.conversation_settings import ConversationSettings
-from gateway.store.keys import Keys
+from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.history import History
+from gateway.store.interactions import Interactions
+from gateway.store.keys import Keys
 from gateway.store.pool import Database
+from gateway.store.summaries import Summaries
 from gateway.upkeep import Upkeep
 from gateway.upstream.catalogue import Catalogue
-from gateway.store.summaries import Summaries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.account import Recorder
+    from gateway.record.keeper import Keeper
     from gateway.settings import Settings
 
 SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for the next start
@@ -71,11 +74,11 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
     app[IDENTITY] = Identity(is_open=settings.auth.is_open)
     app[GUARD] = Guard(settings)
     app[LIVE] = Live()
+    app[RECENT] = RecentAnswers()
+    app[ROOM] = Room()
     app[PAGE] = shipped("static").resolve()
     app.add_routes(routes())
 
-    app[RECENT] = RecentAnswers()
-    app[ROOM] = Room()
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             await _furnish(app, settings, recorder, stack)
@@ -106,13 +109,24 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     keeper = Interactions(database)
     stack.push_async_callback(keeper.aclose)
     journal = Journal(settings.journal, settings.journal_dir)
-    shipper = Shipper(journal, [keeper])
+    submissions = _submissions(settings)
+    keepers: list[Keeper] = [keeper] if submissions is None else [keeper, submissions]
+    shipper = Shipper(journal, keepers, in_order={Submissions.name})
     await journal.open()
     stack.push_async_callback(journal.aclose)
+    if submissions is not None:
+        await submissions.start()
+        stack.push_async_callback(submissions.aclose)
     stack.push_async_callback(shipper.aclose, SHIP_AT_END_S)
+    if submissions is not None:
+        await shipper.start(submissions.name)  # the monitor need not wait for Postgres
     upkeep = Upkeep(database, shipper)
     await upkeep.start()
     stack.push_async_callback(upkeep.aclose)
+    app[HISTORY] = History(database)
+    app[ANSWERS] = Answers(database)
+    app[CONVERSATION_SETTINGS] = ConversationSettings(database)
+    app[SUMMARIES] = Summaries(database)
     keys = Keys(database)
     reception = await stack.enter_async_context(open_reception(settings, keys))
     app[IDENTITY] = reception.identity
@@ -122,12 +136,22 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         return {**asdict(journal.state), **asdict(shipper.state())}
 
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
-    app[READINESS] = Readiness(upstream, database, journal_state)
-    app[HISTORY] = History(database)
-    app[ANSWERS] = Answers(database)
-    app[CONVERSATION_SETTINGS] = ConversationSettings(database)
-    app[SUMMARIES] = Summaries(database)
+    app[READINESS] = Readiness(upstream, database, journal_state, submissions.state if submissions else None)
     return journal
+
+
+def _submissions(settings: Settings) -> Submissions | None:
+    """The security monitor's keeper, if there is a monitor."""
+    wanted = settings.submissions
+    if not wanted.enabled or wanted.url is None:
+        return None
+    monitor = Monitor(
+        wanted.url,
+        wanted.authorization.reveal() if wanted.authorization is not None else None,
+        timeout_s=wanted.timeout_s,
+        proxy=settings.proxy_for(wanted.url),
+    )
+    return Submissions(monitor, settings.journal_dir, calls=wanted.calls, give_up_s=wanted.give_up_s)
 
 
 @asynccontextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gateway.record.submissions import SubmissionsState
 
 FRESH_S = 1.0  # one answer serves all who ask within this time
 
@@ -25,12 +27,20 @@ class Report:
 
 
 class Readiness:
-    """Asks upstream configuration, Postgres and journal; remembers the answer for a moment."""
+    """Asks upstream configuration, Postgres, journal, and the security monitor's keeper if there is one; remembers the
+    answer for a moment."""
 
-    def __init__(self, upstream: str, database: Database, journal: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        database: Database,
+        journal: Callable[[], dict[str, Any]],
+        submissions: Callable[[], SubmissionsState] | None = None,
+    ) -> None:
         self._upstream = upstream
         self._database = database
         self._journal = journal
+        self._submissions = submissions
         self._asked_at = 0.0
         self._report: Report | None = None
 
@@ -39,6 +49,8 @@ class Readiness:
             is_there = await self._database.ping(1.0)
             journal = self._journal()
             checks = {"upstream": self._upstream, "postgres": "ok" if is_there else "away", "journal": journal}
+            if self._submissions is not None:
+                checks["submissions"] = asdict(self._submissions())
             self._report = Report(can_serve=journal["refusal"] is None, checks=checks)
             self._asked_at = time.monotonic()
         return self._report

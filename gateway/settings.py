@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway import forms
-from gateway.forms import CHAT_PATH, Form, as_flag, home, is_loopback, redacted_url, shown_size
+from gateway.forms import CHAT_PATH, Form, home, is_loopback, redacted_url, shown_size
 from gateway.forms import Secret as Secret
 
 if TYPE_CHECKING:
@@ -251,6 +251,36 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionsSettings:
+    """The security monitor, which gets every interaction."""
+
+    enabled: bool = _set("ENABLE_SUBMISSIONS_API", False, forms.FLAG, "Send every interaction to a security monitor.")
+    url: str | None = _set(
+        "SUBMISSIONS_API_URL",
+        None,
+        forms.ANY_ENDPOINT,
+        "Whole URL that the monitor takes submissions at.",
+        is_shown=False,
+    )
+    authorization: Secret | None = _set(
+        "SUBMISSIONS_API_AUTHORIZATION",
+        None,
+        forms.HEADER_SECRET,
+        "Whole value of the Authorization header sent to the monitor.",
+    )
+    calls: int = _set("GATEWAY_SUBMISSIONS_CALLS", 8, forms.CALLS, "Submissions that are under way at once.")
+    timeout_s: float = _set(
+        "GATEWAY_SUBMISSIONS_TIMEOUT_S", 30.0, forms.SECONDS, "Time that the monitor has to take a submission."
+    )
+    give_up_s: float = _set(
+        "GATEWAY_SUBMISSIONS_GIVE_UP_S",
+        604_800.0,
+        forms.SECONDS,
+        "Age at which a submission that is not taken becomes a dead letter.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssistantSettings:
     """The model that the gateway itself asks."""
 
@@ -300,6 +330,7 @@ class Settings:
     demo: DemoSettings = field(default_factory=DemoSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    submissions: SubmissionsSettings = field(default_factory=SubmissionsSettings)
     assistant: AssistantSettings = field(default_factory=AssistantSettings)
     images: ImagesSettings = field(default_factory=ImagesSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -407,6 +438,7 @@ _GROUPS: Mapping[str, type[Any]] = MappingProxyType(
         "demo": DemoSettings,
         "journal": JournalSettings,
         "store": StoreSettings,
+        "submissions": SubmissionsSettings,
         "assistant": AssistantSettings,
         "images": ImagesSettings,
         "log": LogSettings,
@@ -615,14 +647,6 @@ def _seed_faults(environ: Environ) -> Iterator[str]:
     other = [word for word in words if word.upper() not in ("OPEN_AI", "OPENAI")]
     if other:
         yield f"LLM_TYPE (environment only): {' '.join(other)[:120]!r} is not served yet; OPEN_AI is"
-    wanted = environ.get("ENABLE_SUBMISSIONS_API", "").strip()
-    if not wanted:
-        return
-    try:
-        if as_flag(wanted, environ):
-            yield "ENABLE_SUBMISSIONS_API (environment only): 'true' is not served yet; false is"
-    except ValueError:
-        yield f"ENABLE_SUBMISSIONS_API (environment only): {_offending(wanted)} is not true or false"
 
 
 def _cross_faults(settings: Settings, known: set[str]) -> Iterator[str]:
@@ -646,10 +670,19 @@ def _cross_faults(settings: Settings, known: set[str]) -> Iterator[str]:
             f"GATEWAY_JOURNAL_MAX_BYTES (journal.max_bytes): {shown_size(journal.max_bytes)} is less than four times "
             f"GATEWAY_JOURNAL_SEGMENT_BYTES (journal.segment_bytes), which is {shown_size(journal.segment_bytes)}"
         )
+    yield from _submissions_faults(settings.submissions, known)
     if {"store.pool_min", "store.pool_max"} <= known and store.pool_min > store.pool_max:
         yield (
             f"GATEWAY_POOL_MIN (store.pool_min): {store.pool_min} is more than "
             f"GATEWAY_POOL_MAX (store.pool_max), which is {store.pool_max}"
+        )
+
+
+def _submissions_faults(submissions: SubmissionsSettings, known: set[str]) -> Iterator[str]:
+    if submissions.enabled and "submissions.url" in known and submissions.url is None:
+        yield (
+            "SUBMISSIONS_API_URL (submissions.url): not set, and ENABLE_SUBMISSIONS_API (submissions.enabled) is true, "
+            "which needs it"
         )
 
 

@@ -420,9 +420,14 @@ def test_a_type_that_is_not_served_yet_is_a_fault(given: str) -> None:
     assert the_fault({"LLM_TYPE": given}).startswith("LLM_TYPE ")
 
 
-@pytest.mark.parametrize("given", ["true", "1", "perhaps"])
-def test_submissions_are_not_served_yet(given: str) -> None:
-    assert the_fault({"ENABLE_SUBMISSIONS_API": given}).startswith("ENABLE_SUBMISSIONS_API ")
+def test_submissions_need_to_know_where_to() -> None:
+    assert the_fault({"ENABLE_SUBMISSIONS_API": "true"}).startswith("SUBMISSIONS_API_URL (submissions.url): not set, ")
+    assert the_fault({"ENABLE_SUBMISSIONS_API": "perhaps"}).startswith("ENABLE_SUBMISSIONS_API (submissions.enabled)")
+    assert not load({"SUBMISSIONS_API_URL": "http://monitor/x"}).submissions.enabled
+    wanted = load({"ENABLE_SUBMISSIONS_API": "true", "SUBMISSIONS_API_URL": "http://monitor/x?key=secret"})
+    assert wanted.submissions.url == "http://monitor/x?key=secret"
+    assert "secret" not in repr(wanted)
+    assert not any("secret" in str(line) for line in wanted.describe())
 
 
 # --- all faults at once, with names ---

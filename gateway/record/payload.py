@@ -1,0 +1,83 @@
+"""A record as the security monitor gets it: the JSON text of one submission. Pure."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from gateway.model import Record
+
+
+def payload_of(record: Record) -> bytes:
+    """Never raises, whatever was said. Bodies that are JSON stand in it as they came, to the letter.
+
+    `time_logged` is the answer's end, for a record is in the journal before its end is shown: sent again, a submission
+    is the same text. Devices and software stay empty, since a record knows neither.
+    """
+    interaction, answer = record.interaction, record.answer
+    ended = _time(answer.finished_at)
+    return orjson.dumps(
+        {
+            "interaction_id": str(interaction.id),
+            "raw_request": _said(interaction.body, answer.request_size, answer.request_sha256),
+            "raw_response": _said(answer.body, answer.response_size, answer.response_sha256),
+            "associated_users": [_text(interaction.principal.user)],
+            "time_submitted": _time(interaction.started_at),
+            "time_logged": ended,
+            "response_timestamp": ended,
+            "llm_model": _text(answer.model or interaction.model),
+            "llm_provider": _text(interaction.upstream),
+            "associated_devices": [],
+            "associated_software": [],
+            "api_token_id": _text(interaction.principal.key_id),
+            "outcome": answer.outcome,
+            "error": _text(answer.error),
+        }
+    )
+
+
+def _said(body: bytes, size: int | None, digest: str | None) -> object:
+    """JSON where it is JSON, else text, else bytes as base64; a body that was not kept is known by size and digest."""
+    if not body:
+        return None if size is None else {"encoding": "not_kept", "size": size, "sha256": digest}
+    if _is_json(body):
+        return orjson.Fragment(body)
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "data": base64.b64encode(body).decode()}
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _is_unusual_json(body)
+    return True
+
+
+def _is_unusual_json(body: bytes) -> bool:
+    """What orjson refuses though it is JSON: escaped lone surrogates, numbers beyond a float."""
+    try:
+        json.loads(body.decode(), parse_constant=_refuse, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(constant)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _text(value: str | None) -> str | None:
+    """With lone surrogates written out, for a header byte above 127 arrives as one."""
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
