@@ -113,10 +113,13 @@ class Stage:
         self, path: str, body: object = None, *, method: str = "POST", request_id: str = "", **more: Any
     ) -> Answer:
         """One request, read to its end; a `body` goes as JSON, or as it is when it is bytes."""
-        if body is not None:
-            more |= {"data": body} if isinstance(body, bytes | io.IOBase) else {"json": body}
         request_id = request_id or new_id()
         headers = {"x-request-id": request_id, **more.pop("headers", {})}
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        if body is not None:
+            more["data"] = io.BytesIO(body)
         async with self.session.request(method, self.gateway.url + path, headers=headers, **more) as response:
             return Answer(response.status, response.headers, await response.read(), request_id)
 

@@ -150,7 +150,7 @@ async def test_a_slow_reader_gets_every_byte_in_the_end(stage: Stage) -> None:
 async def test_clients_that_do_not_read_keep_nobody_else_waiting(stage: Stage) -> None:
     stage.upstream.on = lambda request: endless_stream() if b"endless" in request.body else None
     async with Watch(stage.gateway) as watch:
-        idle = [await stage.raw(receive_buffer=4096) for _ in range(20)]
+        idle = [await stage.raw(receive_buffer=4096) for _ in range(12)]
         for raw in idle:
             raw.post("/v1/chat/completions", hello("endless", stream=True), new_id())
         await asyncio.sleep(0.5)

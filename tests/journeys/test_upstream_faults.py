@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -510,7 +509,7 @@ async def test_an_upload_that_is_refused_early_gets_its_refusal(stage: Stage) ->
         return Script([*refusal, Pause(0.5), close]) if request.path == "/v1/files" else None
 
     stage.upstream.early = refuse
-    body = io.BytesIO(b"x" * 3_000_000)
+    body = b"x" * 3_000_000
     answer = await stage.ask("/v1/files", body, headers={"Content-Type": "application/octet-stream"})
     assert answer.status == 413
     assert answer.error["message"] == "Too large for me."
