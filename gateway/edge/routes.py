@@ -37,7 +37,7 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/chat", chat.chat),
         web.get("/chat/running", joining.running),
         web.get("/chat/{id}", checkchat.show),
-        web.get("/chat/{id}/stream", joining.join),
+        web.get("/chat/{id}/stream", joining.join, allow_head=False),
         web.post("/chat/{id}/stop", chat.stop),
         web.post("/checkchat", checkchat.checkchat),
         web.post("/update_title", conversations.update_title),
