@@ -229,6 +229,15 @@ def spoken(name: str, example: Json, event_name: str, stream: str, *more_headers
     }
 
 
+def streamed(event_name: str, stream: str, *more_headers: str) -> Json:
+    """An answer that is a stream, whatever the request says."""
+    return {
+        "description": "The answer as server-sent events.",
+        "headers": headers("x-interaction-id", *more_headers),
+        "content": {"text/event-stream": {"schema": schema(event_name), "example": stream}},
+    }
+
+
 PATHS: Json = {
     "/v1/chat/completions": {
         "post": {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.edge.openapi import chat, completions, errors, house, keys, passing
+from gateway.edge.openapi import chat, completions, conversations, errors, house, images, keys, passing
 from gateway.edge.openapi.pieces import ID
 
 if TYPE_CHECKING:
     from gateway.model import Json
 
-RESOURCES = (completions, passing, chat, keys, house)
+RESOURCES = (completions, passing, chat, conversations, images, keys, house)
 
 _INTRODUCTION = """\
 A gateway to language models that keeps every word in your own Postgres.
@@ -34,6 +34,11 @@ which the exchange is kept.
 TAGS: list[Json] = [
     {"name": "OpenAI", "description": "What OpenAI's SDKs call: set their base URL to this gateway's `/v1`."},
     {"name": "Chat", "description": "Chats that are kept and can be found again."},
+    {
+        "name": "Conversations",
+        "description": "What the caller has said before, its titles, and what is derived from it.",
+    },
+    {"name": "Images", "description": "Images, and what they cost."},
     {"name": "Keys", "description": "Who may ask."},
     {"name": "Health", "description": "For machines that watch this one."},
     {"name": "Page", "description": "What a browser shows."},
@@ -78,6 +83,9 @@ HEADERS: Json = {
         "schema": {"const": "false"},
         "example": "false",
     },
+    "Link": _text_header(
+        'The next page, as `<…>; rel="next"`; not there on the last.', '</history?before=…>; rel="next"'
+    ),
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}, "example": 1},
     "WWW-Authenticate": _text_header("How to say who you are.", "Bearer"),
 }

@@ -30,7 +30,8 @@ SCHEMAS: Json = {
 }
 
 
-def _error(description: str, kind: str, code: str, message: str, *more_headers: str, param: str | None = None) -> Json:
+def error(description: str, kind: str, code: str, message: str, *more_headers: str, param: str | None = None) -> Json:
+    """An answer that is an error."""
     example = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return {
         "description": description,
@@ -43,7 +44,7 @@ _FINAL, _LATER = "x-should-retry", "Retry-After"
 _CALLER, _HOUSE, _UPSTREAM = "invalid_request_error", "server_error", "upstream_error"
 
 RESPONSES: Json = {
-    "400": _error(
+    "400": error(
         "The request cannot be served as it was sent.",
         _CALLER,
         "malformed_body",
@@ -51,7 +52,7 @@ RESPONSES: Json = {
         _FINAL,
         param="model",
     ),
-    "401": _error(
+    "401": error(
         "No credential, or one that is not known, revoked or expired.",
         "authentication_error",
         "invalid_api_key",
@@ -59,60 +60,58 @@ RESPONSES: Json = {
         _FINAL,
         "WWW-Authenticate",
     ),
-    "403": _error(
+    "403": error(
         "The caller may not do this, or the company's policy refuses it.",
         "permission_error",
         "not_allowed",
         "only admins make keys",
         _FINAL,
     ),
-    "404": _error(
+    "404": error(
         "There is no such thing, or it is somebody else's: the two are not told apart.",
         _CALLER,
         "not_found",
         "no such answer is being made",
         _FINAL,
     ),
-    "408": _error("The body came too slowly.", _CALLER, "body_too_slow", "the body did not arrive within 60 s", _FINAL),
-    "409": _error(
+    "408": error("The body came too slowly.", _CALLER, "body_too_slow", "the body did not arrive within 60 s", _FINAL),
+    "409": error(
         "The answer was stopped before it began.",
         "stopped",
         "stopped",
         "the answer was stopped at the caller's wish",
         _FINAL,
     ),
-    "413": _error(
-        "The body is too large.", _CALLER, "body_too_large", "the body is longer than 33554432 bytes", _FINAL
-    ),
-    "415": _error(
+    "413": error("The body is too large.", _CALLER, "body_too_large", "the body is longer than 33554432 bytes", _FINAL),
+    "415": error(
         "The body is of a type or coding that is not taken here.",
         _CALLER,
         "unsupported_media_type",
         "the body must be application/json, not text/plain",
         _FINAL,
     ),
-    "501": _error(
+    "501": error(
         "The configured model's side has no such endpoint.",
         _CALLER,
         "upstream_not_configured",
         "this gateway's upstream is a single endpoint; there is no /responses behind it",
         _FINAL,
     ),
-    "502": _error(
+    "502": error(
         "The model's side failed, or its answer broke off.",
         _UPSTREAM,
         "upstream_unreachable",
         "the upstream closed the connection without an answer",
         _LATER,
     ),
-    "503": _error(
+    "503": error(
         "The gateway itself cannot do this now: it is shutting down, its journal is full, or its store is away.",
         _HOUSE,
         "shutting_down",
         "the gateway is shutting down",
         _LATER,
     ),
-    "504": _error(
+    "504": error(
         "The model's side stayed silent for too long.",
         _UPSTREAM,
         "upstream_timeout",

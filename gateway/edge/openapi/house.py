@@ -20,6 +20,7 @@ _READY: Json = {
 
 SCHEMAS: Json = {
     "Alive": {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
+    "Pong": {"type": "object", "required": ["message"], "properties": {"message": {"const": "pong"}}},
     "Readiness": {
         "type": "object",
         "required": ["status", "draining", "upstream", "postgres", "journal"],
@@ -56,6 +57,14 @@ PATHS: Json = {
             "Health",
             "Whether the process lives",
             {"200": answer("It does.", "Alive", {"status": "ok"}), **refusals()},
+        )
+    },
+    "/ping": {
+        "get": _open(
+            "ping",
+            "Health",
+            "Whether the process lives, as the seed system tells it",
+            {"200": answer("It does.", "Pong", {"message": "pong"}), **refusals()},
         )
     },
     "/readyz": {
