@@ -1,4 +1,4 @@
-"""The one interface between an exchange and whatever answers it: open a call, see its head, pump its body into a sink."""
+"""The one interface between an exchange and what answers it: open a call, see its head, pump its body into a sink."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Ending(Enum):
 
 
 class Sink(Protocol):
-    """Takes a body as it arrives. `feed` never waits; `is_full` asks for a pause, which lasts until `drained` returns."""
+    """Takes a body as it arrives. `feed` never waits; `is_full` asks for a pause until `drained` returns."""
 
     @property
     def is_full(self) -> bool: ...
