@@ -158,7 +158,7 @@ class History:
         before = reading.before
         async with self._database.asking() as connection, _snapshot(connection):
             found = await connection.fetch(
-                SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words)
+                SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words.replace("\0", " "))
             )
             return await _heads(connection, reading, [_mark(row) for row in found], None)
 
