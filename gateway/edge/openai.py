@@ -6,21 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
+from aiohttp import web
 
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.talks import client_of, open_talk
-from gateway.errors import MethodNotAllowed
 from gateway.exchange import Upload
 from gateway.model import Kind
 from gateway.relay.care import CHAT, RESPONSES
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from gateway.relay.care import Dialect
 
 PREFIX = "/v1"
+COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -55,10 +54,10 @@ async def anything(request: web.Request) -> web.StreamResponse:
 
 
 async def any_method(request: web.Request) -> web.StreamResponse:
-    """A method that OpenAI's API does not have today. Raises MethodNotAllowed for TRACE, whose answer would show the
-    credential that the upstream is called with, and for CONNECT, which is not for it."""
+    """A method that OpenAI's API does not have today. TRACE is none that may pass: its answer would show the credential
+    with which the upstream is called. CONNECT is for proxies."""
     if request.method in ("TRACE", "CONNECT"):
-        raise MethodNotAllowed(f"{request.method} is not passed on")
+        raise web.HTTPMethodNotAllowed(request.method, COMMON_METHODS)
     return await anything(request)
 
 

@@ -24,15 +24,12 @@ from gateway.edge import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# The methods that the API has; HEAD comes with GET. What else there is, or will be, passes by the route of any method.
-PASSED_ON = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
 
 def routes() -> Iterable[web.AbstractRouteDef]:
     return (
         web.post("/v1/chat/completions", openai.chat_completions),
         web.post("/v1/responses", openai.responses),
-        *(web.route(method, "/v1/{path:.*}", openai.anything) for method in PASSED_ON),
+        *(web.route(method, "/v1/{path:.*}", openai.anything) for method in openai.COMMON_METHODS),
         web.route("*", "/v1/{path:.*}", openai.any_method),
         web.post("/chat", chat.chat),
         web.get("/chat/running", joining.running),
