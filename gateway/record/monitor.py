@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -65,7 +66,7 @@ class Monitor:
             async with asyncio.timeout(self._timeout_s + len(payload) / BYTES_A_SECOND):
                 response = await session.post(
                     self._url,
-                    data=payload,
+                    data=BytesIO(payload),  # sent piece by piece, so that a large one holds up nobody
                     headers={**self._headers, "Idempotency-Key": str(id)},
                     allow_redirects=False,
                     proxy=self._proxy,
