@@ -73,11 +73,27 @@ class Digest:
         """The body, or None when it was too large to keep."""
         return b"".join(self._kept) if self.size <= self._keep else None
 
-    async def over(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def over(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same parts, counted as they pass."""
-        async for part in parts:
-            self.update(part)
-            yield part
+        return _Counted(self, parts)
+
+
+class _Counted:
+    """No generator: one that is not read to its end would be closed by a task, some time later."""
+
+    __slots__ = ("_digest", "_parts")
+
+    def __init__(self, digest: Digest, parts: AsyncIterator[bytes]) -> None:
+        self._digest = digest
+        self._parts = aiter(parts)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await anext(self._parts)
+        self._digest.update(part)
+        return part
 
 
 class Passage(Sink):

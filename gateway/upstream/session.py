@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
 from gateway.upstream.provider import Call, Ending, Head, Reply, Sink
-from gateway.upstream.wire import STALE_SECONDS, StaleConnection
+from gateway.upstream.wire import STALE_SECONDS, StaleConnection, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -108,12 +108,18 @@ class SessionReply(Reply):
 
 
 @dataclass(slots=True)
+class _Connection:
+    """What aiohttp tells of the connection that a request takes."""
+
+    is_reused: bool = False
+
+
+@dataclass(slots=True)
 class _Sending:
     """A request on its way: how long it may still take, and what is known of it when it fails."""
 
     patience: asyncio.Timeout
     began: float
-    is_reused: bool = False  # it went out on a connection that had served before
     is_over: bool = False
     failure: Exception | None = None  # of the body's source
 
@@ -122,18 +128,34 @@ class _Sending:
         if not (self.is_over or self.patience.expired()):
             self.patience.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
-    async def upload(self, body: AsyncIterator[bytes], taking_s: float, answer_s: float) -> AsyncIterator[bytes]:
-        """The parts of a body. The upstream has `taking_s` to take each, and `answer_s` to answer the last."""
-        self.allow(None)
+
+@dataclass(slots=True)
+class _Upload:
+    """The parts of a body. The upstream has `taking_s` to take each, and `answer_s` to answer when it has all.
+
+    No generator: one that is not read to its end would be closed by a task, some time later.
+    """
+
+    body: AsyncIterator[bytes]
+    sending: _Sending
+    taking_s: float
+    answer_s: float
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.sending.allow(None)
         try:
-            async for part in body:
-                self.allow(taking_s)
-                yield part
-                self.allow(None)
-        except Exception as error:
-            self.failure = error
+            part = await anext(self.body)
+        except StopAsyncIteration:
+            self.sending.allow(self.answer_s)
             raise
-        self.allow(answer_s)
+        except Exception as error:
+            self.sending.failure = error
+            raise
+        self.sending.allow(self.taking_s)
+        return part
 
 
 class Session:
@@ -144,8 +166,9 @@ class Session:
         self._origin = origin
         self._patience = patience
         self._proxy = proxy
-        self._keeping = self._new_session(aiohttp.TCPConnector(limit=0, keepalive_timeout=patience.idle_s))
-        self._fresh = self._new_session(aiohttp.TCPConnector(limit=0, force_close=True))
+        tls = tls_context() if origin.is_tls else True
+        self._keeping = self._new_session(aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=patience.idle_s))
+        self._fresh = self._new_session(aiohttp.TCPConnector(limit=0, ssl=tls, force_close=True))
 
     def _new_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
@@ -179,10 +202,11 @@ class Session:
         patience = self._patience
         now = asyncio.get_running_loop().time()
         sending = _Sending(asyncio.timeout(patience.connect_s + patience.head_s), now)
+        connection = _Connection()
         if isinstance(call.body, bytes):
             body: bytes | AsyncIterator[bytes] | None = call.body or None
         else:
-            body = sending.upload(call.body, patience.stall_s, patience.head_s)
+            body = _Upload(aiter(call.body), sending, patience.stall_s, patience.head_s)
         try:
             async with sending.patience:
                 response = await session.request(
@@ -192,12 +216,15 @@ class Session:
                     headers=headers,
                     allow_redirects=False,
                     proxy=self._proxy,
-                    trace_request_ctx=sending,
+                    trace_request_ctx=connection,
                 )
         except (aiohttp.ClientError, TimeoutError) as error:
             if sending.failure is not None:
                 raise sending.failure from error
-            raise self._translated(error, sending) from error
+            age = asyncio.get_running_loop().time() - sending.began
+            if connection.is_reused and age < STALE_SECONDS and _is_unanswered(error):
+                raise StaleConnection from error
+            raise self._translated(error) from error
         finally:
             sending.is_over = True
         return SessionReply(response, patience.stall_s)
@@ -212,7 +239,7 @@ class Session:
             headers["Content-Length"] = str(call.content_length)
         return headers
 
-    def _translated(self, error: aiohttp.ClientError | TimeoutError, sending: _Sending) -> Exception:
+    def _translated(self, error: aiohttp.ClientError | TimeoutError) -> Exception:
         netloc = self._origin.netloc
         match error:
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
@@ -223,9 +250,6 @@ class Session:
                 return UpstreamUnreachable(f"no connection to {netloc}: the proxy answered {error.status}")
             case aiohttp.ClientResponseError():
                 return UpstreamGarbled(f"the upstream's answer is not HTTP: {error.message}")
-        age = asyncio.get_running_loop().time() - sending.began
-        if sending.is_reused and age < STALE_SECONDS and _is_unanswered(error):
-            return StaleConnection()
         return UpstreamUnreachable(f"the connection to {netloc} broke: {error}")
 
     async def aclose(self) -> None:

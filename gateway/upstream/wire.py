@@ -236,7 +236,6 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        self._pool.remember(self)
 
     def data_received(self, data: bytes) -> None:
         if self._is_complete:  # nothing was asked: whatever this is, it must not become the answer to the next call
@@ -398,7 +397,7 @@ class WirePool:
     def __init__(self, origin: Origin, patience: Patience) -> None:
         self._origin = origin
         self._patience = patience
-        self._ssl = ssl.create_default_context() if origin.is_tls else None
+        self._ssl = tls_context() if origin.is_tls else None
         self._is_literal = _is_address(origin.host)
         self._idle: deque[tuple[Wire, float]] = deque()
         self._open: set[Wire] = set()
@@ -437,13 +436,19 @@ class WirePool:
             raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: the gateway is closing")
         try:
             async with asyncio.timeout(self._patience.connect_s):
-                return await self._new_wire()
+                wire = await self._new_wire()
         except TimeoutError as error:
             raise UpstreamUnreachable(
                 f"no connection to {self._origin.netloc} within {self._patience.connect_s:g} s"
             ) from error
         except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors
             raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: {error}") from error
+        if wire.is_open:  # not in `connection_made`: uvloop does not tell of the end of one that is cancelled after it
+            self._open.add(wire)
+            self._is_empty.clear()
+        if self._is_closed:
+            wire.abort()
+        return wire
 
     async def _new_wire(self) -> Wire:
         loop = asyncio.get_running_loop()
@@ -477,12 +482,6 @@ class WirePool:
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(self._patience.idle_s, self._sweep)
 
-    def remember(self, wire: Wire) -> None:
-        self._open.add(wire)
-        self._is_empty.clear()
-        if self._is_closed:
-            wire.abort()
-
     def forget(self, wire: Wire) -> None:
         self._open.discard(wire)
         if not self._open:
@@ -495,6 +494,13 @@ class WirePool:
         while self._idle and self._idle[0][1] <= oldest:
             self._idle.popleft()[0].abort()
         self._sweeper = loop.call_later(self._patience.idle_s / 2, self._sweep) if self._idle else None
+
+
+def tls_context() -> ssl.SSLContext:
+    """Trusts whom the system trusts, or the file that SSL_CERT_FILE names."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _is_address(host: str) -> bool:

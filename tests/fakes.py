@@ -1,0 +1,127 @@
+"""Stand-ins with the interfaces of the real things: they take and give bytes, and remember what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.errors import JournalFull
+from gateway.upstream.provider import Ending, Head, Reply, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gateway.model import Answer, Interaction
+
+
+class Basin(Sink):
+    """A sink that keeps what it is given. It is full with `room` bytes until `empty`, and has enough when `enough` says
+    so of all that it has."""
+
+    def __init__(self, *, room: int | None = None, enough: Callable[[bytearray], bool] = lambda body: False) -> None:
+        self.body = bytearray()
+        self.feeds = 0
+        self._enough = enough
+        self._room = room
+        self._emptied = asyncio.Event()
+        self.filled = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        return self._room is not None and len(self.body) >= self._room
+
+    def feed(self, data: bytes) -> bool:
+        self.feeds += 1
+        self.body += data
+        return self._enough(self.body)
+
+    def empty(self, room: int | None = None) -> None:
+        """Take as much again, or `room` bytes in all; None: whatever comes."""
+        self._room = room
+        self._emptied.set()
+
+    async def drained(self) -> None:
+        self.filled.set()
+        self._emptied.clear()
+        await self._emptied.wait()
+
+
+class FakeReply(Reply):
+    """An answer whose body is at hand."""
+
+    def __init__(self, head: Head, pieces: Iterable[bytes], ending: Ending = Ending.WHOLE) -> None:
+        self.head = head
+        self.is_closed = False
+        self._pieces = list(pieces)
+        self._ending = ending
+
+    async def pump(self, sink: Sink) -> Ending:
+        for piece in self._pieces:
+            if sink.feed(piece):
+                return Ending.ENOUGH
+            while sink.is_full:
+                await sink.drained()
+        return self._ending
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeClient:
+    """A caller: sees what is written, as blocks and as one body."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytes] = []
+        self.is_full = False
+        self.beats: list[float] = []
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.blocks)
+
+    def write(self, block: bytes) -> None:
+        self.blocks.append(block)
+
+    async def drained(self) -> None:
+        self.is_full = False
+
+    def beat(self, now: float) -> None:
+        self.beats.append(now)
+
+
+class FakeEntry:
+    """A record in memory; it may be full."""
+
+    def __init__(self, interaction: Interaction | None = None) -> None:
+        self.interaction = interaction
+        self.parts: list[bytes] = []
+        self.answers: list[Answer] = []
+        self.is_full = False
+
+    def part(self, chunks: list[bytes]) -> None:
+        self.parts.append(b"".join(chunks))
+
+    def finish(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        if self.is_full:
+            raise JournalFull("the journal is full")
+
+    async def kept(self) -> None:
+        """At once."""
+
+
+class FakeRecorder:
+    """Keeps all entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[FakeEntry] = []
+
+    def begin(self, interaction: Interaction) -> FakeEntry:
+        self.entries.append(FakeEntry(interaction))
+        return self.entries[-1]
+
+
+def head(status: int = 200, **headers: str) -> Head:
+    """A head with headers by their Python names: `content_type="text/html"`."""
+    raw = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
+    return Head(status, raw)
