@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_OF_ONE = 16 << 20  # bytes of one stream; about 60,000 tokens, each in an event of its own
 MOST_OF_ALL = 64 << 20
+BEATS = 8  # in the time of one heartbeat: its client measures silence by them
 
 
 class Room:
@@ -116,7 +117,7 @@ class Replay:
             elif self._is_over:
                 return await client.end(b"")
             else:
-                await self._wait(heartbeat_s)
+                await self._wait(heartbeat_s / BEATS)
                 client.beat(asyncio.get_running_loop().time())
 
 
