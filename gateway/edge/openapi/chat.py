@@ -82,6 +82,20 @@ SCHEMAS: Json = {
     },
 }
 
+_ITS_ID: Json = {"id": "$response.header.x-interaction-id"}
+_ITS_CONVERSATION: Json = {"root_id": "$response.body#/root_uuid"}
+_AFTER_CHAT: Json = {
+    "findAnswer": {"operationId": "findAnswer", "requestBody": "$request.body"},
+    "getChat": {"operationId": "getChat", "parameters": _ITS_ID},
+    "joinAnswer": {"operationId": "joinAnswer", "parameters": _ITS_ID},
+    "stopAnswer": {"operationId": "stopAnswer", "parameters": _ITS_ID},
+    "setTitle": {"operationId": "setTitle", "requestBody": {**_ITS_CONVERSATION, "convo_title": "Greetings"}},
+    "makeTitle": {"operationId": "makeTitle", "requestBody": _ITS_CONVERSATION},
+    "makeMetadata": {"operationId": "makeMetadata", "requestBody": _ITS_CONVERSATION},
+    "removeConversation": {"operationId": "removeConversation", "requestBody": _ITS_CONVERSATION},
+    "restoreConversation": {"operationId": "restoreConversation", "requestBody": _ITS_CONVERSATION},
+}
+
 PATHS: Json = {
     "/chat": {
         "post": {
@@ -108,13 +122,10 @@ PATHS: Json = {
                 },
             ),
             "responses": {
-                "200": spoken(
-                    "ChatAnswer",
-                    _ANSWER,
-                    "ChatEvent",
-                    STREAM,
-                    "x-conversation-id",
-                ),
+                "200": {
+                    **spoken("ChatAnswer", _ANSWER, "ChatEvent", STREAM, "x-conversation-id"),
+                    "links": _AFTER_CHAT,
+                },
                 **refusals(401, *OF_BODIES, *OF_UPSTREAM),
             },
         }

@@ -30,6 +30,11 @@ SCHEMAS: Json = {
             "upstream": {"type": "string", "description": "Where models are asked: a URL, or `demo`."},
             "postgres": {"enum": ["ok", "away"], "description": "Away does not count against readiness."},
             "journal": {"type": "object", "description": "Its size, what waits in it, and why it refuses, if so."},
+            "submissions": {
+                "type": "object",
+                "description": "The security monitor, if there is one: whether it is away, what was delivered, what "
+                "waits aside, and how many dead letters there are. Does not count against readiness.",
+            },
         },
     },
 }
