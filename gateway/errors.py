@@ -23,6 +23,16 @@ class CallerError(GatewayError):
     code = "invalid_request"
 
 
+class MalformedRequest(CallerError):
+    """It breaks the rules of HTTP."""
+
+    code = "malformed_request"
+
+
+class HeadTooLarge(CallerError):
+    code = "head_too_large"
+
+
 class MalformedBody(CallerError):
     code = "malformed_body"
 

@@ -11,7 +11,16 @@ from gateway.account import Account
 from gateway.chat import jsontext
 from gateway.chat.request_body import asking_for_usage, with_member
 from gateway.chat.shapes import error_event, estimate_usage
-from gateway.errors import GatewayError, JournalFull, NotAllowed, PolicyRejected, ShuttingDown, Stopped, UpstreamError
+from gateway.errors import (
+    CallerError,
+    GatewayError,
+    JournalFull,
+    NotAllowed,
+    PolicyRejected,
+    ShuttingDown,
+    Stopped,
+    UpstreamError,
+)
 from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
 from gateway.policy.verdicts import Reject
 from gateway.relay.bodies import Digest, Passage, WholeBody
@@ -352,8 +361,11 @@ class Exchange:
             account.close(outcome, error=reason.message, **known)
         elif isinstance(error, UpstreamError):
             account.close(Outcome.UPSTREAM_ERROR, error=error.message, **known)
+        elif isinstance(error, CallerError):  # in the middle of an upload
+            account.close(Outcome.CLIENT_CANCELLED, error=error.message, **known)
         else:
-            account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {type(error).__name__}", **known)
+            failure = error.message if isinstance(error, GatewayError) else type(error).__name__
+            account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {failure}", **known)
 
 
 def _require_model(caller: Principal, model: str | None) -> None:

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import http_parser, web
 
 from gateway.app import build_app, open_database
+from gateway.edge.connection import Runner
 from gateway.edge.keys import LIVE
 from gateway.errors import ServiceError
 from gateway.shipped import shipped
@@ -45,7 +46,7 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, is_work
     if is_worker:
         watch_parent(stopping)
     app = build_app(settings, recorder)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         access_log=None,
         auto_decompress=False,

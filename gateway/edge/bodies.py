@@ -14,6 +14,8 @@ from gateway.errors import BodyTooLarge, BodyTooSlow, MalformedBody, Unsupported
 from gateway.model import ChatRequest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from aiohttp import web
 
     from gateway.settings import Settings
@@ -50,6 +52,29 @@ async def _read_slowly(request: web.Request, limit: int, timeout_s: float) -> by
     except TimeoutError as error:
         raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s") from error
     return b"".join(parts)
+
+
+class Pieces:
+    """A body that is streamed on, as it comes. Raises BodyTooSlow where its sender lets us wait for the next piece."""
+
+    __slots__ = ("_content", "_patience_s")
+
+    def __init__(self, request: web.Request, patience_s: float) -> None:
+        self._content = request.content
+        self._patience_s = patience_s
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                piece = await self._content.readany()
+        except TimeoutError as error:
+            raise BodyTooSlow(f"no more of the body came within {self._patience_s:g} s") from error
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
 
 def _inflated(raw: bytes, coding: str, limit: int) -> bytes:

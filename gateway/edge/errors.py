@@ -9,6 +9,7 @@ from gateway import errors
 
 # The most particular class first. `type` is OpenAI's word, as in https://platform.openai.com/docs/guides/error-codes.
 _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
+    (errors.HeadTooLarge, 431, "invalid_request_error"),
     (errors.BodyTooLarge, 413, "invalid_request_error"),
     (errors.BodyTooSlow, 408, "invalid_request_error"),
     (errors.UnsupportedMediaType, 415, "invalid_request_error"),

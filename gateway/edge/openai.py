@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 from aiohttp import web
 
-from gateway.edge.bodies import parse_chat, read_body, require_json
+from gateway.edge.bodies import Pieces, parse_chat, read_body, require_json
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.talks import client_of, open_talk
 from gateway.exchange import Upload
@@ -71,7 +71,7 @@ async def _upload(request: web.Request) -> Upload:
     if is_json and length is not None and length <= settings.journal.inline_bytes:
         raw = await read_body(request, settings)
         return Upload(raw, model=_model(raw))
-    return Upload(request.content.iter_any(), length)
+    return Upload(Pieces(request, settings.server.body_timeout_s), length)
 
 
 def _model(raw: bytes) -> str | None:

@@ -9,6 +9,7 @@ from gateway.edge.keys import IDENTITY, IDS, SETTINGS
 from gateway.edge.request_keys import REQUEST_ID, TALK
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
+from gateway.upstream.origin import check_path
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -21,8 +22,20 @@ async def caller_of(request: web.Request) -> Principal:
     return await request.app[IDENTITY].identify(Evidence.of(request.raw_headers, request.remote))
 
 
+def path_of(request: web.Request) -> str:
+    """Path and query as the caller wrote them, also where the whole URL was written (RFC 9112, 3.2.2).
+
+    Raises CallerError for a path that climbs."""
+    path = request.raw_path
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    check_path(path.partition("?")[0])
+    return path
+
+
 async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
-    """What is known of a request before its body is looked at. Raises NotAuthenticated."""
+    """What is known of a request before its body is looked at. Raises NotAuthenticated, CallerError."""
+    path = path_of(request)
     headers = request.raw_headers
     if request.app[SETTINGS].upstream.pass_credentials:
         headers = request.app[IDENTITY].travelling(headers)
@@ -31,10 +44,10 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
         caller=await caller_of(request),
         request_id=request[REQUEST_ID],
         method=request.method,
-        path=request.raw_path,
+        path=path,
         headers=headers,
         content_type=request.headers.get("Content-Type"),
-        query=request.raw_path.partition("?")[2],
+        query=path.partition("?")[2],
         shows_ids=shows_ids,
     )
     request[TALK] = talk

@@ -99,8 +99,7 @@ class Origin:
         target = f"{bare}?{queries}" if queries else bare
         if not _TARGET.fullmatch(target):
             raise CallerError("the path holds characters that a URL cannot", code="invalid_path")
-        if _climbs(bare):
-            raise CallerError("the path leads out of the API", code="invalid_path")
+        check_path(bare)
         return target
 
     def url(self, path: str) -> str:
@@ -137,9 +136,8 @@ def _are_fields(headers: list[tuple[bytes, bytes]]) -> bool:
     return len(values.translate(None, _CONTROLS)) == len(values) and _NAMES.fullmatch(names) is not None
 
 
-def _climbs(path: str) -> bool:
-    """Whether a path goes up, as it is or as a server may read it: `%2e` is a dot (RFC 3986, 6.2.2.2), and many take
-    an escaped slash or a backslash for a slash."""
-    if ".." not in path and "%" not in path:
-        return False
-    return ".." in re.split(r"[/\\;]", unquote(path))
+def check_path(path: str) -> None:
+    """Raises CallerError for a path that goes up, as it is or as a server may read it: `%2e` is a dot (RFC 3986,
+    6.2.2.2), and many take an escaped slash or a backslash for a slash."""
+    if (".." in path or "%" in path) and ".." in re.split(r"[/\\;]", unquote(path)):
+        raise CallerError("the path leads out of the API", code="invalid_path")

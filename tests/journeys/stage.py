@@ -129,7 +129,8 @@ class Stage:
     @property
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=False)
+            fresh = aiohttp.TCPConnector(force_close=True)  # an idle connection may be closed at any moment
+            self._session = aiohttp.ClientSession(auto_decompress=False, connector=fresh)
         return self._session
 
     def openai(self, **more: Any) -> AsyncOpenAI:
