@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -131,9 +132,9 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """Neither the URL nor what it sent stands in it: that might be a key, or what somebody said."""
+    """Neither the URL stands in it nor what it sent: that might be a key, or what somebody said."""
     if isinstance(error, aiohttp.ClientResponseError):
         return "its answer is not HTTP"
-    if isinstance(error, aiohttp.InvalidURL):
-        return "its URL cannot be used"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    kind = type(error).__name__
+    number = getattr(error, "errno", None)
+    return f"{kind} ({os.strerror(number)})" if number and number > 0 else kind

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from gateway.model import Record
 
-LARGE_BYTES = 256 * 1024  # a record from this size on is read and written in a thread
+LARGE_BYTES = 64 * 1024  # a record from this size on is read and written in a thread
 SLICE = 16  # records that are looked at in one go; then the event loop has a turn
 DISK_PAUSE_S = 1.0
 

@@ -524,4 +524,6 @@ async def test_a_monitor_that_refuses_one_gets_the_others(tmp_path: Path) -> Non
         monitor.mood = lambda told: status(400) if told["interaction_id"] == bad else None
         said(journal, records)
         await until(lambda: submissions.state().dead_letters == 1 and len(monitor.ids) == 11)
+        sent = next(request.body for request in monitor.requests if bad.encode() in request.body)
+        assert (tmp_path / "dead_letters" / f"{bad}.payload").read_bytes() == sent
     assert_in_order([one for one in records if id_of(one) != bad], monitor.ids)
