@@ -237,7 +237,7 @@ class Submissions:
             return letter.failed(error.reason, now, is_refusal=True), None
         except Exception as error:  # whatever it is, the submission must not be dropped for it
             log.exception("submission_failed", interaction_id=str(letter.id))
-            self._fault = repr(error)
+            self._fault = type(error).__name__
             return letter.failed(self._fault, now), None
         self._answered()
         self._delivered += 1
