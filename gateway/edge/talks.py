@@ -37,8 +37,9 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     """What is known of a request before its body is looked at. Raises NotAuthenticated, CallerError."""
     path = path_of(request)
     headers = request.raw_headers
-    if request.app[SETTINGS].upstream.pass_credentials:
-        headers = request.app[IDENTITY].travelling(headers)
+    identity = request.app[IDENTITY]
+    if identity.hears_proxies or request.app[SETTINGS].upstream.pass_credentials:
+        headers = identity.travelling(headers)
     talk = Talk(
         id=request.app[IDS].new(),
         caller=await caller_of(request),

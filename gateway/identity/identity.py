@@ -64,6 +64,11 @@ class Identity:
             return LOCAL_USER
         raise self._missing(evidence)
 
+    @property
+    def hears_proxies(self) -> bool:
+        """Whether headers, of any name, tell who asks: those never travel on."""
+        return bool(self._private)
+
     def travelling(self, headers: RawHeaders) -> RawHeaders:
         """The headers without what is between the caller and this gateway alone: its keys, the tokens that it takes,
         and the proxies' word. For an upstream that may see the caller's other credentials."""
