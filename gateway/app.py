@@ -21,6 +21,7 @@ from gateway.edge.keys import (
     PAGE,
     READINESS,
     RECENT,
+    REPORTS,
     ROOM,
     SETTINGS,
     SUMMARIES,
@@ -51,8 +52,9 @@ from gateway.store.history import History
 from gateway.store.interactions import Interactions
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
+from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
-from gateway.upkeep import Upkeep
+from gateway.upkeep import ReportUpkeep, Upkeep
 from gateway.upstream.catalogue import Catalogue
 
 if TYPE_CHECKING:
@@ -127,6 +129,10 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     app[ANSWERS] = Answers(database)
     app[CONVERSATION_SETTINGS] = ConversationSettings(database)
     app[SUMMARIES] = Summaries(database)
+    app[REPORTS] = Reports(database)
+    report_upkeep = ReportUpkeep(app[REPORTS])
+    report_upkeep.start()
+    stack.push_async_callback(report_upkeep.aclose)
     keys = Keys(database)
     reception = await stack.enter_async_context(open_reception(settings, keys))
     app[IDENTITY] = reception.identity

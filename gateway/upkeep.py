@@ -15,9 +15,12 @@ from gateway.store.migrations import make_partitions, migrate
 if TYPE_CHECKING:
     from gateway.record.shipper import Shipper
     from gateway.store.pool import Database
+    from gateway.store.reports import Reports
 
 RETRY_S = 2.0
 DAY_S = 86_400.0
+REPORT_S = 10.0
+REPORT_STEP = 500  # days of users; a seed's log is added up in many of them
 
 log = structlog.get_logger()
 
@@ -73,3 +76,29 @@ class Upkeep:
                 await make_partitions(self._database)
             except StoreUnavailable as error:  # tomorrow is another day, and there is a default partition
                 log.warning("no partitions made", error=error.message)
+
+
+class ReportUpkeep:
+    """Adds up what the report shows, now and then, so that who asks for it waits for the last seconds' rows only."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._for_ever(), name="report upkeep")
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            try:
+                while await self._reports.refresh(REPORT_STEP) == REPORT_STEP:
+                    pass
+            except StoreUnavailable as error:  # the figures say how fresh they are
+                log.debug("the report is not brought up to date", error=error.message)

@@ -18,6 +18,7 @@ from gateway.settings import Settings
 from gateway.store.answers import Answers
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.history import History
+from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 
 SETTINGS = web.AppKey("settings", Settings)
@@ -32,5 +33,6 @@ ROOM = web.AppKey("room for replays", Room)
 HISTORY = web.AppKey("history", History)
 ANSWERS = web.AppKey("answers", Answers)
 CONVERSATION_SETTINGS = web.AppKey("conversation settings", ConversationSettings)
+REPORTS = web.AppKey("reports", Reports)
 SUMMARIES = web.AppKey("summaries", Summaries)
 PAGE = web.AppKey("page", Path)

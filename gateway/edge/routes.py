@@ -18,6 +18,7 @@ from gateway.edge import (
     keys_admin,
     openai,
     page,
+    reports,
     summaries,
 )
 
@@ -53,6 +54,7 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/healthz", health.healthz),
         web.get("/readyz", health.readyz),
         web.get("/", page.index),
+        web.get("/report/figures", reports.figures),
         web.get("/docs", docs.page),
         web.get("/openapi.json", docs.openapi),
         web.get("/static/{path:.+}", page.asset),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.edge.openapi import chat, completions, conversations, errors, house, images, keys, passing
+from gateway.edge.openapi import chat, completions, conversations, errors, house, images, keys, passing, reports
 from gateway.edge.openapi.pieces import ID
 
 if TYPE_CHECKING:
     from gateway.model import Json
 
-RESOURCES = (completions, passing, chat, conversations, images, keys, house)
+RESOURCES = (completions, passing, chat, conversations, images, reports, keys, house)
 
 _INTRODUCTION = """\
 A gateway to language models that keeps every word in your own Postgres.
@@ -39,6 +39,7 @@ TAGS: list[Json] = [
         "description": "What the caller has said before, its titles, and what is derived from it.",
     },
     {"name": "Images", "description": "Images, and what they cost."},
+    {"name": "Report", "description": "What is used, by whom, at what cost and how well."},
     {"name": "Keys", "description": "Who may ask."},
     {"name": "Health", "description": "For machines that watch this one."},
     {"name": "Page", "description": "What a browser shows."},
