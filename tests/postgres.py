@@ -130,7 +130,8 @@ class PostgresServer:
         return self.dsn.replace("@/llm_gateway?", f"@/{name}?", 1)
 
     def drop_database(self, dsn: str) -> None:
-        self.execute(f'drop database if exists "{urlsplit(dsn).path.strip("/")}" with (force)')
+        # As superuser: an autovacuum worker may be at it, which nobody else may send away.
+        self.execute(f'drop database if exists "{urlsplit(dsn).path.strip("/")}" with (force)', self.admin_dsn)
 
     def execute(self, sql: str, dsn: str | None = None) -> None:
         self.call(_execute(dsn or self.dsn, sql))

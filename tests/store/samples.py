@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SQL = Path(__file__).parents[2] / "sql"
 IMPATIENT = StoreSettings(connect_s=1.0, statement_s=2.0)
+PATIENT = StoreSettings(connect_s=20.0, statement_s=30.0)  # where seventy ask at once, also on a machine that is busy
 
 
 def user(text: str) -> dict[str, Any]:

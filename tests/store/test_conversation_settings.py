@@ -9,7 +9,7 @@ import pytest
 
 from gateway.model import Principal
 from gateway.store.conversation_settings import ConversationSettings
-from tests.store.samples import IMPATIENT, chat, model, rows_of, store, user
+from tests.store.samples import PATIENT, chat, model, rows_of, store, user
 
 if TYPE_CHECKING:
     from gateway.store.pool import Database
@@ -109,7 +109,7 @@ async def test_a_seeds_rows_are_named_and_removed(database: str) -> None:
 
 
 async def test_no_row_slips_through_between_a_title_and_a_batch(database: str) -> None:
-    async with store(database, IMPATIENT) as (db, interactions):
+    async with store(database, PATIENT) as (db, interactions):
         settings = ConversationSettings(db)
 
         async def ship(number: int) -> None:

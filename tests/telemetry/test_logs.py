@@ -42,6 +42,7 @@ CANONICAL: dict[str, Any] = {
     "prompt_tokens": 812,
     "stream": True,
     "outcome": Outcome.COMPLETE,
+    "upstream_status": 200,
     "status": 200,
     "upstream": "openai",
     "model": "gpt-4o-mini",
