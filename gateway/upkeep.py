@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 RETRY_S = 2.0
 DAY_S = 86_400.0
 REPORT_S = 10.0
-REPORT_STEP = 500  # days of users; a seed's log is added up in many of them
 
 log = structlog.get_logger()
 
@@ -98,7 +97,7 @@ class ReportUpkeep:
         while True:
             await asyncio.sleep(REPORT_S)
             try:
-                while await self._reports.refresh(REPORT_STEP) == REPORT_STEP:
+                while await self._reports.refresh():
                     pass
             except StoreUnavailable as error:  # the figures say how fresh they are
                 log.debug("the report is not brought up to date", error=error.message)

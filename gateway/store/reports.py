@@ -5,6 +5,7 @@ Each statement names the principal: an auditor's figures are everybody's, those 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 SHOWN_USERS = 8  # that have a line of their own in a picture of days; the others are added up
 SHOWN_CONVERSATIONS = 50
-LATEST = 100  # of a user's changed days that a reader waits for; the rest is the upkeep's
+STEP = 50  # days of users that are added up in one transaction, which a statement's timeout must not end
+PATIENCE_S = 1.0  # for what changed last, when somebody wants to read; the rest is the upkeep's
+
+# Sums of many groups need not go to the disk, nor be compiled
+TUNE = "set local work_mem = '64MB'; set local jit = off"
 
 # $1: how many of the changed days at most
 REFRESH = "select llm_logs.refresh_report($1)"
@@ -36,21 +41,21 @@ PENDING = "select exists (select from llm_logs.report_changes)"
 USAGE = """
 select
     grouping(day) = 0 as is_of_day, day, user_name, model,
-    sum(calls)::bigint as calls,
-    sum(prompt_tokens)::bigint as prompt_tokens,
-    sum(completion_tokens)::bigint as completion_tokens,
-    sum(total_tokens)::bigint as total_tokens,
-    sum(estimated_calls)::bigint as estimated_calls,
+    sum(calls) as calls,
+    sum(prompt_tokens::double precision)::bigint as prompt_tokens,
+    sum(completion_tokens::double precision)::bigint as completion_tokens,
+    sum(total_tokens::double precision)::bigint as total_tokens,
+    sum(estimated_calls) as estimated_calls,
     sum(cost_usd) as cost_usd,
-    coalesce(sum(prompt_tokens) filter (where cost_usd is null), 0)::bigint as open_prompt_tokens,
-    coalesce(sum(completion_tokens) filter (where cost_usd is null), 0)::bigint as open_completion_tokens,
-    coalesce(sum(total_tokens) filter (where cost_usd is null), 0)::bigint as open_tokens,
-    sum(complete)::bigint as complete,
-    sum(truncated)::bigint as truncated,
-    sum(upstream_error)::bigint as upstream_error,
-    sum(client_cancelled)::bigint as client_cancelled,
-    sum(policy_blocked)::bigint as policy_blocked,
-    sum(interrupted)::bigint as interrupted,
+    coalesce(sum(prompt_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_prompt_tokens,
+    coalesce(sum(completion_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_completion_tokens,
+    coalesce(sum(total_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_tokens,
+    sum(complete) as complete,
+    sum(truncated) as truncated,
+    sum(upstream_error) as upstream_error,
+    sum(client_cancelled) as client_cancelled,
+    sum(policy_blocked) as policy_blocked,
+    sum(interrupted) as interrupted,
     max(last_at) as last_at
 from llm_logs.report_usage
 where ($2 or user_name = $1) and day between $3 and $4
@@ -63,12 +68,18 @@ order by day, user_name, model
 CONVERSATIONS = """
 with days as materialized (
     select day, user_name, count(*) as conversations
+    from llm_logs.report_conversations
+    where is_first and $6::text is null and $7::text is null
+        and ($2 or user_name = $1) and day between $3 and $4 and ($5::text is null or user_name = $5)
+    group by day, user_name
+    union all
+    select day, user_name, count(*)
     from (
         select distinct day, user_name, conversation
         from llm_logs.report_conversations
-        where ($2 or user_name = $1) and day between $3 and $4
-            and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
-            and ($7::text is null or title = $7)
+        where ($6::text is not null or $7::text is not null)
+            and ($2 or user_name = $1) and day between $3 and $4 and ($5::text is null or user_name = $5)
+            and ($6::text is null or model = $6) and ($7::text is null or title = $7)
     ) as each
     group by day, user_name
 ),
@@ -85,31 +96,37 @@ order by day, most.user_name
 # The conversations with the most tokens, and how many there are. $8: how many
 LARGEST = """
 with sums as materialized (
-    select
-        user_name, conversation, sum(chats)::bigint as chats, sum(prompt_tokens)::bigint as prompt_tokens,
-        sum(completion_tokens)::bigint as completion_tokens, sum(total_tokens)::bigint as total_tokens
+    select key, sum(total_tokens::double precision) as total_tokens
     from llm_logs.report_conversations
     where ($2 or user_name = $1) and day between $3 and $4
         and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
         and ($7::text is null or title = $7)
-    group by user_name, conversation
+    group by key
 ),
 largest as (
-    select *, (select count(*) from sums) as conversations
-    from sums
-    order by total_tokens desc, user_name, conversation
-    limit $8
+    select key from sums order by total_tokens desc, key limit $8
+),
+named as (
+    select
+        user_name, conversation, sum(chats) as chats, sum(prompt_tokens)::bigint as prompt_tokens,
+        sum(completion_tokens)::bigint as completion_tokens, sum(total_tokens)::bigint as total_tokens
+    from llm_logs.report_conversations
+    where key in (select key from largest)
+        and ($2 or user_name = $1) and day between $3 and $4
+        and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
+        and ($7::text is null or title = $7)
+    group by user_name, conversation
 )
-select largest.*, newest.convo_title
-from largest
+select named.*, newest.convo_title, (select count(*) from sums) as conversations
+from named
 left join lateral (
     select convo_title
     from llm_logs.chatgpt_logs
-    where user_name = largest.user_name and coalesce(root_gpt_id, id::text) = largest.conversation
+    where user_name = named.user_name and coalesce(root_gpt_id, id::text) = named.conversation
     order by response_time desc, id desc
     limit 1
 ) as newest on true
-order by largest.total_tokens desc, largest.user_name, largest.conversation
+order by named.total_tokens desc, named.user_name, named.conversation
 """
 
 # p50 and p95 of each day, of each model, and of all, in milliseconds
@@ -124,16 +141,21 @@ with counts as (
         where $2 and $5::text is null and $7::text is null and day between $3 and $4
             and ($6::text is null or model = $6)
         union all
-        select times.day, times.model, each.measure, each.step, 1
-        from llm_logs.report_times as times
-        cross join lateral (
-            select 'duration' as measure, step from unnest(times.durations) as step
+        select day, model, measure, step, count(*)
+        from (
+            select day, model, 'duration' as measure, unnest(durations) as step
+            from llm_logs.report_times
+            where not ($2 and $5::text is null and $7::text is null) and ($2 or user_name = $1)
+                and day between $3 and $4 and ($5::text is null or user_name = $5)
+                and ($6::text is null or model = $6) and ($7::text is null or title = $7)
             union all
-            select 'first_token', step from unnest(times.first_tokens) as step
+            select day, model, 'first_token', unnest(first_tokens)
+            from llm_logs.report_times
+            where not ($2 and $5::text is null and $7::text is null) and ($2 or user_name = $1)
+                and day between $3 and $4 and ($5::text is null or user_name = $5)
+                and ($6::text is null or model = $6) and ($7::text is null or title = $7)
         ) as each
-        where not ($2 and $5::text is null and $7::text is null) and ($2 or times.user_name = $1)
-            and times.day between $3 and $4 and ($5::text is null or times.user_name = $5)
-            and ($6::text is null or times.model = $6) and ($7::text is null or times.title = $7)
+        group by day, model, measure, step
     ) as all_times
     group by grouping sets ((day, measure, step), (model, measure, step), (measure, step))
 ),
@@ -208,19 +230,22 @@ class Reports:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def refresh(self, most: int) -> int:
+    async def refresh(self, most: int = STEP) -> int:
         """Adds up at most so many of the days that have changed; returns how many these were."""
         async with self._database.asking() as connection:
             return int(await connection.fetchval(REFRESH, most))
 
     async def read(self, question: Question) -> Figures:
         """The figures, with what was stored up to now, unless that is more than can be waited for."""
-        await self.refresh(LATEST)
+        until = time.monotonic() + PATIENCE_S
+        while await self.refresh() == STEP and time.monotonic() < until:
+            pass
         given = question.parameters
         async with (
             self._database.asking() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            await connection.execute(TUNE)
             return Figures(
                 usage=await _fetch(connection, USAGE, *given),
                 conversations=await _fetch(connection, CONVERSATIONS, *given, SHOWN_USERS),

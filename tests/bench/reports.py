@@ -21,7 +21,6 @@ from tests.store.samples import SQL
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 3, 31)
 PATIENT = StoreSettings(connect_s=10.0, statement_s=900.0)
-AT_ONCE = 2000  # days of users that are added up in one go
 ROUNDS = 5
 
 # $1, $2: from and up to which number; $3: all rows
@@ -60,7 +59,7 @@ async def measured(dsn: str, rows: int) -> None:
         print(f"{rows:,} rows stored: {time.perf_counter() - began:.1f} s")
         reports = Reports(database)
         began = time.perf_counter()
-        while await reports.refresh(AT_ONCE):
+        while await reports.refresh():
             pass
         print(f"added up for the first time: {time.perf_counter() - began:.1f} s")
         async with database.asking() as connection:
