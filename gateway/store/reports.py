@@ -48,7 +48,8 @@ select
     sum(estimated_calls) as estimated_calls,
     sum(cost_usd) as cost_usd,
     coalesce(sum(prompt_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_prompt_tokens,
-    coalesce(sum(completion_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_completion_tokens,
+    coalesce(sum(completion_tokens::double precision) filter (where cost_usd is null), 0)::bigint
+        as open_completion_tokens,
     coalesce(sum(total_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_tokens,
     sum(complete) as complete,
     sum(truncated) as truncated,
