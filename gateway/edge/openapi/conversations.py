@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.edge.openapi.chat import INTERACTION
 from gateway.edge.openapi.completions import COMPLETION, QUESTION
 from gateway.edge.openapi.errors import OF_BODIES, refusals
-from gateway.edge.openapi.pieces import ID, answer, json_body, schema
+from gateway.edge.openapi.pieces import ID, VISIBLE, answer, json_body, schema
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -24,7 +24,7 @@ _ROOT: Json = {
     "type": "string",
     "minLength": 1,
     "maxLength": 512,
-    "pattern": r"\S",
+    "pattern": VISIBLE,
     "description": "The conversation: `root_uuid` of its answers, `root_gpt_id` of its rows.",
 }
 _SHARE: Json = {"type": "number", "minimum": 0, "maximum": 1}
@@ -73,7 +73,7 @@ SCHEMAS: Json = {
         "required": ["root_id", "convo_title"],
         "properties": {
             "root_id": _ROOT,
-            "convo_title": {"type": "string", "minLength": 1, "maxLength": 512, "pattern": r"\S"},
+            "convo_title": {"type": "string", "minLength": 1, "maxLength": 512, "pattern": VISIBLE},
         },
     },
     "NewTitle": {

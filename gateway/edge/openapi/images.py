@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.openapi.errors import OF_BODIES, OF_UPSTREAM, refusals
-from gateway.edge.openapi.pieces import answer, json_body
+from gateway.edge.openapi.pieces import VISIBLE, answer, json_body
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -16,7 +16,7 @@ SCHEMAS: Json = {
         "description": "Fields that are not named here go to the model, too.",
         "required": ["prompt"],
         "properties": {
-            "prompt": {"type": "string", "pattern": r"\S"},
+            "prompt": {"type": "string", "pattern": VISIBLE},
             "n": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1, "description": "How many."},
             "size": {
                 "type": "string",

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from gateway.model import Json
 
 ID = {"type": "string", "format": "uuid", "description": "UUIDv7: ids sort by time."}
+VISIBLE = r"[^\s\x1c-\x1f\x85]"  # something but white space, as Python sees it: these five are no space in ECMAScript
 MOMENT = {"type": "integer", "description": "Unix time in seconds."}
 
 
