@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from gateway.edge.cors import allow_origins
 from gateway.edge.guard import Guard
 from gateway.edge.keys import (
     ANSWERS,
@@ -80,6 +81,7 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
     app[ROOM] = Room()
     app[PAGE] = shipped("static").resolve()
     app.add_routes(routes())
+    allow_origins(app, settings.page.allowed_origins)
 
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:

@@ -6,14 +6,17 @@ Each reader gives the value or raises ValueError, whose text may be shown: it ne
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     Environ = Mapping[str, str]
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -321,6 +324,40 @@ def _as_issuer(value: object, _: Environ) -> str:
     return text
 
 
+def _as_origin(item: str) -> str:
+    """An origin as browsers write it in their Origin header (RFC 6454 section 6.2)."""
+    parts = _split(item.rstrip("/"), ("http", "https"))
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{item[:80]!r} is more than scheme, host and port")
+    is_usual = parts.port == {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{parts.netloc.lower().rpartition(':')[0] if is_usual else parts.netloc.lower()}"
+
+
+def _as_use_cases(value: object, environ: Environ) -> tuple[Mapping[str, str], ...]:
+    """Tables of TOML, or their JSON in the environment."""
+    if isinstance(value, str):
+        text = _dereferenced(value, environ)
+        try:
+            value = json.loads(text) if text.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise ValueError("it is not JSON") from error
+    if not isinstance(value, list | tuple):
+        raise ValueError  # noqa: TRY004 - as above
+    found = tuple(_as_use_case(each) for each in value)
+    if len({each["name"] for each in found}) < len(found):
+        raise ValueError("two of them have the same name")
+    return found
+
+
+def _as_use_case(value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("one of them is not a table of texts")
+    unknown = value.keys() - {"name", "prompt", "description"}
+    if unknown or not value.get("name") or "prompt" not in value:
+        raise ValueError("each has a `name`, a `prompt` and perhaps a `description`, and nothing else")
+    return MappingProxyType({"description": "", **value})
+
+
 def _as_media_type(value: object, _: Environ) -> str:
     text = _as_text(value)
     if not re.fullmatch(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+( *; *[ -~]+)?", text, re.ASCII):
@@ -404,9 +441,16 @@ NAME = Form("a name of at most 256 characters", _as_name)
 HEADER_NAME = Form("a header's name such as X-Forwarded-User", _as_header_name)
 ISSUER = Form("the URL of an OpenID issuer, without query", _as_issuer)
 LEEWAY = _number("a number of seconds above 0, at most 300", 300)
+ORIGINS = _list("a list of origins such as https://chat.example, with commas between them", _as_origin)
+USE_CASES = Form(
+    "a list of use cases, each with a name and a prompt (in the environment as JSON, or file:/path)",
+    _as_use_cases,
+    lambda values: ", ".join(each["name"] for each in values),
+)
 PLAIN_URL = _url("a URL such as https://host.example, without query")
 ENDPOINT = _url("the whole URL of an endpoint, such as https://host.example/v1/chat/completions", query=True)
 ANY_ENDPOINT = _url("the whole URL of an endpoint, such as https://host.example/submissions", query=True)
+LINK = _url("the URL of a page, such as https://host.example/policy", query=True)
 _PROXY_URL = _url("", credentials=True)
 PROXY = Form("the URL of an HTTP proxy, such as http://proxy.example:3128", _as_proxy, redacted_url)
 BASE_URL = Form("a base URL such as https://host.example/v1", _as_base_url, redacted_url)

@@ -306,6 +306,37 @@ class ImagesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings:
+    """What the chat page shows, and which pages elsewhere may use this gateway."""
+
+    name: str = _set("GATEWAY_PAGE_NAME", "LLM gateway", forms.NAME, "What the chat page is called.")
+    policy_url: str | None = _set(
+        "GATEWAY_POLICY_URL", None, forms.LINK, "The company's usage policy, to which the chat page links."
+    )
+    token_url: str | None = _set(
+        "GATEWAY_TOKEN_URL", None, forms.LINK, "Where people get a key or token: the page's “Generate a token”."
+    )
+    default_model: str | None = _set(
+        "GATEWAY_DEFAULT_MODEL", None, forms.NAME, "The model that the chat page begins with.", "the first that chats"
+    )
+    use_cases: tuple[Mapping[str, str], ...] = _set(
+        "GATEWAY_USE_CASES",
+        (),
+        forms.USE_CASES,
+        "The chat page's use cases, each a table with `name`, `prompt` and perhaps `description`; in the environment "
+        "as JSON.",
+        "assistant, coding, security",
+    )
+    allowed_origins: tuple[str, ...] = _set(
+        "GATEWAY_ALLOWED_ORIGINS",
+        (),
+        forms.ORIGINS,
+        "Origins whose pages may call this gateway (CORS), such as a chat page on a host of its own.",
+        "none",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """The gateway's own log on standard output."""
 
@@ -333,6 +364,7 @@ class Settings:
     submissions: SubmissionsSettings = field(default_factory=SubmissionsSettings)
     assistant: AssistantSettings = field(default_factory=AssistantSettings)
     images: ImagesSettings = field(default_factory=ImagesSettings)
+    page: PageSettings = field(default_factory=PageSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # setting's name → where from
 
@@ -441,6 +473,7 @@ _GROUPS: Mapping[str, type[Any]] = MappingProxyType(
         "submissions": SubmissionsSettings,
         "assistant": AssistantSettings,
         "images": ImagesSettings,
+        "page": PageSettings,
         "log": LogSettings,
     }
 )

@@ -26,6 +26,7 @@ class Guard:
         self._is_on = "open" in settings.auth.modes and not settings.server.allow_open
         public = urlsplit(settings.server.public_url).hostname if settings.server.public_url else None
         self._names = frozenset(name for name in ("localhost", public) if name)
+        self._origins = frozenset(settings.page.allowed_origins)
         self._called = ""  # the Host of the last request that was let in; mostly the next one has the same
 
     def check(self, request: web.Request) -> None:
@@ -38,7 +39,11 @@ class Guard:
                 raise NotAllowed("this gateway is not called by that name", code="misdirected")
             self._called = host
         origin = request.headers.get("Origin")
-        if origin is not None and not self._is_ours(_name_of(origin.partition("://")[2])):
+        if (
+            origin is not None
+            and origin not in self._origins
+            and not self._is_ours(_name_of(origin.partition("://")[2]))
+        ):
             raise NotAllowed("pages of other sites may not use this gateway", code="cross_origin")
 
     def _is_ours(self, name: str) -> bool:

@@ -1,10 +1,11 @@
-"""The page: files of `static/`, as they lie, under a policy that lets nothing in from outside."""
+"""The page: files of `static/`, as they lie, under a policy that lets nothing in from outside; its settings."""
 
 from __future__ import annotations
 
+import orjson
 from aiohttp import web
 
-from gateway.edge.keys import PAGE
+from gateway.edge.keys import PAGE, SETTINGS
 
 # An answer may hold hostile Markdown: no script but ours, no image or request that leaves this host.
 CONTENT_SECURITY_POLICY = (
@@ -18,10 +19,35 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+# The chat page makes nodes, never HTML out of text; so no text can become markup there, whatever a model says.
+CHAT_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; require-trusted-types-for 'script'; trusted-types 'none'",
+}
 
 
 async def index(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(request.app[PAGE] / "index.html", headers=HEADERS)
+    return web.FileResponse(request.app[PAGE] / "index.html", headers=CHAT_HEADERS)
+
+
+async def config(request: web.Request) -> web.Response:
+    """GET /page.json: what the chat page is set to. Whoever sees the page sees it: no secret is among it."""
+    settings = request.app[SETTINGS]
+    page = settings.page
+    known = {route.resource.canonical for route in request.app.router.routes() if route.resource is not None}
+    said = {
+        "gateway": ".",
+        "api": "gateway",
+        "name": page.name,
+        "auth": settings.auth.modes,
+        "policy_url": page.policy_url,
+        "token_url": page.token_url,
+        "report_url": "report" if "/report" in known else None,
+        "docs_url": "docs",
+        "default_model": page.default_model,
+        "use_cases": [dict(each) for each in page.use_cases],
+    }
+    return web.Response(body=orjson.dumps(said), content_type="application/json", headers=HEADERS)
 
 
 async def asset(request: web.Request) -> web.StreamResponse:

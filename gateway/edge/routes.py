@@ -54,6 +54,8 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/healthz", health.healthz),
         web.get("/readyz", health.readyz),
         web.get("/", page.index),
+        web.get("/page.json", page.config),
+        web.get("/report", reports.page),
         web.get("/report/figures", reports.figures),
         web.get("/docs", docs.page),
         web.get("/openapi.json", docs.openapi),

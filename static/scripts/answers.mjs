@@ -1,16 +1,22 @@
 // @ts-check
-// The dialect of /v1/chat/completions and /v1/models, as far as the page speaks it. Pure.
+// The dialect of chat completions and of /v1/models, as far as the page speaks it. Pure.
 
+import { parameterFields } from "./parameters.mjs";
 import { problemOfEvent } from "./problems.mjs";
 
 /** @typedef {import("./problems.mjs").Problem} Problem */
-/** @typedef {{ role: "user" | "assistant", content: string }} WireMessage */
+/** @typedef {import("./chats.mjs").Message} Message */
+/** @typedef {{ role: string, content: unknown }} WireMessage */
 /** @typedef {{ prompt: number, completion: number }} Usage */
 /** @typedef {{ ids: string[], isDemo: boolean }} Models */
+/** @typedef {{ verdict: "masked" | "redirected" | "changed", detail: string }} Policy */
 
 /**
- * One thing that a stream said.
- * @typedef {{ kind: "text", text: string }
+ * One thing that was said of an answer.
+ * @typedef {{ kind: "begun", interaction: string | null, conversation: string | null, policy: Policy | null }
+ *   | { kind: "text", text: string }
+ *   | { kind: "thought", text: string }
+ *   | { kind: "model", model: string }
  *   | { kind: "reason", reason: string }
  *   | { kind: "usage", usage: Usage }
  *   | { kind: "problem", problem: Problem }
@@ -18,12 +24,28 @@ import { problemOfEvent } from "./problems.mjs";
  */
 
 /**
- * @param {string} model
- * @param {WireMessage[]} messages
+ * @param {{ model: string, messages: WireMessage[], values: import("./parameters.mjs").Values, root: string | null }} asked
  * @returns {string} the body of a streamed request
  */
-export function requestBody(model, messages) {
-  return JSON.stringify({ model, messages, stream: true, stream_options: { include_usage: true } });
+export function requestBody({ model, messages, values, root }) {
+  const fields = parameterFields(model, values);
+  const own = root === null ? {} : { root_id: root };
+  return JSON.stringify({ model, messages, ...fields, stream: true, stream_options: { include_usage: true }, ...own });
+}
+
+/**
+ * The conversation as it goes to the model: answers of which nothing arrived are left out.
+ * @param {string} instructions
+ * @param {Message[]} path
+ * @returns {WireMessage[]}
+ */
+export function wireMessages(instructions, path) {
+  const said = path
+    .filter((message) => message.role === "user" || message.content !== undefined || message.text !== "")
+    .map((message) => /** @type {WireMessage} */ (
+      message.role === "other" ? message.content : { role: message.role, content: message.content ?? message.text }
+    ));
+  return instructions.trim() === "" ? said : [{ role: "system", content: instructions }, ...said];
 }
 
 /**
@@ -39,12 +61,70 @@ export function readChunk(data) {
   /** @type {Said[]} */
   const said = [];
   const choice = Array.isArray(chunk.choices) ? chunk.choices.find((/** @type {any} */ each) => !each?.index) : null;
-  const text = [choice?.delta?.content, choice?.delta?.refusal].filter((each) => typeof each === "string").join("");
-  if (text) said.push({ kind: "text", text });
+  said.push(...wordsOf(choice?.delta));
   if (typeof choice?.finish_reason === "string") said.push({ kind: "reason", reason: choice.finish_reason });
-  const { prompt_tokens: prompt, completion_tokens: completion } = chunk.usage ?? {};
-  if (Number.isFinite(prompt) && Number.isFinite(completion)) said.push({ kind: "usage", usage: { prompt, completion } });
+  said.push(...countsOf(chunk.usage));
   return said;
+}
+
+/**
+ * What a whole completion says, in the order in which a stream would.
+ * @param {any} completion
+ * @returns {Said[]}
+ */
+export function readCompletion(completion) {
+  const choice = Array.isArray(completion?.choices) ? completion.choices[0] : null;
+  /** @type {Said[]} */
+  const said = wordsOf(choice?.message);
+  if (typeof completion?.model === "string") said.push({ kind: "model", model: completion.model });
+  if (typeof choice?.finish_reason === "string") said.push({ kind: "reason", reason: choice.finish_reason });
+  return [...said, ...countsOf(completion?.usage)];
+}
+
+/**
+ * @param {any} words a delta or a message
+ * @returns {Said[]}
+ */
+function wordsOf(words) {
+  const thought = [words?.reasoning_content, words?.reasoning].find((each) => typeof each === "string" && each !== "");
+  const text = [textOf(words?.content), textOf(words?.refusal)].join("");
+  return [
+    .../** @type {Said[]} */ (thought ? [{ kind: "thought", text: thought }] : []),
+    .../** @type {Said[]} */ (text ? [{ kind: "text", text }] : []),
+  ];
+}
+
+/**
+ * @param {any} usage
+ * @returns {Said[]}
+ */
+function countsOf(usage) {
+  const { prompt_tokens: prompt, completion_tokens: completion } = usage ?? {};
+  return Number.isFinite(prompt) && Number.isFinite(completion) ? [{ kind: "usage", usage: { prompt, completion } }] : [];
+}
+
+/**
+ * The text of a message's content: a string, or the parts of a list that have one.
+ * @param {unknown} content
+ * @returns {string}
+ */
+export function textOf(content) {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) return "";
+  return content.map((part) => (typeof part?.text === "string" ? part.text : part?.image_url ? "[image]" : "")).join("\n").trim();
+}
+
+/**
+ * What the company's policy did, as the gateway's answer says in its headers: nothing, or it masked or redirected.
+ * @param {Headers} headers
+ * @returns {Policy | null}
+ */
+export function readPolicy(headers) {
+  const verdict = headers.get("x-policy-outcome")?.trim().toLowerCase() ?? "";
+  if (verdict === "" || verdict === "allow" || verdict === "allowed") return null;
+  const detail = headers.get("x-policy-rule") ?? "";
+  if (verdict.startsWith("mask")) return { verdict: "masked", detail };
+  return { verdict: verdict.startsWith("redirect") ? "redirected" : "changed", detail };
 }
 
 /**
@@ -73,7 +153,7 @@ export function firstChoice(ids) {
  * @param {string} text
  * @returns {any} an object, or null
  */
-function parseObject(text) {
+export function parseObject(text) {
   try {
     const value = JSON.parse(text);
     return typeof value === "object" && value !== null && !Array.isArray(value) ? value : null;

@@ -1,147 +1,130 @@
 // @ts-check
-// A small part of Markdown as plain data: fences, headings, lists, quotes, paragraphs; code and emphasis within a line.
-// Pure; what it does not know stays text. No HTML is ever made from an answer.
+// Markdown as plain data, block by block. A reader of a growing answer reads only its unfinished end again. Pure.
+// No HTML is ever made from an answer: what `blocks.mjs` builds are nodes, and HTML in the text stays text.
 
-/** @typedef {{ type: "text" | "code" | "strong" | "em", text: string }} Span */
+import { Marked } from "../vendor/marked/marked.mjs";
+
 /**
- * @typedef {{ type: "code", language: string, text: string }
- *   | { type: "heading", level: number, spans: Span[] }
- *   | { type: "list", ordered: boolean, start: number, items: Span[][] }
- *   | { type: "quote", spans: Span[] }
- *   | { type: "rule" }
- *   | { type: "paragraph", spans: Span[] }} Block
+ * A token of marked, as far as the page looks at it.
+ * @typedef {object} Token
+ * @property {string} type
+ * @property {string} raw
+ * @property {string} [text]
+ * @property {Token[]} [tokens]
+ * @property {number} [depth] of a heading
+ * @property {string} [lang] of a code block
+ * @property {string} [href]
+ * @property {string | null} [title]
+ * @property {boolean} [ordered]
+ * @property {number | ""} [start]
+ * @property {boolean} [checked]
+ * @property {any[]} [items]
+ * @property {any[]} [header]
+ * @property {any[][]} [rows]
  */
 
-const FENCE = /^ {0,3}(?:(`{3,})([^`]*)|(~{3,})(.*))$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/;
-const BULLET = /^ {0,6}[-*+]\s+(.*)$/;
-const NUMBER = /^ {0,6}(\d{1,9})[.)]\s+(.*)$/;
-const QUOTE = /^ {0,3}>\s?(.*)$/;
-const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
-const LONGEST_LINE = 5000; // beyond it spans stay text, for SPAN may look at a line once for each of its marks
-const SPAN = /(`+)(?!`)([^\n]*?[^`])\1(?!`)|\*\*(?=\S)([^\n]*?\S)\*\*|\*(?=[^\s*])([^\n*]*?[^\s*])\*(?!\*)/g;
+const marked = new Marked({ gfm: true, breaks: true });
 
 /**
  * @param {string} text
- * @returns {Block[]}
+ * @returns {Token[]} blocks
  */
 export function parseMarkdown(text) {
-  const lines = text.split(/\r\n|\r|\n/);
-  /** @type {Block[]} */
-  const blocks = [];
-  let at = 0;
-  while (at < lines.length) {
-    if (lines[at].trim() === "") {
-      at += 1;
-      continue;
-    }
-    const [block, next] = readBlock(lines, at);
-    blocks.push(block);
-    at = next;
-  }
-  return blocks;
+  return marked.lexer(text).filter((/** @type {Token} */ token) => token.type !== "space" && token.type !== "def");
 }
 
 /**
- * @param {string[]} lines
- * @param {number} at a line that is not blank
- * @returns {[Block, number]} the block that begins there, and the line after it
+ * Reads an answer as it grows. Blocks that nothing can change any more are given once, as `fresh`; the rest is `open`
+ * and comes anew each time. The frozen blocks of all calls and the last `open` together are the whole answer.
+ * @returns {{ read: (text: string) => { fresh: Token[], open: Token[] } }}
  */
-function readBlock(lines, at) {
-  const line = lines[at];
-  const fence = FENCE.exec(line);
-  if (fence) return readCode(lines, at, fence[1] ?? fence[3], (fence[2] ?? fence[4]).trim());
-  const heading = HEADING.exec(line);
-  if (heading) return [{ type: "heading", level: heading[1].length, spans: parseSpans(heading[2]) }, at + 1];
-  if (RULE.test(line)) return [{ type: "rule" }, at + 1];
-  if (BULLET.test(line)) return readList(lines, at, BULLET, 1);
-  if (NUMBER.test(line)) return readList(lines, at, NUMBER, 2);
-  if (QUOTE.test(line)) {
-    const [inside, next] = readWhile(lines, at, (each) => QUOTE.exec(each)?.[1]);
-    return [{ type: "quote", spans: parseSpans(inside.join("\n")) }, next];
-  }
-  const [inside, next] = readWhile(lines, at, (each, index) => (index > at && beginsBlock(each) ? undefined : each));
-  return [{ type: "paragraph", spans: parseSpans(inside.join("\n")) }, next];
-}
-
-/**
- * @param {string[]} lines
- * @param {number} at
- * @param {string} mark
- * @param {string} language
- * @returns {[Block, number]} an unclosed fence, as while an answer streams, goes to the end
- */
-function readCode(lines, at, mark, language) {
-  const isEnd = (/** @type {string} */ line) => {
-    const bare = line.trim();
-    return bare.startsWith(mark) && bare.replaceAll(mark[0], "") === "";
+export function createMarkdownReader() {
+  let begun = ""; // what the frozen blocks were made of
+  return {
+    read(text) {
+      if (!text.startsWith(begun)) throw new RangeError("the answer does not go on from what was read");
+      const tokens = /** @type {Token[]} */ (marked.lexer(text.slice(begun.length)));
+      let last = tokens.length - 1;
+      while (last > 0 && tokens[last].type === "space") last -= 1;
+      while (last > 0 && isUnsettled(tokens[last], tokens[lastBlock(tokens, last)])) last = lastBlock(tokens, last);
+      const fresh = tokens.slice(0, Math.max(last, 0));
+      begun += fresh.map((token) => token.raw).join("");
+      return { fresh: fresh.filter(isBlock), open: tokens.slice(Math.max(last, 0)).filter(isBlock) };
+    },
   };
-  let end = at + 1;
-  while (end < lines.length && !isEnd(lines[end])) end += 1;
-  return [{ type: "code", language, text: lines.slice(at + 1, end).join("\n") }, end + 1];
+}
+
+/** @param {Token} token */
+function isBlock(token) {
+  return token.type !== "space" && token.type !== "def";
 }
 
 /**
- * @param {string[]} lines
- * @param {number} at
- * @param {RegExp} mark of the list's own kind
- * @param {number} group where the item's text stands in `mark`
- * @returns {[Block, number]}
+ * @param {Token[]} tokens
+ * @param {number} before
  */
-function readList(lines, at, mark, group) {
-  /** @type {string[]} */
-  const items = [];
-  let next = at;
-  for (; next < lines.length; next += 1) {
-    const item = mark.exec(lines[next]);
-    if (item && !RULE.test(lines[next])) items.push(item[group]);
-    else if (lines[next].trim() === "" && mark.test(lines[next + 1] ?? "")) continue; // a loose list
-    else if (/^\s{2,}\S/.test(lines[next])) items.push(`${items.pop()}\n${lines[next].trim()}`);
-    else break;
-  }
-  const ordered = group === 2;
-  const start = ordered ? Number(/** @type {RegExpExecArray} */ (NUMBER.exec(lines[at]))[1]) : 1;
-  return [{ type: "list", ordered, start, items: items.map(parseSpans) }, next];
+function lastBlock(tokens, before) {
+  let at = before - 1;
+  while (at > 0 && tokens[at].type === "space") at -= 1;
+  return Math.max(at, 0);
 }
 
 /**
- * @param {string[]} lines
- * @param {number} at
- * @param {(line: string, index: number) => string | undefined} read undefined ends the block
- * @returns {[string[], number]}
+ * Whether the last block may turn out to belong to the one before it: the marker of one more item, a line of a quote.
+ * @param {Token} token
+ * @param {Token} before
  */
-function readWhile(lines, at, read) {
-  const inside = [];
-  let next = at;
-  for (; next < lines.length && lines[next].trim() !== ""; next += 1) {
-    const text = read(lines[next], next);
-    if (text === undefined) break;
-    inside.push(text);
-  }
-  return [inside, next];
+function isUnsettled(token, before) {
+  if (before === token) return false;
+  return /^(list|blockquote|table|html)$/.test(before.type) && !/\S.*\n|^.{12}/.test(token.raw.trimStart());
 }
 
-/** @param {string} line */
-function beginsBlock(line) {
-  return [FENCE, HEADING, BULLET, NUMBER, QUOTE, RULE].some((mark) => mark.test(line));
-}
+const ENTITIES = new Map(
+  Object.entries({ amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", copy: "©", reg: "®", hellip: "…",
+    ndash: "–", mdash: "—", times: "×", rarr: "→", larr: "←", le: "≤", ge: "≥", ne: "≠", deg: "°", euro: "€", bull: "•" }),
+);
 
 /**
+ * Character references as their characters; unknown ones stay as they are.
  * @param {string} text
- * @returns {Span[]}
  */
-export function parseSpans(text) {
-  if (text.split("\n").some((line) => line.length > LONGEST_LINE)) return [{ type: "text", text }];
-  /** @type {Span[]} */
-  const spans = [];
-  let end = 0;
-  for (const match of text.matchAll(SPAN)) {
-    if (match.index > end) spans.push({ type: "text", text: text.slice(end, match.index) });
-    if (match[2] !== undefined) spans.push({ type: "code", text: match[2].replace(/^ (.*\S.*) $/, "$1") });
-    else if (match[3] !== undefined) spans.push({ type: "strong", text: match[3] });
-    else spans.push({ type: "em", text: match[4] });
-    end = match.index + match[0].length;
-  }
-  if (end < text.length) spans.push({ type: "text", text: text.slice(end) });
-  return spans;
+export function plainText(text) {
+  if (!text.includes("&")) return text;
+  return text.replace(/&(?:#(\d{1,7})|#[xX]([\da-fA-F]{1,6})|(\w{2,8}));/g, (whole, decimal, hex, name) => {
+    if (name) return ENTITIES.get(name) ?? whole;
+    const code = decimal ? Number(decimal) : Number.parseInt(hex, 16);
+    return code > 31 && code < 0x110000 && !(code >= 0xd800 && code < 0xe000) ? String.fromCodePoint(code) : whole;
+  });
+}
+
+/**
+ * The address of a link that may be followed, or null.
+ * @param {string | undefined} href
+ * @returns {string | null}
+ */
+export function safeLink(href) {
+  const text = plainText(href ?? "").trim();
+  if (!/^(https?:\/\/|mailto:)/i.test(text) || /[\u0000-\u0020\u007f]/.test(text)) return null;
+  return URL.canParse(text) ? text : null;
+}
+
+/**
+ * An image that is in the text itself, or null: one that lies elsewhere would tell its host who reads this.
+ * @param {string | undefined} href
+ */
+export function safeImage(href) {
+  return /^data:image\/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+$/.test(href ?? "") ? (href ?? null) : null;
+}
+
+/**
+ * What a model thought before it spoke, where it says so in the text itself.
+ * @param {string} text
+ * @returns {{ thought: string, text: string }}
+ */
+export function splitThought(text) {
+  const begun = /^\s*<think(?:ing)?>\n?/.exec(text);
+  if (!begun) return { thought: "", text };
+  const end = /\n?<\/think(?:ing)?>\s*/.exec(text);
+  if (!end) return { thought: text.slice(begun[0].length), text: "" };
+  return { thought: text.slice(begun[0].length, end.index), text: text.slice(end.index + end[0].length) };
 }

@@ -6,33 +6,45 @@
  * @property {string} title what happened
  * @property {string} advice what to do next
  * @property {string} detail the gateway's or the model's own words, if there are any
+ * @property {"retry" | "sign_in" | "edit" | "new_chat"} [action] the button that does it; else it is to try again
  */
 
 /** @typedef {{ message?: unknown, code?: unknown, type?: unknown }} ErrorBody */
+/** @typedef {[title: string, advice: string, action?: Problem["action"]]} Words */
 
 const AGAIN = "Try again in a moment.";
+/** @type {Words} */
+const NOT_SIGNED_IN = ["You are not signed in, or no longer.", "Sign in with a key or token, then try again.", "sign_in"];
 
-/** @type {Record<string, [string, string]>} by the gateway's own error codes, which say more than a status */
+/** @type {Record<string, Words>} by the gateway's own error codes, which say more than a status */
 const BY_CODE = {
   upstream_unreachable: ["The model cannot be reached.", "Check the address that the gateway is set to, or try again."],
   upstream_timeout: ["The model stayed silent for too long.", AGAIN],
   upstream_cut: ["The answer was cut off on the model's side.", "What you see is what arrived. Try again."],
+  truncated: ["The answer was cut off on the model's side.", "What you see is what arrived. Try again."],
   upstream_garbled: ["The model's side sent something that is not an answer.", "Check which address the gateway uses."],
+  upstream_error: ["The model's side failed.", AGAIN],
   upstream_not_configured: ["No model is connected.", "Set OPENAI_API_KEY or LLM_ENDPOINT and start the gateway again."],
+  interrupted: ["The gateway stopped in the middle of the answer.", "What you see is what was kept of it. Try again."],
   journal_full: ["The gateway has no room to keep a record, so it sends nothing.", "Tell whoever runs it: the disk is full."],
-  policy_rejected: ["Your company's policy does not allow this message.", "Change it and send it again."],
+  store_unavailable: ["The gateway cannot reach its database.", "Chats go on and are kept; the history comes back with the database."],
+  policy_rejected: ["Your company's policy does not allow this message.", "Change it and send it again.", "edit"],
+  policy_blocked: ["Your company's policy does not allow this message.", "Change it and send it again.", "edit"],
+  not_allowed: ["You are not allowed to do this.", "Choose another model, or ask whoever runs the gateway."],
+  cross_origin: ["The gateway does not take requests from pages of this address.", "Whoever runs it can allow it (page.allowed_origins)."],
+  identity_unavailable: ["The gateway cannot tell now who you are.", AGAIN],
   shutting_down: ["The gateway is stopping.", "Try again when it is back."],
   demo_only_chats: ["The demo model cannot do that.", "Connect a real model first."],
-  context_length_exceeded: ["The conversation is too long for this model.", "Start a new chat."],
+  context_length_exceeded: ["The conversation is too long for this model.", "Start a new chat.", "new_chat"],
 };
 
-/** @type {Record<number, [string, string]>} */
+/** @type {Record<number, Words>} */
 const BY_STATUS = {
-  400: ["The request was not understood.", "If you changed the model's name, check it; otherwise start a new chat."],
+  400: ["The request was not understood.", "If you changed the model's name or its settings, check them; otherwise start a new chat."],
   401: ["The key was not accepted.", "Check OPENAI_API_KEY or LLM_API_AUTHORIZATION of the gateway."],
   403: ["This is not allowed with the gateway's key.", "Choose another model, or ask whoever runs the gateway."],
   404: ["The model's side knows no such model or address.", "Choose another model above."],
-  413: ["The conversation is too large to send.", "Start a new chat."],
+  413: ["The conversation is too large to send.", "Start a new chat.", "new_chat"],
   429: ["Too many requests, or the account's quota is used up.", "Wait a little, then try again."],
 };
 
@@ -40,13 +52,15 @@ const BY_STATUS = {
  * From an answer that is an error: its status and its body as text.
  * @param {number} status
  * @param {string} body
+ * @param {boolean} [isDirect] there is no gateway between: the key is the reader's own
  * @returns {Problem}
  */
-export function problemOfAnswer(status, body) {
+export function problemOfAnswer(status, body, isDirect = false) {
   const error = errorIn(body);
-  const known = BY_CODE[String(error?.code)] ?? BY_STATUS[status];
-  const [title, advice] = known ?? (status >= 500 ? ["The model's side failed.", AGAIN] : ["That did not work.", AGAIN]);
-  return { title, advice, detail: detailOf(error) || `HTTP ${status}` };
+  const isOurs = status === 401 && (isDirect || error?.type === "authentication_error");
+  const known = isOurs ? NOT_SIGNED_IN : (BY_CODE[String(error?.code)] ?? BY_STATUS[status]);
+  const words = known ?? (status >= 500 ? ["The model's side failed.", AGAIN] : ["That did not work.", AGAIN]);
+  return problem(words, detailOf(error) || `HTTP ${status}`);
 }
 
 /**
@@ -56,18 +70,45 @@ export function problemOfAnswer(status, body) {
  */
 export function problemOfEvent(error) {
   const body = /** @type {ErrorBody} */ (typeof error === "object" && error !== null ? error : { message: error });
-  const [title, advice] = BY_CODE[String(body.code)] ?? ["The answer ended with an error.", "Try again."];
-  return { title, advice, detail: detailOf(body) };
+  return problem(BY_CODE[String(body.code)] ?? ["The answer ended with an error.", "Try again."], detailOf(body));
+}
+
+/**
+ * From the word for how an answer ended that was not complete.
+ * @param {string} outcome
+ * @param {string} detail
+ */
+export function problemOfOutcome(outcome, detail) {
+  return problem(BY_CODE[outcome] ?? ["The answer did not end well.", "Try again."], detail);
 }
 
 /** @returns {Problem} for a request that never came through, or whose connection broke */
 export function problemOfNetwork() {
-  return { title: "The gateway cannot be reached.", advice: "Is it still running? Then try again.", detail: "" };
+  return problem(["The gateway cannot be reached.", "Is it still running? Then try again."], "");
 }
 
 /** @returns {Problem} for a stream that stopped before its own last word */
 export function problemOfCut() {
-  return { title: "The answer was cut off.", advice: "What you see is what arrived. Try again.", detail: "" };
+  return problem(["The answer was cut off.", "What you see is what arrived. Try again."], "");
+}
+
+/** @returns {Problem} for an answer that the gateway was asked for again, and did not find */
+export function problemOfLost() {
+  return problem(["The connection was cut, and the rest of the answer could not be found.", "What you see is what arrived. Try again."], "");
+}
+
+/** @returns {Problem} for a page on a host of its own that does not know whom to ask */
+export function problemOfNowhere() {
+  return problem(["This page does not know which gateway to use.", "Enter its address.", "sign_in"], "");
+}
+
+/**
+ * @param {string[]} words
+ * @param {string} detail
+ * @returns {Problem}
+ */
+function problem([title, advice, action], detail) {
+  return { title, advice, detail, action: /** @type {Problem["action"]} */ (action ?? "retry") };
 }
 
 /**

@@ -2,53 +2,102 @@
 // What the page knows, and how it changes: `(state, action) → state`. Pure.
 
 import { firstChoice } from "./answers.mjs";
+import { emptyChat, isAnswering, lastOf, pathOf, turnedTo, withAnswer, withMessage } from "./chats.mjs";
+import { conversationOf } from "./history.mjs";
+import { splitThought } from "./markdown.mjs";
+import { readPageConfig } from "./places.mjs";
 
 /** @typedef {import("./problems.mjs").Problem} Problem */
-/** @typedef {import("./answers.mjs").Usage} Usage */
-/** @typedef {import("./answers.mjs").WireMessage} WireMessage */
+/** @typedef {import("./answers.mjs").Said} Said */
+/** @typedef {import("./chats.mjs").Chat} Chat */
+/** @typedef {import("./chats.mjs").Message} Message */
+/** @typedef {import("./history.mjs").Conversation} Conversation */
+/** @typedef {import("./places.mjs").Place} Place */
+/** @typedef {import("./places.mjs").PageConfig} PageConfig */
 
 /**
- * @typedef {object} Message
- * @property {number} id
- * @property {"user" | "assistant"} role
- * @property {string} text
- * @property {"complete" | "streaming" | "stopped" | "failed"} status
- * @property {string} [model] which model was asked
- * @property {string} [reason] why the model stopped
- * @property {Usage} [usage]
- * @property {number} [seconds] from sending to the end
- * @property {Problem} [problem]
+ * @typedef {object} History
+ * @property {"absent" | "asking" | "known" | "failed"} status absent: there is none at this place
+ * @property {Conversation[]} list
+ * @property {string | null} next where the list goes on
+ * @property {string} query
+ * @property {Problem | null} problem
  */
 
 /**
+ * @typedef {object} Choices what a person has chosen, and keeps
+ * @property {string} model
+ * @property {string} useCase
+ * @property {string | null} instructions own words instead of the use case's
+ * @property {import("./parameters.mjs").Values} values
+ */
+
+/** @typedef {{ kind: "parameters" } | { kind: "sign_in" } | { kind: "conversation", root: string }} Dialog */
+
+/**
  * @typedef {object} State
- * @property {"asking" | "known" | "unknown"} models
+ * @property {PageConfig} page
+ * @property {Place | null} place
+ * @property {boolean} hasToken
+ * @property {"asking" | "known" | "unknown" | "refused"} models
  * @property {string[]} modelIds
  * @property {boolean} isDemo
+ * @property {Choices} choices
  * @property {string} model
- * @property {Message[]} messages
- * @property {string} draft
+ * @property {Chat} chat
+ * @property {Record<string, Chat>} parked conversations that were left while their answers were being made
+ * @property {Record<string, string>} drafts by conversation
+ * @property {History} history
+ * @property {Dialog | null} dialog
+ * @property {string} notice something to be told in passing
+ * @property {boolean} isOpening a conversation of the history is on its way
  * @property {number} nextId
  */
 
 /**
- * @typedef {{ type: "models_known", ids: string[], isDemo: boolean }
+ * @typedef {{ type: "page_known", page: PageConfig, place: Place | null, hasToken: boolean }
+ *   | { type: "restored", chat: Chat, parked: Record<string, Chat>, drafts: Record<string, string>, choices: Choices }
+ *   | { type: "models_known", ids: string[], isDemo: boolean }
  *   | { type: "models_unknown" }
+ *   | { type: "models_refused" }
  *   | { type: "model_chosen", model: string }
+ *   | { type: "use_case_chosen", id: string }
+ *   | { type: "instructions_changed", text: string }
+ *   | { type: "value_changed", name: string, value: number | null }
+ *   | { type: "values_reset" }
  *   | { type: "draft_changed", text: string }
  *   | { type: "sent", text: string }
- *   | { type: "retried" }
- *   | { type: "said", text: string }
- *   | { type: "reasoned", reason: string }
- *   | { type: "counted", usage: Usage }
- *   | { type: "ended", status: "complete" | "stopped", seconds: number }
- *   | { type: "failed", problem: Problem, seconds: number }
- *   | { type: "reset" }} Action
+ *   | { type: "edited", id: number, text: string }
+ *   | { type: "retried", id?: number }
+ *   | { type: "turned", id: number }
+ *   | { type: "asked", body: string }
+ *   | { type: "said", said: Said, seconds: number }
+ *   | { type: "recovering" }
+ *   | { type: "restarted" }
+ *   | { type: "ended", status: "complete" | "stopped", seconds?: number }
+ *   | { type: "failed", problem: Problem, seconds?: number }
+ *   | { type: "reset" }
+ *   | { type: "opening" }
+ *   | { type: "opened", chat: Chat }
+ *   | { type: "history_asked", query: string }
+ *   | { type: "history_known", rows: any[], next: string | null, isMore: boolean }
+ *   | { type: "history_failed", problem: Problem }
+ *   | { type: "renamed", root: string, title: string }
+ *   | { type: "hidden", root: string }
+ *   | { type: "dialog", dialog: Dialog | null }
+ *   | { type: "noticed", text: string }} Action
  */
 
 /** @returns {State} */
 export function initialState() {
-  return { models: "asking", modelIds: [], isDemo: false, model: "", messages: [], draft: "", nextId: 1 };
+  return {
+    page: readPageConfig(null), place: null, hasToken: false,
+    models: "asking", modelIds: [], isDemo: false, model: "",
+    choices: { model: "", useCase: "", instructions: null, values: {} },
+    chat: emptyChat(), parked: {}, drafts: {},
+    history: { status: "absent", list: [], next: null, query: "", problem: null },
+    dialog: null, notice: "", isOpening: false, nextId: 1,
+  };
 }
 
 /**
@@ -58,43 +107,102 @@ export function initialState() {
  */
 export function reduce(state, action) {
   switch (action.type) {
-    case "models_known": {
-      const model = action.ids.includes(state.model) ? state.model : firstChoice(action.ids);
-      return { ...state, models: "known", modelIds: action.ids, isDemo: action.isDemo, model };
+    case "page_known": {
+      const status = action.place?.api === "gateway" ? "asking" : "absent";
+      const { page, place, hasToken } = action;
+      const models = place === null ? "refused" : "asking";
+      return { ...state, page, place, hasToken, models, history: { ...initialState().history, status } };
     }
+    case "restored": {
+      const { chat, parked, drafts, choices } = action;
+      const ids = [chat, ...Object.values(parked)].flatMap((each) => each.messages.map((message) => message.id));
+      return { ...state, chat, parked, drafts, choices, model: choices.model, nextId: Math.max(0, ...ids) + 1 };
+    }
+    case "models_known":
+      return { ...state, models: "known", modelIds: action.ids, isDemo: action.isDemo, model: modelAmong(state, action.ids) };
     case "models_unknown":
-      return { ...state, models: "unknown" };
+      return { ...state, models: "unknown", modelIds: [], isDemo: false, model: state.model || state.page.defaultModel };
+    case "models_refused":
+      return { ...state, models: "refused", modelIds: [], isDemo: false };
     case "model_chosen":
-      return { ...state, model: action.model };
+      return { ...state, model: action.model, choices: { ...state.choices, model: action.model } };
+    case "use_case_chosen":
+      return { ...state, chat: { ...state.chat, instructions: null },
+        choices: { ...state.choices, useCase: action.id, instructions: null } };
+    case "instructions_changed":
+      return { ...state, chat: { ...state.chat, instructions: null },
+        choices: { ...state.choices, instructions: action.text === useCaseOf(state).prompt ? null : action.text } };
+    case "value_changed": {
+      const { [action.name]: _, ...values } = state.choices.values;
+      return { ...state, choices: { ...state.choices,
+        values: action.value === null ? values : { ...values, [action.name]: action.value } } };
+    }
+    case "values_reset":
+      return { ...state, choices: { ...state.choices, values: {} } };
     case "draft_changed":
-      return { ...state, draft: action.text };
+      return { ...state, drafts: { ...state.drafts, [draftName(state)]: action.text } };
     case "sent":
-      return canSend(state, action.text) ? asked({ ...state, draft: "" }, action.text.trim()) : state;
+      return canSend(state, action.text) ? asked(withoutDraft(state), action.text.trim(), state.chat.leaf) : state;
+    case "edited": {
+      const old = state.chat.messages.find((message) => message.id === action.id);
+      return old && canSend(state, action.text) ? asked(state, action.text.trim(), old.parent) : state;
+    }
     case "retried":
-      return canRetry(state) ? answering({ ...state, messages: state.messages.slice(0, -1) }) : state;
+      return retried(state, action.id);
+    case "turned":
+      return isStreaming(state) ? state : { ...state, chat: turnedTo(state.chat, action.id) };
+    case "asked":
+      return { ...state, chat: { ...state.chat, pending: action.body } };
     case "said":
-      return changeAnswer(state, (answer) => ({ ...answer, text: answer.text + action.text }));
-    case "reasoned":
-      return changeAnswer(state, (answer) => ({ ...answer, reason: action.reason }));
-    case "counted":
-      return changeAnswer(state, (answer) => ({ ...answer, usage: action.usage }));
+      return { ...state, chat: heard(state.chat, action.said, action.seconds) };
+    case "recovering":
+      return { ...state, chat: withAnswer(state.chat, (answer) => ({ ...answer, phase: "recovering" })) };
+    case "restarted":
+      return { ...state, chat: withAnswer(state.chat, ({ phase: _, ...answer }) => ({ ...answer, text: "", thought: undefined })) };
     case "ended":
-      return changeAnswer(state, (answer) => ({ ...answer, status: action.status, seconds: action.seconds }));
-    case "failed":
-      return changeAnswer(state, (answer) => ({
-        ...answer,
-        status: "failed",
-        problem: action.problem,
-        seconds: action.seconds,
-      }));
+      return { ...state, chat: ended(state.chat, action.status, action.seconds) };
+    case "failed": {
+      const { problem, seconds } = action;
+      return { ...state, chat: withAnswer(state.chat, ({ phase: _, ...answer }) => ({ ...answer, status: "failed", problem, seconds })) };
+    }
     case "reset":
-      return isStreaming(state) ? state : { ...state, messages: [] };
+      return { ...left(state), chat: emptyChat(), notice: "", isOpening: false };
+    case "opening":
+      return { ...state, isOpening: true, notice: "" };
+    case "opened":
+      return opened(state, action.chat);
+    case "history_asked": {
+      const list = action.query === state.history.query ? state.history.list : [];
+      return { ...state, history: { ...state.history, status: "asking", query: action.query, list, problem: null } };
+    }
+    case "history_known": {
+      const more = action.rows.map(conversationOf);
+      const known = new Set(more.map((each) => each.root));
+      const list = action.isMore ? [...state.history.list.filter((each) => !known.has(each.root)), ...more] : more;
+      return { ...state, history: { ...state.history, status: "known", list, next: action.next, problem: null } };
+    }
+    case "history_failed":
+      return { ...state, history: { ...state.history, status: "failed", problem: action.problem } };
+    case "renamed": {
+      const { root, title } = action;
+      const list = state.history.list.map((each) => (each.root === root ? { ...each, title } : each));
+      const chat = state.chat.root === root ? { ...state.chat, title } : state.chat;
+      return { ...state, chat, history: { ...state.history, list } };
+    }
+    case "hidden": {
+      const list = state.history.list.filter((each) => each.root !== action.root);
+      return { ...state, history: { ...state.history, list } };
+    }
+    case "dialog":
+      return { ...state, dialog: action.dialog };
+    case "noticed":
+      return { ...state, notice: action.text, isOpening: false };
   }
 }
 
 /** @param {State} state */
 export function isStreaming(state) {
-  return state.messages.at(-1)?.status === "streaming";
+  return isAnswering(state.chat);
 }
 
 /**
@@ -102,55 +210,156 @@ export function isStreaming(state) {
  * @param {string} text
  */
 export function canSend(state, text) {
-  return text.trim() !== "" && !isStreaming(state) && state.models !== "asking";
+  return text.trim() !== "" && !isStreaming(state) && !state.isOpening && (state.models === "known" || state.models === "unknown");
 }
 
 /** @param {State} state */
 export function canRetry(state) {
-  const last = state.messages.at(-1);
-  return last?.role === "assistant" && (last.status === "failed" || last.status === "stopped");
+  return lastOf(state.chat)?.role === "assistant" && !isStreaming(state);
+}
+
+/** @param {State} state */
+export function draftOf(state) {
+  return state.drafts[draftName(state)] ?? "";
+}
+
+/** @param {State} state */
+export function useCaseOf(state) {
+  const { useCases } = state.page;
+  return useCases.find((each) => each.id === state.choices.useCase) ?? useCases[0];
+}
+
+/** @param {State} state what the model is told before the conversation */
+export function instructionsOf(state) {
+  return state.chat.instructions ?? state.choices.instructions ?? useCaseOf(state).prompt;
+}
+
+/** @param {State} state */
+function draftName(state) {
+  return state.chat.root ?? "new";
 }
 
 /**
- * The conversation as it goes to the model: answers of which nothing arrived are left out.
  * @param {State} state
- * @returns {WireMessage[]}
+ * @returns {State}
  */
-export function conversation(state) {
-  return state.messages
-    .filter((message) => message.role === "user" || message.text !== "")
-    .map((message) => ({ role: message.role, content: message.text }));
+function withoutDraft(state) {
+  const { [draftName(state)]: _, ...drafts } = state.drafts;
+  return { ...state, drafts };
+}
+
+/**
+ * @param {State} state
+ * @param {string[]} ids
+ */
+function modelAmong(state, ids) {
+  return [state.model, state.page.defaultModel].find((model) => ids.includes(model)) ?? firstChoice(ids);
 }
 
 /**
  * @param {State} state
  * @param {string} text
+ * @param {number | null} parent
  * @returns {State}
  */
-function asked(state, text) {
-  /** @type {Message} */
-  const question = { id: state.nextId, role: "user", text, status: "complete" };
-  return answering({ ...state, nextId: state.nextId + 1, messages: [...state.messages, question] });
+function asked(state, text, parent) {
+  const chat = withMessage(state.chat, { id: state.nextId, parent, role: "user", text, status: "complete" });
+  return answering({ ...state, chat, nextId: state.nextId + 1, notice: "" }, state.nextId);
 }
 
 /**
  * @param {State} state
+ * @param {number | null} parent the question
  * @returns {State}
  */
-function answering(state) {
+function answering(state, parent) {
   /** @type {Message} */
-  const answer = { id: state.nextId, role: "assistant", text: "", status: "streaming", model: state.model };
-  return { ...state, nextId: state.nextId + 1, messages: [...state.messages, answer] };
+  const answer = { id: state.nextId, parent, role: "assistant", text: "", status: "streaming", model: state.model };
+  return { ...state, nextId: state.nextId + 1, chat: withMessage(state.chat, answer) };
 }
 
 /**
- * Only the last message can be streaming; when none is, late news of an ended answer change nothing.
+ * Another answer to the same question. One that failed before its first word goes; any other stays as a variant.
  * @param {State} state
- * @param {(answer: Message) => Message} change
+ * @param {number} [id]
  * @returns {State}
  */
-function changeAnswer(state, change) {
-  const last = state.messages.at(-1);
-  if (last?.status !== "streaming") return state;
-  return { ...state, messages: [...state.messages.slice(0, -1), change(last)] };
+function retried(state, id = state.chat.leaf ?? 0) {
+  const old = state.chat.messages.find((message) => message.id === id);
+  if (!old || old.role !== "assistant" || isStreaming(state)) return state;
+  const isEmpty = old.text === "" && !old.thought;
+  const messages = isEmpty ? state.chat.messages.filter((message) => message !== old) : state.chat.messages;
+  return answering({ ...state, chat: { ...state.chat, messages }, notice: "" }, old.parent);
+}
+
+/**
+ * @param {Chat} chat
+ * @param {Said} said
+ * @param {number} seconds since the question was sent
+ * @returns {Chat}
+ */
+function heard(chat, said, seconds) {
+  if (said.kind === "begun" && isAnswering(chat)) {
+    const begun = { ...chat, root: chat.root ?? said.conversation };
+    return withAnswer(begun, (answer) => ({
+      ...answer, interaction: said.interaction ?? answer.interaction, policy: said.policy ?? answer.policy,
+    }));
+  }
+  return withAnswer(chat, (answer) => {
+    const firstSeconds = answer.firstSeconds ?? (Number.isFinite(seconds) ? seconds : undefined);
+    switch (said.kind) {
+      case "text":
+        return { ...answer, text: answer.text + said.text, firstSeconds };
+      case "thought":
+        return { ...answer, thought: (answer.thought ?? "") + said.text, firstSeconds };
+      case "reason":
+        return { ...answer, reason: said.reason };
+      case "usage":
+        return { ...answer, usage: said.usage };
+      default:
+        return answer;
+    }
+  });
+}
+
+/**
+ * @param {Chat} chat
+ * @param {"complete" | "stopped"} status
+ * @param {number} [seconds]
+ * @returns {Chat}
+ */
+function ended(chat, status, seconds) {
+  return withAnswer(chat, ({ phase: _, ...answer }) => {
+    const { thought, text } = splitThought(answer.text);
+    return { ...answer, status, seconds, ...(thought ? { thought: (answer.thought ?? "") + thought, text } : {}) };
+  });
+}
+
+/**
+ * What is left behind: an answer that is being made goes on at the gateway, and is found again.
+ * @param {State} state
+ * @returns {State}
+ */
+function left(state) {
+  const { chat } = state;
+  if (!chat.root || !isAnswering(chat)) return state;
+  return { ...state, parked: { ...state.parked, [chat.root]: chat } };
+}
+
+/**
+ * @param {State} state
+ * @param {Chat} chat
+ * @returns {State}
+ */
+function opened(state, chat) {
+  const before = left(state);
+  const { [chat.root ?? ""]: parked, ...others } = before.parked;
+  const shown = parked ?? chat;
+  const ids = shown.messages.map((message) => message.id);
+  return { ...before, parked: others, chat: shown, notice: "", isOpening: false, nextId: Math.max(before.nextId, ...ids.map((id) => id + 1)) };
+}
+
+/** @param {State} state @returns {Message[]} */
+export function shownMessages(state) {
+  return pathOf(state.chat);
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { firstChoice, readChunk, readModels, requestBody } from "../../static/scripts/answers.mjs";
+import { firstChoice, readChunk, readCompletion, readModels, readPolicy, requestBody, textOf } from "../../static/scripts/answers.mjs";
 import { problemOfAnswer, problemOfEvent } from "../../static/scripts/problems.mjs";
 
 const chunk = (value) => readChunk(JSON.stringify(value));
@@ -16,6 +16,26 @@ test("a chunk says its text, its reason and its usage", () => {
     { kind: "usage", usage: { prompt: 3, completion: 4 } },
   ]);
   assert.deepEqual(readChunk("[DONE]"), [{ kind: "done" }]);
+});
+
+test("reasoning comes by either name, and content in parts is put together", () => {
+  assert.deepEqual(chunk({ choices: [{ delta: { reasoning_content: "hm" } }] }), [{ kind: "thought", text: "hm" }]);
+  assert.deepEqual(chunk({ choices: [{ delta: { reasoning: "hm", content: "x" } }] }), [{ kind: "thought", text: "hm" }, { kind: "text", text: "x" }]);
+  assert.equal(textOf([{ type: "text", text: "a" }, { type: "image_url", image_url: {} }, 5]), "a\n[image]");
+});
+
+test("a whole completion says the same as its stream", () => {
+  const completion = { model: "m-1", choices: [{ message: { content: "Hi", reasoning_content: "hm" }, finish_reason: "length" }], usage: { prompt_tokens: 1, completion_tokens: 2 } };
+  assert.deepEqual(readCompletion(completion).map((said) => said.kind), ["thought", "text", "model", "reason", "usage"]);
+  for (const odd of [null, undefined, 5, {}, { choices: 5 }, { choices: [] }, { choices: [{}] }]) assert.deepEqual(readCompletion(odd), []);
+});
+
+test("what the policy did is read from the answer's headers", () => {
+  const policy = (headers) => readPolicy(new Headers(headers));
+  assert.equal(policy({}), null);
+  assert.equal(policy({ "x-policy-outcome": "allow" }), null);
+  assert.deepEqual(policy({ "x-policy-outcome": "mask", "x-policy-rule": "iban" }), { verdict: "masked", detail: "iban" });
+  assert.deepEqual(policy({ "x-policy-outcome": "redirected" }), { verdict: "redirected", detail: "" });
 });
 
 test("another choice than the first is not shown", () => {
@@ -51,9 +71,11 @@ test("the first choice is a model that chats", () => {
 });
 
 test("a request asks for a stream and its usage", () => {
-  assert.deepEqual(JSON.parse(requestBody("m", [{ role: "user", content: "x" }])), {
+  assert.deepEqual(JSON.parse(requestBody({ model: "m", messages: [{ role: "user", content: "x" }], values: { top_p: 0.1 }, root: "r" })), {
     model: "m",
     messages: [{ role: "user", content: "x" }],
+    top_p: 0.1,
+    root_id: "r",
     stream: true,
     stream_options: { include_usage: true },
   });
@@ -68,6 +90,13 @@ test("every error answer has a title and says what to do next", () => {
       assert.ok(problem.detail);
     }
   }
+});
+
+test("a key that is missing is asked for; the gateway's own key is not the reader's matter", () => {
+  const body = (type) => JSON.stringify({ error: { message: "m", type, code: "invalid_api_key" } });
+  assert.equal(problemOfAnswer(401, body("authentication_error")).action, "sign_in");
+  assert.equal(problemOfAnswer(401, body("invalid_request_error")).action, "retry");
+  assert.equal(problemOfAnswer(401, body("invalid_request_error"), true).action, "sign_in");
 });
 
 test("the gateway's own code says more than the status", () => {

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
+# Root has no sandbox; the others keep chromium from calling home, which a closed network would refuse again and again.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
@@ -21,6 +32,6 @@ async def browser() -> AsyncIterator[Browser]:
     if path is None:
         pytest.skip("no chromium here")
     async with playwright.async_playwright() as driver:
-        chromium = await driver.chromium.launch(executable_path=path, args=["--no-sandbox"])  # root has no sandbox
+        chromium = await driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield chromium
         await chromium.close()

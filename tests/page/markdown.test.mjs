@@ -1,84 +1,108 @@
-// The small part of Markdown that the page knows.
+// Markdown as the page reads it: whole, and as it grows.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { parseMarkdown, parseSpans } from "../../static/scripts/markdown.mjs";
+import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink, splitThought } from "../../static/scripts/markdown.mjs";
 
-const text = (value) => ({ type: "text", text: value });
-const paragraph = (value) => ({ type: "paragraph", spans: [text(value)] });
+const SAMPLE = `# Title
 
-test("paragraphs keep their line breaks and end at a blank line", () => {
-  assert.deepEqual(parseMarkdown("one\ntwo\n\nthree"), [paragraph("one\ntwo"), paragraph("three")]);
-});
+A paragraph with **bold**, \`code\` and a [link](https://example.org).
+Its second line.
 
-test("a fence holds its text as it is", () => {
-  assert.deepEqual(parseMarkdown("see\n```python\nif a:\n\n    # b\n```\nafter"), [
-    paragraph("see"),
-    { type: "code", language: "python", text: "if a:\n\n    # b" },
-    paragraph("after"),
-  ]);
-});
+- one
+- two
+  - inner
 
-test("a fence that is still open goes to the end", () => {
-  assert.deepEqual(parseMarkdown("```js\nlet a"), [{ type: "code", language: "js", text: "let a" }]);
-});
+  more of two
+- three
 
-test("a longer fence may hold a shorter one", () => {
-  assert.deepEqual(parseMarkdown("````\n```\n````"), [{ type: "code", language: "", text: "```" }]);
-});
+1. first
+2. second
 
-test("headings, rules and quotes", () => {
-  assert.deepEqual(parseMarkdown("## Title ##\n---\n> a\n> b"), [
-    { type: "heading", level: 2, spans: [text("Title")] },
-    { type: "rule" },
-    { type: "quote", spans: [text("a\nb")] },
-  ]);
-});
+> quoted
+> twice
 
-test("lists: bullets, numbers with their start, loose ones and continued items", () => {
-  assert.deepEqual(parseMarkdown("- a\n- b\n  more\n\n- c\n\n3. x\n4. y"), [
-    { type: "list", ordered: false, start: 1, items: [[text("a")], [text("b\nmore")], [text("c")]] },
-    { type: "list", ordered: true, start: 3, items: [[text("x")], [text("y")]] },
-  ]);
-});
+| a | b |
+|---|--:|
+| 1 | 2 |
+| 3 | 4 |
 
-test("code and emphasis within a line", () => {
-  assert.deepEqual(parseSpans("a `b*c*` **d** *e* ``f`g``"), [
-    text("a "),
-    { type: "code", text: "b*c*" },
-    text(" "),
-    { type: "strong", text: "d" },
-    text(" "),
-    { type: "em", text: "e" },
-    text(" "),
-    { type: "code", text: "f`g" },
-  ]);
-});
+\`\`\`python
+def f():
 
-test("what is no mark stays text", () => {
-  for (const plain of ["2 * 3 * 4", "a ** b", "`open", "**open", "snake_case_name", "<b>no</b>", "[x](javascript:1)"]) {
-    assert.deepEqual(parseSpans(plain), [text(plain)]);
+    return "# no heading"
+\`\`\`
+
+Setext
+------
+
+***
+
+<div>html</div>
+
+Last words without an end`;
+
+/** All that a reader gave, when the text comes cut at these places. */
+function grown(text, cuts) {
+  const reader = createMarkdownReader();
+  const blocks = [];
+  let open = [];
+  for (const cut of [...cuts, text.length]) {
+    const read = reader.read(text.slice(0, cut));
+    blocks.push(...read.fresh);
+    open = read.open;
   }
+  return [...blocks, ...open].map((token) => `${token.type} ${token.raw.trim()}`);
+}
+
+const whole = (text) => parseMarkdown(text).map((token) => `${token.type} ${token.raw.trim()}`);
+
+test("an answer that comes in two pieces, cut anywhere, has the same blocks as the whole", () => {
+  for (let cut = 0; cut <= SAMPLE.length; cut += 1) assert.deepEqual(grown(SAMPLE, [cut]), whole(SAMPLE), `cut at ${cut}`);
 });
 
-test("no letter is lost or doubled, whatever the marks", () => {
-  const saidBy = (block) =>
-    (block.type === "code" ? block.language + block.text : "") +
-    [...(block.spans ?? []), ...(block.items ?? []).flat()].map((span) => span.text).join("");
-  const letters = (given) => given.replace(/[^a-z]/g, "");
-  const pieces = ["`", "``", "```", "*", "**", "\n", "\n\n", "- ", "1. ", "> ", "# ", "a", " b ", "~~~", "---", "  "];
-  let seed = 1;
-  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
-  for (let round = 0; round < 5000; round += 1) {
-    const given = Array.from({ length: 14 }, () => pieces[Math.floor(random() * pieces.length)]).join("");
-    assert.equal(letters(parseMarkdown(given).map(saidBy).join("")), letters(given), JSON.stringify(given));
-  }
+test("an answer that comes character by character has the same blocks as the whole", () => {
+  assert.deepEqual(grown(SAMPLE, Array.from(SAMPLE, (_, at) => at)), whole(SAMPLE));
 });
 
-test("hostile lines take no long time", () => {
+test("what is finished is read once: 50 kB in 2,500 pieces take less than a second", () => {
+  const text = `${"Some **bold** words with `code` in a line. ".repeat(6)}\n\n`.repeat(200).slice(0, 50_000);
+  const reader = createMarkdownReader();
   const began = performance.now();
-  for (const mark of ["`a ", "**a ", "*a ", "``a", "*a*b", "[", "> "]) parseMarkdown(mark.repeat(30_000));
-  parseMarkdown("- a\n".repeat(30_000));
-  parseMarkdown(`${"**a ".repeat(1200)}\n`.repeat(5));
-  assert.ok(performance.now() - began < 2000);
+  for (let at = 20; at <= text.length; at += 20) reader.read(text.slice(0, at));
+  const took = performance.now() - began;
+  assert.ok(took < 1000, `${took} ms`);
+});
+
+test("a reader refuses a text that does not go on from the last one", () => {
+  const reader = createMarkdownReader();
+  reader.read("one\n\ntwo\n\nthree of them");
+  assert.throws(() => reader.read("other"), RangeError);
+});
+
+test("only links to the web and to mail are followed", () => {
+  assert.equal(safeLink("https://example.org/a?b=c"), "https://example.org/a?b=c");
+  assert.equal(safeLink("mailto:a@example.org"), "mailto:a@example.org");
+  for (const href of ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\nscript:alert(1)", "&#106;avascript:alert(1)", "data:text/html,x",
+    "vbscript:x", "//example.org", "/local", "#here", "file:///etc/passwd", "blob:x", "https://", "https:// x", "", undefined]) {
+    assert.equal(safeLink(href), null, String(href));
+  }
+});
+
+test("an image is shown when it is in the text itself, and of a kind that holds no script", () => {
+  assert.equal(safeImage("data:image/png;base64,AAAA"), "data:image/png;base64,AAAA");
+  for (const href of ["https://evil.example/p.png", "//evil/p.png", "data:image/svg+xml;base64,AAAA", "data:text/html,x", "p.png", undefined]) {
+    assert.equal(safeImage(href), null, String(href));
+  }
+});
+
+test("character references become their characters", () => {
+  assert.equal(plainText("a &amp; b &lt;c&gt; &#39;&#x41; &hellip; &unknown; &#0; &#xd800; &"), "a & b <c> 'A … &unknown; &#0; &#xd800; &");
+});
+
+test("what a model thought in its text is told from what it said", () => {
+  assert.deepEqual(splitThought("plain"), { thought: "", text: "plain" });
+  assert.deepEqual(splitThought("<think>\nhm\n</think>\n\nyes"), { thought: "hm", text: "yes" });
+  assert.deepEqual(splitThought("<think>still at it"), { thought: "still at it", text: "" });
+  assert.deepEqual(splitThought("a <think>b</think>"), { thought: "", text: "a <think>b</think>" });
 });

@@ -1,5 +1,8 @@
 """The page and any provider behind it on the plainest of servers, under the gateway's own policy.
 
+Behind it is no gateway, only an OpenAI-compatible API beside the page, as a static host may have one: so this also tests
+the page alone.
+
 `python -m tests.page.serving` serves it with the demo model, for a look while working on it.
 """
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.edge.page import HEADERS
+from gateway.edge.page import CHAT_HEADERS
 from gateway.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.provider import Call
@@ -50,6 +53,9 @@ def page_app(provider: Provider) -> web.Application:
     async def index(request: web.Request) -> web.FileResponse:
         return web.FileResponse(STATIC / "index.html")
 
+    async def config(request: web.Request) -> web.Response:
+        return web.json_response({"gateway": "v1", "api": "openai"})
+
     async def v1(request: web.Request) -> web.StreamResponse:
         call = Call(request.method, request.path.removeprefix("/v1"), body=await request.read())
         reply = await provider.open(call)
@@ -62,11 +68,12 @@ def page_app(provider: Provider) -> web.Application:
         return response
 
     async def add_policy(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(HEADERS)
+        response.headers.update(CHAT_HEADERS)
 
     app = web.Application()
     app.on_response_prepare.append(add_policy)
     app.router.add_get("/", index)
+    app.router.add_get("/page.json", config)
     app.router.add_static("/static", STATIC)
     app.router.add_route("*", "/v1/{path:.*}", v1)
     return app

@@ -18,7 +18,45 @@ _READY: Json = {
     "journal": {"refusal": None},
 }
 
+_PAGE: Json = {
+    "gateway": ".",
+    "api": "gateway",
+    "name": "LLM gateway",
+    "auth": ["keys"],
+    "policy_url": "https://intranet.example/llm-policy",
+    "token_url": None,
+    "report_url": "report",
+    "docs_url": "docs",
+    "default_model": None,
+    "use_cases": [{"name": "Translator", "prompt": "Translate what you are given into English.", "description": ""}],
+}
+_LINK: Json = {"type": ["string", "null"]}
+
 SCHEMAS: Json = {
+    "PageConfig": {
+        "type": "object",
+        "required": list(_PAGE),
+        "properties": {
+            "gateway": {"type": "string", "description": "Whom the page asks; `.`: the gateway that serves it."},
+            "api": {"enum": ["gateway", "openai"]},
+            "name": {"type": "string"},
+            "auth": {"type": "array", "items": {"enum": ["open", "keys", "jwt", "header"]}},
+            "policy_url": _LINK,
+            "token_url": _LINK,
+            "report_url": _LINK,
+            "docs_url": _LINK,
+            "default_model": _LINK,
+            "use_cases": {
+                "type": "array",
+                "description": "Empty: those that the page brings along.",
+                "items": {
+                    "type": "object",
+                    "required": ["name", "prompt", "description"],
+                    "properties": {name: {"type": "string"} for name in ("name", "prompt", "description")},
+                },
+            },
+        },
+    },
     "Alive": {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
     "Pong": {"type": "object", "required": ["message"], "properties": {"message": {"const": "pong"}}},
     "Readiness": {
@@ -88,6 +126,14 @@ PATHS: Json = {
         )
     },
     "/": {"get": _open("showPage", "Page", "The chat page", {"200": _file("text/html"), **refusals()})},
+    "/page.json": {
+        "get": _open(
+            "getPageConfig",
+            "Page",
+            "What the chat page is set to show",
+            {"200": answer("As the settings say.", "PageConfig", _PAGE), **refusals()},
+        )
+    },
     "/docs": {"get": _open("showDocs", "Page", "This document, to read", {"200": _file("text/html"), **refusals()})},
     "/openapi.json": {
         "get": _open("getOpenapi", "Page", "This document", {"200": _file("application/json"), **refusals()})

@@ -1,72 +1,230 @@
 // @ts-check
-// An answer's blocks as elements. Blocks that did not change keep their elements, so a growing answer costs its last block.
+// An answer's Markdown as elements. Only the end of a growing answer is built anew; all else stands still, so that what
+// is selected stays selected and a long answer stays smooth.
 
-import { make } from "../dom.mjs";
-import { parseMarkdown } from "../markdown.mjs";
+import { copyText, make } from "../dom.mjs";
+import { highlighted, prepareHighlighting } from "../highlighting.mjs";
+import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink } from "../markdown.mjs";
 
-/** @typedef {import("../markdown.mjs").Block} Block */
-/** @typedef {import("../markdown.mjs").Span} Span */
+/** @typedef {import("../markdown.mjs").Token} Token */
+
+const LIVE_COLOURS = 4000; // characters of a code block that is coloured while it grows
+const DEAR = 8; // ms of a frame; who costs more comes less often
 
 /**
  * @param {HTMLElement} el
- * @returns {{ update: (text: string) => void }}
+ * @returns {{ update: (text: string, isOver: boolean) => void }}
  */
 export function mount(el) {
-  /** @type {string[]} what stands in each child */
-  let shown = [];
+  let reader = createMarkdownReader();
+  let shown = "";
+  let isDone = false;
+  /** @type {string[]} what the elements before the open ones were made of */
+  let frozen = [];
+  /** @type {{ token: Token, el: HTMLElement }[]} */
+  let open = [];
+  let notBefore = 0;
+  /** @type {number | undefined} */
+  let timer;
+
+  function clear() {
+    reader = createMarkdownReader();
+    frozen = [];
+    open = [];
+    el.replaceChildren();
+  }
+
+  /** @param {string} text */
+  function grow(text) {
+    const { fresh, open: next } = reader.read(text);
+    const elements = [...fresh, ...next].map((token, index) => {
+      const old = open[index];
+      const isKept = old && (old.token.raw === token.raw || growCode(old, token));
+      return { token, el: isKept ? old.el : elementOf(token) };
+    });
+    for (const old of open) if (!elements.some((each) => each.el === old.el)) old.el.remove();
+    elements.forEach((each, index) => {
+      const there = el.children[frozen.length + index] ?? null;
+      if (there !== each.el) el.insertBefore(each.el, there); // what stays is not moved: it would lose its selection
+    });
+    for (const each of elements.slice(0, fresh.length)) finish(each.el);
+    frozen.push(...fresh.map((token) => token.raw));
+    open = elements.slice(fresh.length);
+  }
+
+  /** @param {string} text once more as a whole: a link may be defined at the end, a list turn out to be a loose one */
+  function complete(text) {
+    const tokens = parseMarkdown(text);
+    const read = [...frozen, ...open.map(({ token }) => token.raw)];
+    const isSame = tokens.length === read.length && tokens.every((token, index) => token.raw === read[index]);
+    if (!isSame || /^ {0,3}\[[^\]\n]+\]:/m.test(text)) {
+      const elements = tokens.map(elementOf);
+      el.replaceChildren(...elements);
+      elements.forEach(finish);
+    } else open.forEach((each) => finish(each.el));
+  }
+
+  /** @param {string} text @param {boolean} isOver */
+  function render(text, isOver) {
+    const began = performance.now();
+    if (!text.startsWith(shown) || (isDone && text !== shown)) clear();
+    if (text !== shown || el.childElementCount === 0) grow(text);
+    if (isOver) complete(text);
+    shown = text;
+    isDone = isOver;
+    const cost = performance.now() - began;
+    notBefore = cost > DEAR ? performance.now() + Math.min(cost * 4, 500) : 0;
+  }
+
   return {
-    update(text) {
-      const blocks = parseMarkdown(text);
-      const keys = blocks.map((block) => JSON.stringify(block));
-      keys.forEach((key, index) => {
-        if (shown[index] === key) return;
-        const current = el.children[index];
-        if (current && growCode(current, shown[index], blocks[index])) return;
-        const element = elementOf(blocks[index]);
-        if (current) current.replaceWith(element);
-        else el.append(element);
-      });
-      while (el.children.length > keys.length) el.lastElementChild?.remove();
-      shown = keys;
+    update(text, isOver) {
+      clearTimeout(timer);
+      const wait = notBefore - performance.now();
+      if (isOver || wait <= 0) render(text, isOver);
+      else timer = setTimeout(() => render(text, false), wait);
     },
   };
 }
 
 /**
- * A code block that only grew keeps its element: so its scroll position, the selection and the focus stay.
- * @param {Element} current
- * @param {string} before
- * @param {Block} block
+ * A code block that only got longer: its text grows in place.
+ * @param {{ token: Token, el: HTMLElement }} old
+ * @param {Token} token
  */
-function growCode(current, before, block) {
-  if (block.type !== "code") return false;
-  const old = /** @type {Block} */ (JSON.parse(before));
-  if (old.type !== "code" || old.language !== block.language || !block.text.startsWith(old.text)) return false;
-  current.querySelector("code")?.append(block.text.slice(old.text.length));
+function growCode(old, token) {
+  const before = old.token.text ?? "";
+  if (old.token.type !== "code" || token.type !== "code" || token.lang !== old.token.lang) return false;
+  const text = token.text ?? "";
+  const code = old.el.querySelector("code");
+  if (!code || !text.startsWith(before)) return false;
+  const nodes = text.length <= LIVE_COLOURS ? highlighted(text, languageOf(token)) : null;
+  if (nodes) code.replaceChildren(...nodes);
+  else code.append(text.slice(before.length));
   return true;
 }
 
+/** @param {HTMLElement} el an element that will not change any more gets its colours */
+function finish(el) {
+  const blocks = el.matches(".code") ? [el] : [...el.querySelectorAll(".code")];
+  for (const block of blocks) {
+    const code = block.querySelector("code");
+    const language = /** @type {HTMLElement} */ (block).dataset.language ?? "";
+    if (!code || !language) continue;
+    void prepareHighlighting().then(() => {
+      const nodes = highlighted(code.textContent ?? "", language);
+      if (nodes) code.replaceChildren(...nodes);
+    }, () => {}); // without colours it can be read as well
+  }
+}
+
+/** @param {Token} token */
+function languageOf(token) {
+  return (token.lang ?? "").trim().split(/\s+/)[0].toLowerCase().slice(0, 30);
+}
+
 /**
- * @param {Block} block
+ * @param {Token} token
  * @returns {HTMLElement}
  */
-function elementOf(block) {
-  switch (block.type) {
+function elementOf(token) {
+  switch (token.type) {
     case "code":
-      return codeOf(block.language, block.text);
+      return codeOf(languageOf(token), token.text ?? "");
     case "heading": // the page's title is h1 and each message has an h2, so an answer's headings begin at h3
-      return make(/** @type {"h3"} */ (`h${Math.min(block.level + 2, 6)}`), {}, ...spansOf(block.spans));
+      return make(/** @type {"h3"} */ (`h${Math.min((token.depth ?? 1) + 2, 6)}`), {}, ...spansOf(token.tokens));
     case "list": {
-      const items = block.items.map((spans) => make("li", {}, ...spansOf(spans)));
-      return block.ordered ? make("ol", { start: block.start }, ...items) : make("ul", {}, ...items);
+      const items = (token.items ?? []).map((item) => make("li", {}, ...(item.tokens ?? []).flatMap(inItem)));
+      return token.ordered ? make("ol", { start: Number(token.start) || (token.start === 0 ? 0 : 1) }, ...items) : make("ul", {}, ...items);
     }
-    case "quote":
-      return make("blockquote", {}, make("p", {}, ...spansOf(block.spans)));
-    case "rule":
+    case "blockquote":
+      return make("blockquote", {}, ...(token.tokens ?? []).filter((each) => each.type !== "space").map(elementOf));
+    case "table":
+      return tableOf(token);
+    case "hr":
       return make("hr");
-    case "paragraph":
-      return make("p", {}, ...spansOf(block.spans));
+    default:
+      return make("p", {}, ...(token.tokens ? spansOf(token.tokens) : [(token.text ?? token.raw).trim()]));
   }
+}
+
+/**
+ * @param {Token} token in a list's item: tight ones hold text without a paragraph
+ * @returns {(Node | string)[]}
+ */
+function inItem(token) {
+  if (token.type === "text") return spansOf(token.tokens ?? [token]);
+  if (token.type === "checkbox") return [checkbox(token)];
+  return token.type === "space" ? [] : [elementOf(token)];
+}
+
+/**
+ * @param {Token[]} [tokens]
+ * @returns {(Node | string)[]}
+ */
+function spansOf(tokens = []) {
+  return tokens.map(spanOf);
+}
+
+/**
+ * @param {Token} token
+ * @returns {Node | string}
+ */
+function spanOf(token) {
+  switch (token.type) {
+    case "strong":
+    case "em":
+    case "del":
+      return make(token.type, {}, ...spansOf(token.tokens));
+    case "codespan":
+      return make("code", {}, token.text ?? "");
+    case "br":
+      return make("br");
+    case "html": // shown as it was written, but for the one tag that is common in tables
+      return /^<br\s*\/?>$/i.test(token.raw.trim()) ? make("br") : token.raw;
+    case "link":
+      return linkOf(token);
+    case "image":
+      return imageOf(token);
+    case "checkbox":
+      return checkbox(token);
+    default:
+      return token.tokens ? make("span", {}, ...spansOf(token.tokens)) : plainText(token.text ?? token.raw);
+  }
+}
+
+/** @param {Token} token */
+function checkbox(token) {
+  const box = make("input", { type: "checkbox", checked: token.checked === true, disabled: true });
+  box.setAttribute("aria-label", token.checked ? "done" : "to do");
+  return box;
+}
+
+/** @param {Token} token */
+function linkOf(token) {
+  const href = safeLink(token.href);
+  if (!href) return make("span", {}, ...spansOf(token.tokens));
+  return make("a", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, ...spansOf(token.tokens));
+}
+
+/** @param {Token} token an image from elsewhere is a link: to fetch it would tell its host who reads, and could carry words away */
+function imageOf(token) {
+  const src = safeImage(token.href);
+  if (src) return make("img", { src, alt: plainText(token.text ?? "") });
+  const href = safeLink(token.href);
+  const words = `Image: ${plainText(token.text ?? "") || "without a description"}`;
+  return href ? make("a", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, words) : words;
+}
+
+/** @param {Token} token */
+function tableOf(token) {
+  /** @param {"th" | "td"} tag @param {any} cell */
+  const cellOf = (tag, cell) => make(tag, { className: cell.align ? `to-${cell.align}` : "" }, ...spansOf(cell.tokens));
+  const head = make("tr", {}, ...(token.header ?? []).map((cell) => cellOf("th", cell)));
+  const rows = (token.rows ?? []).map((row) => make("tr", {}, ...row.map((cell) => cellOf("td", cell))));
+  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
+  const frame = make("div", { className: "table", tabIndex: 0, ariaLabel: "Table" }, table);
+  frame.setAttribute("role", "region");
+  return frame;
 }
 
 /**
@@ -74,8 +232,10 @@ function elementOf(block) {
  * @param {string} text
  */
 function codeOf(language, text) {
-  const code = make("code", {}, text);
-  const copy = make("button", { type: "button", className: "quiet", textContent: "Copy" });
+  if (language) void prepareHighlighting().catch(() => {});
+  const nodes = text.length <= LIVE_COLOURS ? highlighted(text, language) : null;
+  const code = make("code", {}, ...(nodes ?? [text]));
+  const copy = make("button", { type: "button", className: "quiet", textContent: "Copy", ariaLabel: `Copy ${language || "the"} code` });
   copy.addEventListener("click", async () => {
     const isCopied = await copyText(code.textContent ?? "");
     copy.textContent = isCopied ? "Copied" : "Press Ctrl+C";
@@ -83,20 +243,9 @@ function codeOf(language, text) {
     setTimeout(() => (copy.textContent = "Copy"), 2000);
   });
   const head = make("div", { className: "code-head" }, make("span", {}, language || "text"), copy);
-  return make("div", { className: "code" }, head, make("pre", { tabIndex: 0 }, code));
-}
-
-/** @param {string} text */
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false; // the clipboard is closed to pages that came by plain HTTP from another machine
-  }
-}
-
-/** @param {Span[]} spans */
-function spansOf(spans) {
-  return spans.map((span) => (span.type === "text" ? span.text : make(span.type, {}, span.text)));
+  const pre = make("pre", { tabIndex: 0, ariaLabel: `${language || "plain"} code` }, code);
+  pre.setAttribute("role", "region");
+  const block = make("div", { className: "code" }, head, pre);
+  block.dataset.language = language;
+  return block;
 }

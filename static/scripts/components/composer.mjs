@@ -1,8 +1,8 @@
 // @ts-check
-// Where a message is written: Enter sends, Shift+Enter makes a new line, Esc stops an answer.
+// Where a message is written: Enter sends, Shift+Enter makes a new line, Esc stops an answer, ↑ edits the last question.
 
-import { focusComposer, make } from "../dom.mjs";
-import { canSend, isStreaming } from "../state.mjs";
+import { focusComposer, icon, make } from "../dom.mjs";
+import { canSend, draftOf, isStreaming } from "../state.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 
@@ -13,11 +13,13 @@ import { canSend, isStreaming } from "../state.mjs";
  */
 export function mount(el, actions) {
   const text = make("textarea", { id: "composer-text", rows: 1, placeholder: "Write a message", ariaLabel: "Message" });
-  const send = make("button", { type: "submit", className: "send", textContent: "Send" });
-  const stop = make("button", { type: "button", className: "send stop", textContent: "Stop" });
+  const send = make("button", { type: "submit", className: "send", title: "Send (Enter)", ariaLabel: "Send" }, icon("send"));
+  const stop = make("button", { type: "button", className: "send stop", title: "Stop (Esc)", ariaLabel: "Stop" }, icon("stop"));
   const form = make("form", {}, text, send, stop);
+  const notice = make("p", { className: "passing-notice" });
   const hint = make("p", { className: "hint" });
-  el.append(form, hint);
+  const policy = make("a", { target: "_blank", rel: "noopener noreferrer", textContent: "Usage policy" });
+  el.append(notice, form, make("div", { className: "under" }, hint, policy));
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -25,6 +27,7 @@ export function mount(el, actions) {
   });
   text.addEventListener("input", () => actions.changeDraft(text.value));
   text.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowUp" && text.value === "") return void editLast(event);
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     actions.send(text.value);
@@ -34,27 +37,45 @@ export function mount(el, actions) {
     focusComposer();
   });
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape") actions.stop();
+    if (event.key === "Escape" && !document.querySelector("dialog[open]")) actions.stop();
   });
 
+  let isQuiet = true;
   return {
     update(state) {
       const streams = isStreaming(state);
-      if (text.value !== state.draft) {
-        text.value = state.draft;
-        text.setSelectionRange(text.value.length, text.value.length);
+      const draft = draftOf(state);
+      if (text.value !== draft) {
+        text.value = draft;
+        text.setSelectionRange(draft.length, draft.length);
       }
       fit(text);
       send.hidden = streams;
-      send.disabled = !canSend(state, state.draft);
+      send.disabled = !canSend(state, draft);
       stop.hidden = !streams;
       hint.textContent = streams ? "Esc stops the answer" : "Enter sends · Shift+Enter makes a new line";
+      policy.hidden = state.page.policyUrl === null;
+      if (state.page.policyUrl) policy.href = state.page.policyUrl;
+      notice.textContent = state.notice;
+      notice.hidden = state.notice === "";
+      if (state.notice && isQuiet) setTimeout(() => actions.notice(""), 6000);
+      isQuiet = state.notice === "";
     },
   };
 }
 
+/** @param {KeyboardEvent} event */
+function editLast(event) {
+  const edits = document.querySelectorAll(".edit-button:not([hidden], :disabled)");
+  const last = /** @type {HTMLButtonElement | undefined} */ (edits[edits.length - 1]);
+  if (!last) return;
+  event.preventDefault();
+  last.click();
+}
+
 /** @param {HTMLTextAreaElement} text as high as its lines; the style sheet sets the most */
 function fit(text) {
+  if (CSS.supports("field-sizing", "content")) return;
   text.style.height = "auto";
   text.style.height = `${text.scrollHeight}px`;
 }

@@ -1,13 +1,14 @@
 // @ts-check
-// The conversation, and before there is one a welcome. Follows the newest words as long as the reader is at the end.
+// The conversation, and before there is one a welcome. Follows the newest words until the reader scrolls up.
 
-import { focusComposer, make } from "../dom.mjs";
+import { lastOf, pathOf, variantsOf } from "../chats.mjs";
+import { focusComposer, icon, make } from "../dom.mjs";
 import { isStreaming } from "../state.mjs";
 import { mount as mountMessage } from "./message.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 
-const NEAR_THE_END = 80; // px
+const AT_THE_END = 24; // px
 
 const STARTERS = {
   demo: ["Where are my words kept?", "Show me some Python code", "How do I connect a real model?"],
@@ -21,57 +22,72 @@ const STARTERS = {
  */
 export function mount(el, actions) {
   const welcome = make("section", { className: "welcome" });
-  const log = make("div", { className: "log" });
+  const log = make("div", { className: "log", ariaLabel: "Conversation" });
   log.setAttribute("role", "log");
   log.setAttribute("aria-live", "off"); // read word by word an answer cannot be listened to; `status` tells the ends
   const status = make("p", { className: "for-ears" });
   status.setAttribute("role", "status");
-  const newest = make("button", { type: "button", className: "newest", textContent: "↓ Newest" });
-  newest.addEventListener("click", () => scrollToEnd("smooth"));
+  const newest = make("button", { type: "button", className: "newest" }, icon("down"), "Newest");
+  newest.addEventListener("click", () => {
+    isFollowing = true;
+    scrollToEnd("smooth");
+  });
   el.append(welcome, log, status, newest);
 
-  /** @type {Map<number, { el: HTMLElement, component: ReturnType<typeof mountMessage> }>} */
-  const messages = new Map();
+  /** @type {Map<number, { el: HTMLElement, component: ReturnType<typeof mountMessage>, key: unknown[] }>} */
+  const shown = new Map();
   let welcomed = "";
   let lastId = 0;
   let isFollowing = true;
+  let top = 0;
 
   const page = document.scrollingElement ?? document.documentElement;
-  const isAtEnd = () => page.scrollHeight - page.scrollTop - page.clientHeight < NEAR_THE_END;
+  const isAtEnd = () => page.scrollHeight - page.scrollTop - page.clientHeight < AT_THE_END;
   /** @param {ScrollBehavior} behavior */
   const scrollToEnd = (behavior) => page.scrollTo({ top: page.scrollHeight, behavior });
   addEventListener("scroll", () => {
-    isFollowing = isAtEnd();
-    newest.hidden = isFollowing;
-  });
+    if (page.scrollTop < top - 1 && !isAtEnd()) isFollowing = false; // up, however little: the reader wants to stay there
+    else if (isAtEnd()) isFollowing = true;
+    top = page.scrollTop;
+    newest.hidden = isFollowing || isAtEnd();
+  }, { passive: true });
 
   /** @param {State} state */
   function updateWelcome(state) {
-    const key = state.messages.length > 0 ? "none" : state.models === "asking" ? "asking" : state.isDemo ? "demo" : "model";
+    const kind = state.isDemo ? "demo" : "model";
+    const isKnown = state.models === "known" || state.models === "unknown";
+    const key = state.chat.messages.length > 0 ? "none" : isKnown ? kind : `${state.models} ${state.place !== null}`;
     if (key === welcomed) return;
     welcomed = key;
     welcome.hidden = key === "none";
-    if (key === "demo" || key === "model") welcome.replaceChildren(...welcomeOf(key, actions));
+    if (isKnown) welcome.replaceChildren(...welcomeOf(kind, actions));
+    else if (state.models === "refused") welcome.replaceChildren(...signInWelcome(actions, state.place !== null));
   }
 
   /** @param {State} state */
   function updateMessages(state) {
-    const ids = new Set(state.messages.map((message) => message.id));
-    for (const [id, { el: old }] of messages) {
-      if (!ids.has(id)) {
-        old.remove();
-        messages.delete(id);
-      }
+    const path = pathOf(state.chat);
+    const ids = new Set(path.map((message) => message.id));
+    for (const [id, { el: old }] of shown) {
+      if (ids.has(id)) continue;
+      old.remove();
+      shown.delete(id);
     }
-    state.messages.forEach((message, index) => {
-      let shown = messages.get(message.id);
-      if (!shown) {
+    const isBusy = isStreaming(state);
+    path.forEach((message, index) => {
+      let one = shown.get(message.id);
+      if (!one) {
         const article = make("article");
-        shown = { el: article, component: mountMessage(article, actions) };
-        messages.set(message.id, shown);
-        log.append(article);
+        one = { el: article, component: mountMessage(article, actions), key: [] };
+        shown.set(message.id, one);
       }
-      shown.component.update(message, index === state.messages.length - 1);
+      if (log.children[index] !== one.el) log.insertBefore(one.el, log.children[index] ?? null);
+      const variants = variantsOf(state.chat, message.id);
+      const isLast = index === path.length - 1;
+      const key = [message, isBusy, isLast, variants.length];
+      if (key.every((part, at) => part === one.key[at])) return;
+      one.key = key;
+      one.component.update(message, { isLast, isBusy, variants });
     });
   }
 
@@ -79,24 +95,28 @@ export function mount(el, actions) {
     update(state) {
       updateWelcome(state);
       updateMessages(state);
-      status.textContent = statusOf(state);
+      const words = statusOf(state);
+      if (status.textContent !== words) status.textContent = words;
       log.setAttribute("aria-busy", String(isStreaming(state)));
-      const newestId = state.messages.at(-1)?.id ?? 0;
-      if (newestId > lastId) isFollowing = true; // one's own question brings one back to the end
+      const newestId = state.chat.leaf ?? 0;
+      if (newestId !== lastId) isFollowing = true; // one's own question brings one back to the end
       lastId = newestId;
-      if (isFollowing && newestId > 0) scrollToEnd("instant");
+      if (isFollowing && newestId > 0 && !isAtEnd()) scrollToEnd("instant");
       newest.hidden = isFollowing || isAtEnd();
     },
   };
 }
 
-/** @param {State} state */
+/** @param {State} state what a screen reader says */
 function statusOf(state) {
-  const last = state.messages.at(-1);
+  if (state.notice) return state.notice;
+  const last = lastOf(state.chat);
   if (last?.role !== "assistant") return "";
+  if (last.phase === "recovering") return "The connection was cut. Looking for the rest of the answer.";
   if (last.status === "streaming") return "Answering";
   if (last.status === "failed") return `${last.problem?.title ?? ""} ${last.problem?.advice ?? ""}`;
-  return last.status === "stopped" ? "Stopped" : "The answer is complete";
+  const words = last.text.split(/\s+/).filter(Boolean).length;
+  return last.status === "stopped" ? `Stopped after ${words} words` : `The answer is complete: ${words} words`;
 }
 
 /**
@@ -118,4 +138,17 @@ function welcomeOf(kind, actions) {
       ? "This is the built-in demo model: no language model stands behind it. Everything around it is real, so look around."
       : "What you write goes through your company’s gateway to the model, and is kept in its own database.";
   return [make("h2", {}, "What is on your mind?"), make("p", {}, lead), make("ul", { className: "starters" }, ...starters)];
+}
+
+/**
+ * @param {import("../controller.mjs").Actions} actions
+ * @param {boolean} isPlaceKnown
+ */
+function signInWelcome(actions, isPlaceKnown) {
+  const button = make("button", { type: "button", className: "filled", textContent: isPlaceKnown ? "Sign in" : "Enter an address" });
+  button.addEventListener("click", () => actions.showDialog({ kind: "sign_in" }));
+  const [title, lead] = isPlaceKnown
+    ? ["Sign in to begin", "The gateway wants to know who you are: paste your key or token."]
+    : ["Whom shall this page ask?", "It came without a gateway of its own: enter the address of one, or of a server that speaks OpenAI’s API."];
+  return [make("h2", {}, title), make("p", {}, lead), button];
 }

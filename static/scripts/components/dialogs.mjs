@@ -1,0 +1,179 @@
+// @ts-check
+// What is set apart from the conversation: the model's parameters, the key and address, a conversation's title.
+
+import { iconButton, make } from "../dom.mjs";
+import { PARAMETERS, readValue } from "../parameters.mjs";
+import { instructionsOf } from "../state.mjs";
+
+/** @typedef {import("../state.mjs").State} State */
+/** @typedef {import("../controller.mjs").Actions} Actions */
+/** @typedef {{ el: HTMLDialogElement, update: (state: State, isOpening: boolean) => void }} Sheet */
+
+/**
+ * @param {HTMLElement} el
+ * @param {Actions} actions
+ * @returns {{ update: (state: State) => void }}
+ */
+export function mount(el, actions) {
+  /** @type {Record<string, Sheet>} */
+  const sheets = { parameters: parameterSheet(actions), sign_in: signInSheet(actions), conversation: conversationSheet(actions) };
+  for (const sheet of Object.values(sheets)) {
+    sheet.el.addEventListener("close", () => actions.showDialog(null));
+    sheet.el.addEventListener("click", (event) => {
+      if (event.target === sheet.el) sheet.el.close(); // beside it
+    });
+    el.append(sheet.el);
+  }
+  return {
+    update(state) {
+      for (const [kind, sheet] of Object.entries(sheets)) {
+        const isWanted = state.dialog?.kind === kind;
+        const isOpening = isWanted && !sheet.el.open;
+        if (isWanted || sheet.el.open) sheet.update(state, isOpening);
+        if (isOpening) sheet.el.showModal();
+        else if (!isWanted && sheet.el.open) sheet.el.close();
+      }
+    },
+  };
+}
+
+/**
+ * @param {string} id
+ * @param {string} title
+ * @param {...Node} children
+ */
+function sheetOf(id, title, ...children) {
+  const heading = make("h2", { id: `${id}-title`, textContent: title });
+  const el = make("dialog", { id, className: "sheet" });
+  const head = make("div", { className: "sheet-head" }, heading, iconButton("close", "Close", () => el.close()));
+  el.setAttribute("aria-labelledby", heading.id);
+  el.append(make("div", { className: "sheet-body" }, head, ...children));
+  return el;
+}
+
+/**
+ * @param {string} label
+ * @param {HTMLElement} control
+ * @param {string} [help]
+ */
+function field(label, control, help = "") {
+  const words = make("label", { htmlFor: control.id, textContent: label });
+  const line = make("p", { className: "help", id: `${control.id}-help`, textContent: help });
+  if (help) control.setAttribute("aria-describedby", line.id);
+  return make("div", { className: "field" }, words, control, ...(help ? [line] : []));
+}
+
+/** @param {Actions} actions @returns {Sheet} */
+function parameterSheet(actions) {
+  const instructions = make("textarea", { id: "instructions", rows: 4 });
+  instructions.addEventListener("input", () => actions.changeInstructions(instructions.value));
+  const controls = PARAMETERS.map((parameter) => {
+    const { name, label, low, high, step, usual, help } = parameter;
+    const isRange = high <= 2;
+    const number = make("input", { type: "number", id: `${name}-number`, min: String(low), max: String(high), step: String(step), placeholder: "default", ariaLabel: label });
+    const range = make("input", { type: "range", id: `${name}-range`, min: String(low), max: String(high), step: String(step), ariaLabel: `${label}, slider` });
+    /** @param {HTMLInputElement} from */
+    const change = (from) => actions.changeValue(name, readValue(name, from.value));
+    number.addEventListener("change", () => change(number));
+    range.addEventListener("input", () => change(range));
+    const line = make("p", { className: "help", id: `${name}-help`, textContent: help });
+    number.setAttribute("aria-describedby", line.id);
+    const el = make("div", { className: "field parameter" }, make("label", { htmlFor: number.id, textContent: label }), ...(isRange ? [range] : []), number, line);
+    /** @param {State} state */
+    const update = (state) => {
+      const value = state.choices.values[name];
+      if (document.activeElement !== number || readValue(name, number.value) !== (value ?? null)) number.value = value === undefined ? "" : String(value);
+      range.value = String(value ?? usual ?? low);
+      el.classList.toggle("is-set", value !== undefined);
+    };
+    return { el, update };
+  });
+  const reset = make("button", { type: "button", className: "quiet", textContent: "Back to the model’s defaults" });
+  reset.addEventListener("click", () => actions.resetValues());
+  const el = sheetOf("parameters", "Parameters",
+    field("Instructions", instructions, "What the model is told before the conversation; the use case brings its own."),
+    ...controls.map((control) => control.el), make("div", { className: "sheet-tools" }, reset));
+  return {
+    el,
+    update(state) {
+      if (instructions.value !== instructionsOf(state)) instructions.value = instructionsOf(state);
+      for (const control of controls) control.update(state);
+      reset.disabled = Object.keys(state.choices.values).length === 0;
+    },
+  };
+}
+
+/** @param {Actions} actions @returns {Sheet} */
+function signInSheet(actions) {
+  const address = make("input", { id: "address", type: "url", placeholder: "https://gateway.example", autocomplete: "off", spellcheck: false });
+  const where = field("Address", address, "A gateway, or the base URL of a server that speaks OpenAI’s API, which ends in /v1.");
+  const token = make("input", { id: "token", type: "password", placeholder: "sk-…", autocomplete: "off", spellcheck: false });
+  const fault = make("p", { className: "fault" });
+  fault.setAttribute("role", "alert");
+  const made = make("a", { className: "quiet", target: "_blank", rel: "noopener noreferrer", textContent: "Generate a token" });
+  const forget = make("button", { type: "button", className: "quiet", textContent: "Sign out" });
+  const enter = make("button", { type: "submit", className: "filled", textContent: "Use it" });
+  const form = make("form", {}, where,
+    field("Key or token", token, "It stays in this tab and is forgotten when the tab is closed. It is sent to this address only."),
+    fault, make("div", { className: "sheet-tools" }, made, forget, enter));
+  form.noValidate = true;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    fault.textContent = actions.signIn(address.value, token.value);
+    if (!fault.textContent) token.value = "";
+  });
+  forget.addEventListener("click", () => actions.signIn(address.value, ""));
+  const el = sheetOf("sign-in", "Sign in", form);
+  return {
+    el,
+    update(state, isOpening) {
+      where.hidden = state.page.isFixed;
+      made.hidden = state.page.tokenUrl === null;
+      if (state.page.tokenUrl) made.href = state.page.tokenUrl;
+      forget.hidden = !state.hasToken;
+      if (!isOpening) return;
+      address.value = state.place?.base ?? "";
+      token.value = "";
+      fault.textContent = state.models === "refused" && state.hasToken ? "This key or token was not accepted: it may be wrong, expired or revoked." : "";
+    },
+  };
+}
+
+/** @param {Actions} actions @returns {Sheet} */
+function conversationSheet(actions) {
+  const title = make("input", { id: "conversation-name", maxLength: 200, required: true });
+  const suggest = make("button", { type: "button", className: "quiet", textContent: "Let the model name it" });
+  const hide = make("button", { type: "button", className: "quiet danger", textContent: "Hide from history" });
+  const save = make("button", { type: "submit", className: "filled", textContent: "Rename" });
+  const form = make("form", {}, field("Title", title), make("div", { className: "sheet-tools" }, hide, suggest, save));
+  const el = sheetOf("conversation", "Conversation", form);
+  let root = "";
+  let known = "";
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (title.value.trim() === "") return;
+    void actions.rename(root, title.value.trim());
+    el.close();
+  });
+  suggest.addEventListener("click", async () => {
+    suggest.disabled = true;
+    suggest.textContent = "Asking the model…";
+    await actions.suggestTitle(root);
+    suggest.disabled = false;
+    suggest.textContent = "Let the model name it";
+  });
+  hide.addEventListener("click", () => {
+    void actions.hide(root);
+    el.close();
+  });
+  return {
+    el,
+    update(state, isOpening) {
+      if (state.dialog?.kind !== "conversation") return;
+      root = state.dialog.root;
+      const now = state.history.list.find((each) => each.root === root)?.title ?? "";
+      if (isOpening || now !== known) title.value = now;
+      known = now;
+    },
+  };
+}

@@ -1,0 +1,153 @@
+// @ts-check
+// The report's sections: each a picture, its numbers as a table, and both as a file.
+
+import { make } from "../dom.mjs";
+import { draw } from "./charts.mjs";
+import * as numbers from "./numbers.mjs";
+
+/** @typedef {import("./numbers.mjs").Table} Table */
+/** @typedef {import("./numbers.mjs").Cell} Cell */
+/** @typedef {(value: Cell) => string} Text */
+
+/**
+ * @param {any} report
+ * @returns {{ elements: HTMLElement[], pictures: (() => () => void)[] }} the pictures are drawn when the elements are on the page
+ */
+export function sectionsOf(report) {
+  /** @type {(() => () => void)[]} */
+  const pictures = [];
+  const days = numbers.drawnDays(report);
+  const { totals } = report;
+
+  /**
+   * @param {string} title @param {string} lead
+   * @param {import("./numbers.mjs").Series[]} series
+   * @param {{ isStacked: boolean, text?: (value: number) => string, cell?: Text }} form
+   */
+  function ofDays(title, lead, series, { isStacked, text, cell = numbers.numberText }) {
+    const picture = make("div", { className: "picture", role: "img", ariaLabel: `${title}, by day; the table below has the numbers` });
+    if (series.length > 0) pictures.push(() => draw(picture, { days, series, isStacked, text }).redraw);
+    const keys = make("ul", { className: "keys" }, ...series.map(({ label }, at) => make("li", {}, make("span", { className: `key tone-${at % 9}` }), label)));
+    const table = numbers.tableOfDays(days, series);
+    const folded = make("details", {}, make("summary", { textContent: `Numbers: ${title.toLowerCase()}` }), scrolled(title, tableOf(title, table, cell)));
+    return section(title, lead, table, series.length > 0 ? [keys, picture, folded] : [make("p", { className: "none", textContent: "Nothing in these days." })]);
+  }
+
+  const { prompt_tokens: asked, completion_tokens: answered } = totals;
+  const all = asked + answered;
+  const of = (/** @type {string} */ name, /** @type {string} */ label) => ({ label, values: numbers.valuesOf(report.days, days, name) });
+  const times = (/** @type {string} */ measure, /** @type {string} */ name, /** @type {string} */ label) => ({
+    label, values: numbers.valuesOf(report.times.filter((/** @type {any} */ row) => row.measure === measure && row.day !== null), days, name, null),
+  });
+  const hasTimes = report.times.length > 0;
+  const elements = [
+    tiles(report),
+    ofDays("Conversations a day", `${numbers.numberText(totals.conversations)} conversations, by the users with the most of them.`, numbers.conversationSeries(report, days), { isStacked: true }),
+    ofDays(
+      "Tokens",
+      `Prompts ${numbers.numberText(asked)} (${numbers.shareText(asked, all)}), answers ${numbers.numberText(answered)} (${numbers.shareText(answered, all)}).`,
+      report.days.length > 0 ? [of("prompt_tokens", "Prompt tokens"), of("completion_tokens", "Completion tokens")] : [], { isStacked: true },
+    ),
+    ofTable("Tokens by user", "Who uses most.", ["User", "Calls", "Prompt tokens", "Completion tokens", "Tokens", "Share", "Cost in USD"],
+      report.users.map((/** @type {any} */ row) => [numbers.nameText(row.user_name), row.calls, row.prompt_tokens, row.completion_tokens, row.total_tokens, numbers.shareText(row.total_tokens, totals.total_tokens), row.cost_usd]), 4),
+    ofTable("Tokens by conversation", "The largest ones.", ["Conversation", "User", "Chats", "Prompt tokens", "Completion tokens", "Tokens"],
+      report.largest_conversations.map((/** @type {any} */ row) => [row.convo_title || row.conversation, numbers.nameText(row.user_name), row.chats, row.prompt_tokens, row.completion_tokens, row.total_tokens]), 5),
+    ofDays("Cost", costLead(totals), report.days.length > 0 && totals.cost_usd !== null ? [{ label: "Cost in USD", values: numbers.valuesOf(report.days, days, "cost_usd", null) }] : [],
+      { isStacked: true, text: (value) => `$${numbers.shortText(value)}`, cell: numbers.dollarText }),
+    ofTable("Models", "What was asked, and how quickly it answered: half of the answers, and 95 of 100, came within these times.",
+      ["Model", "Calls", "Tokens", "Cost in USD", "First token p50, ms", "First token p95, ms", "Answer p50, ms", "Answer p95, ms"], report.models.map((/** @type {any} */ row) => modelRow(report, row)), 2),
+    ofDays("Time to first token", timeLead(report, "first_token"), hasTimes ? [times("first_token", "p50_ms", "p50"), times("first_token", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
+    ofDays("Time of an answer", timeLead(report, "duration"), hasTimes ? [times("duration", "p50_ms", "p50"), times("duration", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
+    ofDays("Outcomes", `${numbers.numberText(totals.complete)} of ${numbers.numberText(totals.calls)} calls were answered to the end; policy refused ${numbers.numberText(totals.policy_blocked)}.`,
+      report.days.length > 0 ? numbers.OUTCOMES.filter(([name]) => totals[name] > 0).map(([name, label]) => of(name, label)) : [], { isStacked: true }),
+  ];
+  return { elements, pictures };
+}
+
+/** @param {any} report */
+function tiles({ totals, is_of_everybody: isAll }) {
+  const tile = (/** @type {string} */ label, /** @type {string} */ value, note = "") =>
+    make("div", { className: "tile" }, make("dt", { textContent: label }), make("dd", {}, value, ...(note ? [make("small", { textContent: note })] : [])));
+  const failed = totals.calls - totals.complete;
+  return make("dl", { className: "tiles" },
+    ...(isAll ? [tile("Users", numbers.numberText(totals.users))] : []),
+    tile("Conversations", numbers.numberText(totals.conversations)), tile("Calls", numbers.numberText(totals.calls)),
+    tile("Tokens", numbers.shortText(totals.total_tokens)), tile("Cost", numbers.dollarText(totals.cost_usd), totals.unpriced_tokens > 0 ? "in part not known" : ""),
+    tile("Not complete", numbers.shareText(failed, totals.calls)), tile("Refused by policy", numbers.numberText(totals.policy_blocked)));
+}
+
+/** @param {any} totals */
+function costLead(totals) {
+  const rest = totals.unpriced_tokens > 0 ? ` ${numbers.numberText(totals.unpriced_tokens)} tokens are of models whose price is not known; they are not in it.` : "";
+  return `${totals.cost_usd === null ? "No price is known." : `${dollars(totals)} by today's list prices, without discounts for cached prompts.`}${rest}`;
+}
+
+/** @param {any} totals */
+const dollars = (totals) => numbers.dollarText(totals.cost_usd);
+
+/** @param {any} report @param {string} measure */
+function timeLead(report, measure) {
+  const row = report.times.find((/** @type {any} */ each) => each.measure === measure && each.day === null && each.model === null);
+  return row ? `Half of them within ${numbers.timeText(row.p50_ms)}, 95 of 100 within ${numbers.timeText(row.p95_ms)}.` : "No times are known.";
+}
+
+/** @param {any} report @param {any} row @returns {Cell[]} */
+function modelRow(report, row) {
+  const time = (/** @type {string} */ measure, /** @type {string} */ name) => report.times.find((/** @type {any} */ each) => each.measure === measure && each.model === row.model && each.day === null)?.[name] ?? null;
+  return [numbers.nameText(row.model), row.calls, row.total_tokens, row.cost_usd, time("first_token", "p50_ms"), time("first_token", "p95_ms"), time("duration", "p50_ms"), time("duration", "p95_ms")];
+}
+
+/**
+ * @param {string} title @param {string} lead @param {string[]} columns @param {Cell[][]} rows
+ * @param {number} measured the column that is drawn as a bar, too
+ */
+function ofTable(title, lead, columns, rows, measured) {
+  const table = { columns, rows };
+  const cell = (/** @type {Cell} */ value, /** @type {string} */ column) => (column.includes("USD") ? numbers.dollarText(value) : numbers.numberText(value));
+  const body = rows.length > 0 ? scrolled(title, tableOf(title, table, cell, measured)) : make("p", { className: "none", textContent: "Nothing in these days." });
+  return section(title, lead, table, [body]);
+}
+
+/** @param {string} title @param {string} lead @param {Table} table @param {Node[]} body */
+function section(title, lead, table, body) {
+  const id = `section-${title.toLowerCase().replaceAll(/\W+/g, "-")}`;
+  const save = make("button", { type: "button", className: "save", textContent: "CSV", ariaLabel: `Download as CSV: ${title}` });
+  save.disabled = table.rows.length === 0;
+  save.addEventListener("click", () => download(`${id.replace("section-", "")}.csv`, numbers.csvOf(table)));
+  const element = make("section", { id, className: "figure" }, make("div", { className: "figure-head" }, make("h2", { id: `${id}-title`, textContent: title }), save), make("p", { className: "lead", textContent: lead }), ...body);
+  element.setAttribute("aria-labelledby", `${id}-title`);
+  return element;
+}
+
+/** @param {string} title @param {HTMLElement} table a wide one scrolls by itself, also by keyboard */
+function scrolled(title, table) {
+  return make("div", { className: "scrolled", tabIndex: 0, role: "region", ariaLabel: `Table: ${title}` }, table);
+}
+
+/**
+ * @param {string} title @param {Table} table
+ * @param {(value: Cell, column: string) => string} cell
+ * @param {number} [measured]
+ */
+function tableOf(title, { columns, rows }, cell, measured) {
+  const most = measured === undefined ? 0 : Math.max(1, ...rows.map((row) => Number(row[measured])));
+  const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col", textContent: name })));
+  const body = rows.map((row) =>
+    make("tr", {}, ...row.map((value, at) => {
+      if (at === 0) return make("th", { scope: "row", textContent: String(value) });
+      const element = make("td", { className: typeof value === "string" ? "words" : "", textContent: typeof value === "string" ? value : cell(value, columns[at]) });
+      if (at === measured) {
+        element.classList.add("measured");
+        element.style.setProperty("--part", `${(100 * Number(value)) / most}%`);
+      }
+      return element;
+    })));
+  return make("table", {}, make("caption", { className: "for-ears", textContent: title }), make("thead", {}, head), make("tbody", {}, ...body));
+}
+
+/** @param {string} name @param {string} text */
+function download(name, text) {
+  const url = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

@@ -1,0 +1,263 @@
+// What the controller does over a network that is a function: answers, stops, recovery, places and keys.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { pathOf } from "../../static/scripts/chats.mjs";
+import { createController } from "../../static/scripts/controller.mjs";
+import { isStreaming } from "../../static/scripts/state.mjs";
+
+const events = (...payloads) => payloads.map((payload) => `data: ${typeof payload === "string" ? payload : JSON.stringify(payload)}\n\n`);
+const said = (content) => ({ choices: [{ index: 0, delta: { content } }] });
+const stopped = { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] };
+const IDS = { "x-interaction-id": "i-1", "x-conversation-id": "r-1" };
+
+/** A stream of these pieces; an Error among them cuts it, `null` keeps it open. */
+function stream(pieces, signal) {
+  let at = 0;
+  return new Response(new ReadableStream({
+    start: (body) => signal?.addEventListener("abort", () => body.error(new DOMException("aborted", "AbortError"))),
+    pull(body) {
+      const piece = pieces[at++];
+      if (piece === null) return new Promise(() => {});
+      if (piece instanceof Error) body.error(piece);
+      else if (piece === undefined) body.close();
+      else body.enqueue(new TextEncoder().encode(piece));
+    },
+  }), { headers: IDS });
+}
+
+function drawer(kept = {}) {
+  return { kept, read: (name) => structuredClone(kept[name] ?? null), write: (name, value) => void (kept[name] = structuredClone(value)) };
+}
+
+/** A page with this network: by `METHOD path`, what is answered. */
+async function pageWith(answers, { config = { gateway: "." }, passing = drawer(), lasting = drawer(), address = "" } = {}) {
+  const requests = [];
+  const send = async (path, options = {}) => {
+    requests.push({ path, options });
+    const name = `${options.method ?? "GET"} ${path.split("?")[0]}`;
+    const answer = { "GET page.json": () => Response.json(config), "GET v1/models": () => Response.json({ data: [{ id: "m" }] }),
+      "GET history_v2": () => Response.json({ Historical_Conversations: [], next_before: null }), ...answers }[name];
+    if (!answer) return Response.json({ error: { message: `nothing at ${name}`, code: "not_found" } }, { status: 404 });
+    return answer(options);
+  };
+  const controller = createController(() => {}, { send, lasting, passing, address, sleep: async () => {} });
+  await controller.start();
+  return { controller, requests, passing, lasting, posts: () => requests.filter((each) => each.options.method === "POST") };
+}
+
+async function until(isSo) {
+  for (let tries = 0; !isSo(); tries += 1) {
+    assert.ok(tries < 500, "it did not happen");
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+async function over(controller) {
+  await until(() => !isStreaming(controller.state()));
+  return pathOf(controller.state().chat).at(-1);
+}
+
+test("a whole answer is complete, and the next question names the conversation", async () => {
+  const { controller, posts } = await pageWith({ "POST chat": () => stream(events(said("Hi"), said("!"), stopped, "[DONE]")) });
+  controller.send("hello");
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status, answer.model, answer.interaction], ["Hi!", "complete", "m", "i-1"]);
+  controller.send("more");
+  await over(controller);
+  const [first, second] = posts().map((each) => JSON.parse(each.options.body));
+  assert.equal(first.root_id, undefined);
+  assert.equal(second.root_id, "r-1");
+  assert.deepEqual(second.messages.slice(1).map((message) => message.content), ["hello", "Hi!", "more"]);
+});
+
+test("only what was set goes along, and the limit by the name that the model knows", async () => {
+  const { controller, posts } = await pageWith({ "POST chat": () => stream(events(stopped, "[DONE]")) });
+  controller.changeValue("temperature", 0.2);
+  controller.changeValue("max_tokens", 50);
+  controller.send("a");
+  await over(controller);
+  controller.chooseModel("gpt-5-mini");
+  controller.send("b");
+  await over(controller);
+  const [first, second] = posts().map((each) => JSON.parse(each.options.body));
+  assert.deepEqual([first.temperature, first.max_tokens, first.top_p], [0.2, 50, undefined]);
+  assert.deepEqual([second.max_tokens, second.max_completion_tokens], [undefined, 50]);
+});
+
+test("an error event fails the answer although the stream ends well", async () => {
+  const { controller } = await pageWith({ "POST chat": () => stream(events(said("Hi"), { error: { message: "gone", code: "upstream_timeout" } })) });
+  controller.send("x");
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status, answer.problem.detail], ["Hi", "failed", "gone"]);
+});
+
+test("a refusal by the company's policy is shown as one, with editing as the way on", async () => {
+  const refusal = () => Response.json({ error: { message: "No card numbers.", code: "policy_rejected", type: "policy_error" } }, { status: 403 });
+  const { controller } = await pageWith({ "POST chat": refusal });
+  controller.send("x");
+  const { problem } = await over(controller);
+  assert.match(problem.title, /policy/);
+  assert.deepEqual([problem.detail, problem.action], ["No card numbers.", "edit"]);
+});
+
+test("what the policy did to an answer is kept with it", async () => {
+  const masked = () => new Response(events(said("ok"), stopped, "[DONE]").join(""), { headers: { ...IDS, "x-policy-outcome": "masked", "x-policy-rule": "iban" } });
+  const { controller } = await pageWith({ "POST chat": masked });
+  controller.send("x");
+  assert.deepEqual((await over(controller)).policy, { verdict: "masked", detail: "iban" });
+});
+
+test("a cut stream is joined again and told from its beginning", async () => {
+  const { controller, requests } = await pageWith({
+    "POST chat": () => stream([...events(said("One "), said("two")), new TypeError("network")]),
+    "GET chat/i-1/stream": () => stream(events(said("One "), said("two "), said("three"), stopped, "[DONE]")),
+  });
+  controller.send("x");
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status], ["One two three", "complete"]);
+  assert.equal(requests.filter((each) => each.path === "chat").length, 1);
+});
+
+test("an answer that ended in the meantime is found by its id, with how it ended", async () => {
+  const found = (outcome) => () => Response.json({ running: false, outcome, error: "why", response: { choices: [{ message: { content: "All of it" } }] } });
+  for (const [outcome, status] of [["complete", "complete"], ["client_cancelled", "stopped"], ["truncated", "failed"]]) {
+    const { controller } = await pageWith({ "POST chat": () => stream([...events(said("All")), new TypeError("cut")]), "GET chat/i-1": found(outcome) });
+    controller.send("x");
+    const answer = await over(controller);
+    assert.deepEqual([answer.text, answer.status], ["All of it", status]);
+  }
+});
+
+test("an answer of which nothing arrived, not even its id, is asked for by its question", async () => {
+  let asked = 0;
+  const { controller, posts } = await pageWith({
+    "POST chat": () => Promise.reject(new TypeError("cut")),
+    "POST checkchat": () => (asked++ < 3 ? Response.json({ error: { message: "wait", code: "still_running" } }, { status: 404 })
+      : Response.json({ uuid: "i-9", root_uuid: "r-9", choices: [{ message: { content: "Here" }, finish_reason: "stop" }] })),
+  });
+  controller.send("x");
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status, answer.interaction, controller.state().chat.root], ["Here", "complete", "i-9", "r-9"]);
+  const bodies = posts().map((each) => each.options.body);
+  assert.equal(new Set(bodies).size, 1); // word for word the same
+});
+
+test("a gateway that never heard of the question is given up after a while, in words", async () => {
+  const { controller } = await pageWith({ "POST chat": () => Promise.reject(new TypeError("cut")) });
+  controller.send("x");
+  const answer = await over(controller);
+  assert.equal(answer.status, "failed");
+  assert.match(answer.problem.title, /could not be found/);
+});
+
+test("after a reload the page finds its running answer", async () => {
+  const passing = drawer();
+  const before = await pageWith({ "POST chat": (options) => stream([...events(said("One ")), null], options.signal) }, { passing });
+  before.controller.send("x");
+  await until(() => pathOf(before.controller.state().chat).at(-1).text === "One ");
+  const { controller } = await pageWith({ "GET chat/i-1/stream": () => stream(events(said("One "), said("two"), stopped, "[DONE]")) }, { passing });
+  const answer = await over(controller);
+  assert.deepEqual(pathOf(controller.state().chat).map((message) => message.text), ["x", "One two"]);
+  assert.deepEqual([answer.status, answer.seconds], ["complete", undefined]);
+});
+
+test("stopping tells the gateway, keeps what arrived, and is no failure", async () => {
+  const { controller, posts } = await pageWith({
+    "POST chat": (options) => stream([...events(said("Hi")), null], options.signal),
+    "POST chat/i-1/stop": () => Response.json({ message: "stopped" }),
+  });
+  controller.send("x");
+  await until(() => pathOf(controller.state().chat).at(-1).text === "Hi");
+  controller.stop();
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status], ["Hi", "stopped"]);
+  await until(() => posts().some((each) => each.path === "chat/i-1/stop"));
+});
+
+test("an answer that is stopped before it has an id is stopped as soon as it has one", async () => {
+  let begin = () => {};
+  const { controller, posts } = await pageWith({
+    "POST chat": (options) => new Promise((resolve) => (begin = () => resolve(stream([null], options.signal)))),
+    "POST chat/i-1/stop": () => Response.json({ message: "stopped" }),
+  });
+  controller.send("x");
+  controller.stop();
+  assert.equal((await over(controller)).status, "stopped");
+  begin();
+  await until(() => posts().some((each) => each.path === "chat/i-1/stop"));
+});
+
+test("a page without a gateway of its own asks for one, and speaks OpenAI's dialect to a base URL", async () => {
+  const passing = drawer();
+  const { controller, requests } = await pageWith({
+    "GET https://api.example/v1/models": () => Response.json({ data: [{ id: "m" }] }),
+    "POST https://api.example/v1/chat/completions": () => stream(events(said("Hi"), stopped, "[DONE]")),
+  }, { config: null, passing });
+  assert.equal(controller.state().dialog.kind, "sign_in");
+  assert.notEqual(controller.signIn("not an address", "k"), "");
+  assert.equal(controller.signIn("https://api.example/v1/", "sk-1"), "");
+  await until(() => controller.state().models === "known");
+  controller.send("x");
+  const answer = await over(controller);
+  assert.equal(answer.text, "Hi");
+  const post = requests.find((each) => each.options.method === "POST");
+  assert.equal(post.options.headers.Authorization, "Bearer sk-1");
+  assert.equal(JSON.parse(post.options.body).root_id, undefined);
+  assert.equal(controller.state().history.status, "absent");
+});
+
+test("a key goes only to the address that it was pasted for", async () => {
+  const passing = drawer();
+  const first = await pageWith({ "GET https://one.example/v1/models": () => Response.json({ data: [] }) }, { config: null, passing });
+  first.controller.signIn("https://one.example", "sk-one");
+  const { requests } = await pageWith({}, { config: null, passing, address: "https://two.example" });
+  const asked = requests.filter((each) => each.path.startsWith("https://two.example"));
+  assert.ok(asked.length > 0);
+  assert.ok(asked.every((each) => !("Authorization" in (each.options.headers ?? {}))));
+});
+
+test("an address in the URL counts nothing where the page belongs to a gateway", async () => {
+  const { requests } = await pageWith({}, { address: "https://evil.example" });
+  assert.ok(requests.every((each) => !each.path.includes("evil")));
+});
+
+test("a gateway that does not know the caller makes the page ask for a key; with one it goes on", async () => {
+  const { controller } = await pageWith({
+    "GET v1/models": (options) => (options.headers?.Authorization === "Bearer sk-gw-1" ? Response.json({ data: [{ id: "m" }] })
+      : Response.json({ error: { message: "no", code: "invalid_api_key", type: "authentication_error" } }, { status: 401 })),
+  });
+  assert.deepEqual([controller.state().models, controller.state().dialog?.kind], ["refused", "sign_in"]);
+  controller.signIn("", "sk-gw-1");
+  await until(() => controller.state().models === "known");
+  assert.equal(controller.state().dialog, null);
+});
+
+test("a conversation of the history is opened whole and goes on under its id", async () => {
+  const row = { id: "i-5", root_gpt_id: "r-5", response_time: "2026-01-01T00:00:00", outcome: "complete",
+    request: { messages: [{ role: "system", content: "Be brief." }, { role: "user", content: "q" }] },
+    response: { model: "m", choices: [{ message: { content: "a" }, finish_reason: "stop" }], usage: { prompt_tokens: 1, completion_tokens: 1 } } };
+  const { controller, posts } = await pageWith({
+    "GET history_v2": () => Response.json({ Historical_Conversations: [row], next_before: null }),
+    "POST chat": () => stream(events(said("b"), stopped, "[DONE]")),
+  });
+  await until(() => controller.state().history.status === "known");
+  assert.equal(controller.state().history.list[0].title, "q");
+  await controller.open("r-5");
+  controller.send("more");
+  await over(controller);
+  const body = JSON.parse(posts()[0].options.body);
+  assert.equal(body.root_id, "r-5");
+  assert.deepEqual(body.messages.map((message) => message.content), ["Be brief.", "q", "a", "more"]);
+});
+
+test("models that cannot be listed leave the name to be typed", async () => {
+  const { controller } = await pageWith({ "GET v1/models": () => new Response("no", { status: 404 }) });
+  assert.equal(controller.state().models, "unknown");
+});
+
+test("storage of another making does not break the page", async () => {
+  const lasting = drawer({ choices: { model: 5, useCase: null, values: { temperature: "hot", top_p: 9, evil: 1 }, instructions: 7 } });
+  const { controller } = await pageWith({}, { lasting });
+  assert.deepEqual(controller.state().choices.values, { top_p: 1 });
+});

@@ -1,0 +1,71 @@
+// Where the page asks, what it may be set to, and how rows of the history become conversations.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { pathOf } from "../../static/scripts/chats.mjs";
+import { chatOf, conversationOf, periodOf } from "../../static/scripts/history.mjs";
+import { PARAMETERS, parameterFields, readUseCases, readValue, USE_CASES } from "../../static/scripts/parameters.mjs";
+import { placeOf, readPageConfig, typedAddress, urlOf } from "../../static/scripts/places.mjs";
+
+test("a base URL that ends in a version speaks OpenAI's dialect, any other address is a gateway's", () => {
+  assert.deepEqual(placeOf("."), { api: "gateway", base: "" });
+  assert.deepEqual(placeOf("https://a.example/"), { api: "gateway", base: "https://a.example" });
+  assert.deepEqual(placeOf("https://a.example/v1"), { api: "openai", base: "https://a.example/v1" });
+  assert.deepEqual(placeOf("https://a.example/llm", "openai"), { api: "openai", base: "https://a.example/llm" });
+  assert.equal(urlOf({ api: "gateway", base: "" }, "chat"), "chat");
+  assert.equal(urlOf({ api: "gateway", base: "https://a.example" }, "chat"), "https://a.example/chat");
+});
+
+test("what is no address of the web is none", () => {
+  for (const text of ["javascript:alert(1)", "file:///etc", "data:x", "//evil.example", "https://"]) assert.equal(placeOf(text), null, text);
+  for (const text of ["", "https://", "https://user:pw@a.example", "https://a.example/?q", "javascript:alert(1)", "a b"]) assert.equal(typedAddress(text), "", text);
+  assert.equal(typedAddress("gateway.example/"), "https://gateway.example");
+  assert.equal(typedAddress("localhost:8000"), "http://localhost:8000");
+});
+
+test("a configuration of any shape gives a page that works, and links that can only be links", () => {
+  for (const odd of [null, 5, [], "x", {}, { use_cases: 5, auth: 5, gateway: 5 }, { use_cases: [null, {}, { name: "", prompt: "" }] }]) {
+    const page = readPageConfig(odd);
+    assert.equal(page.useCases, USE_CASES);
+    assert.equal(page.place, null);
+  }
+  const page = readPageConfig({ gateway: ".", policy_url: "javascript:alert(1)", token_url: "https://t.example/", report_url: "//evil", docs_url: "docs" });
+  assert.deepEqual([page.policyUrl, page.tokenUrl, page.reportUrl, page.docsUrl, page.isFixed], [null, "https://t.example/", null, "docs", true]);
+});
+
+test("use cases keep their name, prompt and description", () => {
+  assert.deepEqual(readUseCases([{ name: "T", prompt: "p" }]), [{ id: "T", name: "T", prompt: "p", description: "" }]);
+  assert.deepEqual(USE_CASES.map((each) => each.name), ["Default assistant", "Coding assistant", "Security investigator"]);
+});
+
+test("values are held within their bounds, and what is none says nothing", () => {
+  assert.deepEqual(PARAMETERS.map(({ name, low, high }) => [name, low, high]).slice(0, 4),
+    [["temperature", 0, 2], ["top_p", 0, 1], ["presence_penalty", 0, 2], ["frequency_penalty", 0, 2]]);
+  assert.ok(PARAMETERS.every((each) => each.help.endsWith(".") ));
+  assert.deepEqual(["3", "-1", "0.333", "", "x", "0"].map((text) => readValue("temperature", text)), [2, 0, 0.33, null, null, 0]);
+  assert.deepEqual(["1.6", "0", ""].map((text) => readValue("max_tokens", text)), [2, 1, null]);
+  assert.equal(readValue("other", "1"), null);
+  assert.deepEqual(parameterFields("o3-mini", { top_p: 0.5, max_tokens: 9 }), { top_p: 0.5, max_completion_tokens: 9 });
+});
+
+test("rows of every origin become conversations", () => {
+  const rows = [
+    { id: "1", request: { messages: [{ role: "user", content: [{ type: "text", text: "look" }, { type: "image_url", image_url: { url: "x" } }] }] }, response: null, outcome: "interrupted" },
+    { id: "2", request: { input: "hello" }, response: { output: [{ content: [{ text: "Hi" }] }] } },
+    { id: "3", request: null, response: "?" },
+    { id: "4", request: { messages: [{ role: "user", content: "q" }, { role: "assistant", content: null, tool_calls: [{ function: { name: "f" } }] }, { role: "tool", content: "r" }] },
+      response: { choices: [{ message: { content: "<think>hm</think>done" } }] } },
+  ];
+  const texts = rows.map((row) => pathOf(chatOf(row, 1)).map((message) => message.text));
+  assert.deepEqual(texts, [["look\n[image]", ""], ["hello", "Hi"], [""], ["q", "[calls f]", "r", "done"]]);
+  assert.deepEqual(pathOf(chatOf(rows[0], 1))[0].content, rows[0].request.messages[0].content);
+  assert.equal(pathOf(chatOf(rows[0], 1))[1].status, "stopped");
+  assert.equal(conversationOf(rows[2]).title, "Untitled");
+  assert.equal(conversationOf({ ...rows[1], response_time: "2026-01-02T03:04:05.6" }).at, Date.UTC(2026, 0, 2, 3, 4, 5, 600));
+});
+
+test("the list is parted by how long ago it was", () => {
+  const now = new Date(2026, 5, 15, 12).getTime();
+  const ago = (days) => periodOf(now - days * 86_400_000, now);
+  assert.deepEqual([ago(0), ago(1), ago(3), ago(20), ago(100)], ["Today", "Yesterday", "Last 7 days", "Last 30 days", "March 2026"]);
+});
