@@ -90,8 +90,7 @@ def _as_environment(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _check(settings: Settings) -> int:
-    for row in settings.describe():
-        print(row)
+    print("\n".join(map(str, settings.describe())))  # at once, so that it may be piped into `head`
     return 0
 
 

@@ -319,6 +319,9 @@ class Exchange:
                 reply.close()
         except BaseException as error:
             self._close_failed(talk, account, error, **sent_fields(sent))
+            if talk.stopped is not None and isinstance(error, asyncio.CancelledError):
+                talk.take_back_cancellation()
+                raise talk.stopped from None
             raise
 
     async def _pass(
@@ -333,6 +336,7 @@ class Exchange:
             account.first_at = passage.first_at
             outcome, reason = talk.why_cancelled()
             account.close(outcome, error=reason.message, **kept_fields(passage, head, sent))
+            client.cut()  # whatever is told instead, it cannot be told behind a part of this
             raise
         is_whole = ending in (Ending.WHOLE, Ending.UNPROVED, Ending.ENOUGH)
         outcome = Outcome.COMPLETE if is_whole else Outcome.TRUNCATED

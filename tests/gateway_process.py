@@ -41,26 +41,34 @@ class GatewayProcess:
         env: Mapping[str, str] | None = None,
         *,
         arguments: Sequence[str] = ("serve",),
+        python: str = sys.executable,
         user: str = "",
+        is_bare: bool = False,
     ) -> None:
+        """`is_bare`: `env` is its whole environment, and `listening` tells where it is."""
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = folder / "gateway.log"
+        self._python = python
         self._user = user or None
         self._arguments = tuple(arguments)
-        self._env = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if name in ("PATH", "HOME", "LANG", "TZ", "VIRTUAL_ENV")
-            },
-            "GATEWAY_DATA_DIR": str(folder / "data"),
-            "GATEWAY_LOG_FORMAT": "json",
-            "GATEWAY_PORT": str(self.port),
-            "PYTHONWARNINGS": "default",
-            **(env or {}),
-        }
+        self._env = (
+            dict(env or {})
+            if is_bare
+            else {
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if name in ("PATH", "HOME", "LANG", "TZ", "VIRTUAL_ENV")
+                },
+                "GATEWAY_DATA_DIR": str(folder / "data"),
+                "GATEWAY_LOG_FORMAT": "json",
+                "GATEWAY_PORT": str(self.port),
+                "PYTHONWARNINGS": "default",
+                **(env or {}),
+            }
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -90,7 +98,7 @@ class GatewayProcess:
     def spawn(self) -> None:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*ENDS_WITH_PARENT, sys.executable, "-m", "gateway", *self._arguments],
+                [*ENDS_WITH_PARENT, self._python, "-m", "gateway", *self._arguments],
                 cwd=ROOT,
                 env=self._env,
                 stdout=log,
@@ -117,6 +125,12 @@ class GatewayProcess:
             return False
         writer.close()
         return True
+
+    async def listening(self) -> None:
+        """Wait until it says where it listens, which is its address from then on."""
+        line = await self.logged(lambda line: line["event"] == "listening", START_S)
+        self.url = line["url"]
+        self.port = int(self.url.rpartition(":")[2])
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -152,8 +166,16 @@ class GatewayProcess:
 
     def log(self) -> list[dict[str, Any]]:
         """Its log lines so far that are JSON."""
-        lines = self.log_path.read_text(errors="replace").splitlines() if self.log_path.exists() else []
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in self.log_lines() if line.startswith("{")]
+
+    def log_lines(self) -> list[str]:
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        # A path in a line may hold U+2028 and other signs at which `splitlines` would split.
+        return [line for line in text.split("\n") if line]
+
+    def complaints(self, since: int = 0) -> list[str]:
+        """What its log says from a line on that a healthy one's does not: errors, tracebacks, Python's warnings."""
+        return [line for line in self.log_lines()[since:] if _is_complaint(line)]
 
     async def logged(self, is_it: Callable[[dict[str, Any]], bool], patience_s: float = 5.0) -> dict[str, Any]:
         """The first log line like this, waited for."""
@@ -162,6 +184,13 @@ class GatewayProcess:
             for line in self.log():
                 if is_it(line):
                     return line
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self.is_running:
                 raise AssertionError(f"no such line in the log:\n{self.log_path.read_text()[-4000:]}")
             await asyncio.sleep(0.02)
+
+
+def _is_complaint(line: str) -> bool:
+    if not line.startswith("{"):
+        return True
+    record = json.loads(line)
+    return record["level"] in ("error", "critical") or "exception" in record

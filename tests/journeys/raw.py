@@ -48,7 +48,11 @@ class Raw:
         if receive_buffer is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         connected.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
+        try:
+            await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", port))
+        except OSError:
+            connected.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=connected, limit=64 * 1024)
         return cls(f"127.0.0.1:{port}", reader, writer)
 

@@ -159,11 +159,14 @@ class Stage:
 
     async def rows(self, request_id: str) -> list[Row]:
         """The rows of a request, of whichever table; `table` says which."""
-        return [
-            {"table": table, **row}
-            for table in TABLES
-            for row in await self.fetch(f"select * from llm_logs.{table} where request_id = $1", request_id)
-        ]
+        try:
+            return [
+                {"table": table, **row}
+                for table in TABLES
+                for row in await self.fetch(f"select * from llm_logs.{table} where request_id = $1", request_id)
+            ]
+        except asyncpg.UndefinedTableError:  # the gateway has not come so far yet
+            return []
 
     async def row(self, request_id: str, patience_s: float = ROW_PATIENCE_S) -> Row:
         """The one row of a request, waited for."""
@@ -188,17 +191,9 @@ class Stage:
         )
 
     def complaints(self) -> list[str]:
-        """What the log has said since the last look that a healthy gateway does not say: errors, Python's warnings."""
-        lines = self.gateway.log_path.read_text(errors="replace").splitlines()
-        new, self._complaints_from = lines[self._complaints_from :], len(lines)
-        return [line for line in new if _is_complaint(line)]
-
-
-def _is_complaint(line: str) -> bool:
-    if not line.startswith("{"):
-        return True
-    record = json.loads(line)
-    return record["level"] in ("error", "critical") or "exception" in record
+        """What the log has said since the last look that a healthy gateway does not say."""
+        said, self._complaints_from = self.gateway.complaints(self._complaints_from), len(self.gateway.log_lines())
+        return said
 
 
 async def open_stage(gateway: GatewayProcess, upstream: LoopbackUpstream, dsn: str) -> AsyncIterator[Stage]:
