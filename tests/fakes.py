@@ -121,7 +121,7 @@ class FakeRecorder:
         return self.entries[-1]
 
 
-def head(status: int = 200, **headers: str) -> Head:
+def head(status: int = 200, /, **headers: str) -> Head:
     """A head with headers by their Python names: `content_type="text/html"`."""
     raw = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
     return Head(status, raw)

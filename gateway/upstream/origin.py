@@ -88,7 +88,7 @@ class Origin:
 
     def target(self, path: str) -> str:
         """Path and query of the request line for a path below the base. Raises CallerError, NotConfigured."""
-        bare, _, query = path.partition("?")
+        bare, mark, query = path.partition("?")
         if self.exact is not None and bare == self.exact[0]:
             bare = self.exact[1]
         elif self.prefix is None:
@@ -96,7 +96,7 @@ class Origin:
         else:
             bare = self.prefix + bare
         queries = "&".join(part for part in (self.query, query) if part)
-        target = f"{bare}?{queries}" if queries else bare
+        target = f"{bare}?{queries}" if queries or mark else bare
         if not _TARGET.fullmatch(target):
             raise CallerError("the path holds characters that a URL cannot", code="invalid_path")
         check_path(bare)

@@ -1,0 +1,67 @@
+"""The company's rules, asked one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.model import ChatRequest, Principal
+from gateway.policy.chain import Policy
+from gateway.policy.verdicts import ALLOW, Allow, Mask, Redirect, Reject, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALLER = Principal("ada")
+ASKED = ChatRequest(b"{}", {}, "gpt-4o", is_stream=False, wants_usage=False)
+MASKED = replace(ASKED, raw=b'{"masked":1}')
+ELSEWHERE = replace(ASKED, model="internal")
+
+MASK = Mask(MASKED, "hide numbers")
+REJECT = Reject("No.", "no secrets")
+REDIRECT = Redirect(ELSEWHERE, "keep it inside")
+
+
+def says(verdict: Verdict, seen: list[ChatRequest] | None = None) -> Callable[[ChatRequest, Principal], Verdict]:
+    def rule(request: ChatRequest, caller: Principal) -> Verdict:
+        assert caller is CALLER
+        if seen is not None:
+            seen.append(request)
+        return verdict
+
+    return rule
+
+
+def test_no_rules_allow_everything() -> None:
+    assert Policy().review(ASKED, CALLER) == (ASKED, ALLOW)
+
+
+def test_rules_that_allow_change_nothing() -> None:
+    assert Policy([says(Allow()), says(ALLOW)]).review(ASKED, CALLER) == (ASKED, ALLOW)
+
+
+def test_each_rule_sees_what_the_one_before_made() -> None:
+    seen: list[ChatRequest] = []
+    policy = Policy([says(ALLOW, seen), says(MASK, seen), says(REDIRECT, seen), says(ALLOW, seen)])
+    assert policy.review(ASKED, CALLER) == (ELSEWHERE, REDIRECT)
+    assert seen == [ASKED, ASKED, MASKED, ELSEWHERE]
+
+
+def test_first_refusal_ends_the_matter() -> None:
+    seen: list[ChatRequest] = []
+    policy = Policy([says(MASK), says(REJECT), says(ALLOW, seen)])
+    assert policy.review(ASKED, CALLER) == (MASKED, REJECT)
+    assert seen == []
+
+
+def test_redirection_outweighs_a_mask_in_either_order() -> None:
+    assert Policy([says(MASK), says(REDIRECT)]).review(ASKED, CALLER)[1] == REDIRECT
+    request, verdict = Policy([says(REDIRECT), says(MASK)]).review(ASKED, CALLER)
+    assert (request, verdict) == (MASKED, REDIRECT)
+
+
+def test_rules_are_taken_when_the_policy_is_made() -> None:
+    rules = [says(ALLOW)]
+    policy = Policy(rules)
+    rules.append(says(REJECT))
+    assert policy.review(ASKED, CALLER) == (ASKED, ALLOW)
