@@ -25,8 +25,8 @@ SHOWN_CONVERSATIONS = 50
 STEP = 50  # days of users that are added up in one transaction, which a statement's timeout must not end
 PATIENCE_S = 1.0  # for what changed last, when somebody wants to read; the rest is the upkeep's
 
-# Sums of many groups need not go to the disk, nor be compiled
-TUNE = "set local work_mem = '64MB'; set local jit = off"
+# Sums of many groups need not go to the disk, nor be compiled; a plan that fits all filters fits none
+TUNE = "set local work_mem = '64MB'; set local jit = off; set local plan_cache_mode = force_custom_plan"
 
 # $1: how many of the changed days at most
 REFRESH = "select llm_logs.refresh_report($1)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from tests.edge.house import BY_HEADER, House, open_house
+from tests.edge.house import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,3 +39,134 @@ select
     100 + n * 37 % 900, 50 + n * 53 % 500, 800 + n * 131 % 9000, 90 + n * 71 % 900
 from generate_series(1, 400) as n
 """
+AUDITOR = {"X-User": "eve", "X-Groups": "auditors"}
+ANN = {"X-User": "user 1"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    dsn = postgres.create_database()
+    async with house(tmp_path_factory.mktemp("gateway"), dsn) as it:
+        await it.fetch(ROWS)
+        yield it
+    postgres.drop_database(dsn)
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, it: House, query: str = "", who: dict[str, str] = AUDITOR, **options: Any
+) -> AsyncIterator[Page]:
+    """The report, read; by the end nothing must have complained or asked another host."""
+    complaints: list[str] = []
+    hosts: set[str | None] = set()
+    context = await browser.new_context(extra_http_headers=who, **options)
+    shown = await context.new_page()
+    shown.set_default_timeout(20_000)
+    shown.on("pageerror", lambda fault: complaints.append(str(fault)))
+    shown.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    shown.on("request", lambda asked: hosts.add(urlsplit(asked.url).hostname))
+    await shown.goto(str(it.client.make_url("/report")) + query)
+    await shown.wait_for_selector(".tiles")
+    yield shown
+    await context.close()
+    assert complaints == []
+    assert hosts == {"127.0.0.1"}
+
+
+async def table(shown: Page, section: str) -> list[list[str]]:
+    """The cells of a section's table, also of one that is folded."""
+    rows = "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    found: list[list[str]] = await shown.locator(f"#section-{section} tbody tr").evaluate_all(rows)
+    return found
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+async def test_figures_are_those_of_the_views(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as shown:
+        users = {row[0]: number(row[4]) for row in await table(shown, "tokens-by-user")}
+        wanted = await filled.fetch("select user_name, total_tokens from llm_logs.usage_by_user")
+        assert users == {row["user_name"]: row["total_tokens"] for row in wanted}
+        largest = [number(row[5]) for row in await table(shown, "tokens-by-conversation")]
+        wanted = await filled.fetch("select * from llm_logs.usage_by_conversation order by total_tokens desc limit 50")
+        assert largest == [row["total_tokens"] for row in wanted]
+        tokens = {row[0]: (number(row[1]), number(row[2])) for row in await table(shown, "tokens")}
+        chats = {row[0]: sum(map(number, row[1:])) for row in await table(shown, "conversations-a-day")}
+        outcomes = {row[0]: number(row[1]) for row in await table(shown, "outcomes")}
+        for row in await filled.fetch("select * from llm_logs.usage_by_day"):
+            day = row["day"].isoformat()
+            assert tokens[day] == (row["prompt_tokens"], row["completion_tokens"])
+            assert chats[day] == row["conversations"]
+            assert outcomes[day] == row["complete"]
+        assert await shown.locator(".picture canvas").count() == 6
+
+
+async def test_users_see_their_own_and_auditors_everybodys(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled, who=ANN) as shown:
+        assert (await shown.locator("#status").inner_text()).startswith("Your own use")
+        assert [row[0] for row in await table(shown, "tokens-by-user")] == ["user 1"]
+    async with opened(browser, filled) as shown:
+        assert (await shown.locator("#status").inner_text()).startswith("Everybody's use")
+        assert len(await table(shown, "tokens-by-user")) == 12
+
+
+async def test_filters_narrow_the_figures_and_stay_in_the_address(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as shown:
+        await shown.locator("select[name=user]").select_option("user 2")
+        await shown.locator("#section-tokens-by-user tbody tr:only-child").wait_for()
+        await shown.locator("select[name=model]").select_option("gpt-4o")
+        await shown.locator("#section-models tbody tr:only-child").wait_for()
+        (wanted,) = await filled.fetch(
+            "select sum(total_tokens) as tokens from llm_logs.usage_by_call where user_name = $1 and model = $2",
+            "user 2",
+            "gpt-4o",
+        )
+        assert number((await table(shown, "tokens-by-user"))[0][4]) == wanted["tokens"]
+        await shown.reload()
+        await shown.wait_for_selector(".tiles")
+        assert [row[0] for row in await table(shown, "models")] == ["gpt-4o"]
+        assert await shown.locator("select[name=user]").input_value() == "user 2"
+
+
+async def test_a_csv_has_the_tables_numbers_and_no_formula(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as shown:
+        async with shown.expect_download() as coming:
+            await shown.get_by_role("button", name="Download as CSV: Tokens by user").click()
+        text = await asyncio.to_thread((await (await coming.value).path()).read_text, "utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text)))
+        assert [number(row[4]) for row in await table(shown, "tokens-by-user")] == [int(row[4]) for row in rows[1:]]
+        assert "'=cmd|'calc'!A1" in {row[0] for row in rows}
+        assert not any(cell[:1] in "=+-@" for row in rows for cell in row if cell)
+
+
+async def test_the_keyboard_reaches_everything(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as shown:
+        await shown.keyboard.press("Tab")
+        assert await shown.evaluate("document.activeElement.className") == "skip"
+        await shown.locator("#section-tokens summary").focus()
+        await shown.keyboard.press("Enter")
+        await shown.keyboard.press("Tab")
+        assert await shown.evaluate("document.activeElement.getAttribute('aria-label')") == "Table: Tokens"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_it_fits_reads_well_and_has_no_serious_finding(
+    browser: Browser, filled: House, scheme: str, width: int
+) -> None:
+    options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}, "bypass_csp": True}
+    async with opened(browser, filled, **options) as shown:
+        assert await shown.evaluate("document.documentElement.scrollWidth") <= width
+        if not AXE.exists():
+            pytest.skip("no axe here")
+        await shown.add_script_tag(path=AXE)
+        found = await shown.evaluate("axe.run().then(all => all.violations)")
+        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+async def test_without_a_call_it_says_so(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled, "?from=2001-01-01&to=2001-01-31") as shown:
+        assert await shown.locator(".none").count() > 5
+        assert "No calls." in await shown.locator("#status").inner_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.openapi.errors import refusals
-from gateway.edge.openapi.pieces import answer
+from gateway.edge.openapi.pieces import answer, headers
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -157,6 +157,18 @@ def _query(name: str, description: str, of: Json) -> Json:
 _FILTER: Json = {"type": "string", "maxLength": 512}
 
 PATHS: Json = {
+    "/report": {
+        "get": {
+            "operationId": "showReport",
+            "tags": ["Page"],
+            "summary": "The report, to look at",
+            "security": [],
+            "responses": {
+                "200": {"description": "The page.", "headers": headers(), "content": {"text/html": {}}},
+                **refusals(),
+            },
+        }
+    },
     "/report/figures": {
         "get": {
             "operationId": "getReport",

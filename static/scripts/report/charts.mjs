@@ -59,7 +59,7 @@ export function draw(el, { days, series, isStacked, text = shortText }) {
           x: { range: (/** @type {any} */ _plot, /** @type {number} */ low, /** @type {number} */ high) => [low - 43_200, high + 43_200] } },
         axes: [{ ...axis, grid: { show: false }, space: 70, incrs: [86_400, 7 * 86_400, 28 * 86_400, 91 * 86_400, 364 * 86_400],
           values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(dayText) },
-        { ...axis, size: 56, values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(text) }],
+        { ...axis, size: 68, values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(text) }],
         series: [{}, ...order.map((at) => drawn[at])],
       },
       [days.map((day) => Date.parse(day) / 1000), ...order.map((at) => values[at])],

@@ -48,18 +48,18 @@ export function sectionsOf(report) {
       `Prompts ${numbers.numberText(asked)} (${numbers.shareText(asked, all)}), answers ${numbers.numberText(answered)} (${numbers.shareText(answered, all)}).`,
       report.days.length > 0 ? [of("prompt_tokens", "Prompt tokens"), of("completion_tokens", "Completion tokens")] : [], { isStacked: true },
     ),
+    ofDays("Cost", costLead(totals), report.days.length > 0 && totals.cost_usd !== null ? [{ label: "Cost in USD", values: numbers.valuesOf(report.days, days, "cost_usd", null) }] : [],
+      { isStacked: true, text: numbers.dollarText, cell: numbers.dollarText }),
+    ofDays("Outcomes", `${numbers.numberText(totals.complete)} of ${numbers.numberText(totals.calls)} calls were answered to the end; policy refused ${numbers.numberText(totals.policy_blocked)}.`,
+      report.days.length > 0 ? numbers.OUTCOMES.filter(([name]) => totals[name] > 0).map(([name, label]) => of(name, label)) : [], { isStacked: true }),
     ofTable("Tokens by user", "Who uses most.", ["User", "Calls", "Prompt tokens", "Completion tokens", "Tokens", "Share", "Cost in USD"],
       report.users.map((/** @type {any} */ row) => [numbers.nameText(row.user_name), row.calls, row.prompt_tokens, row.completion_tokens, row.total_tokens, numbers.shareText(row.total_tokens, totals.total_tokens), row.cost_usd]), 4),
     ofTable("Tokens by conversation", "The largest ones.", ["Conversation", "User", "Chats", "Prompt tokens", "Completion tokens", "Tokens"],
       report.largest_conversations.map((/** @type {any} */ row) => [row.convo_title || row.conversation, numbers.nameText(row.user_name), row.chats, row.prompt_tokens, row.completion_tokens, row.total_tokens]), 5),
-    ofDays("Cost", costLead(totals), report.days.length > 0 && totals.cost_usd !== null ? [{ label: "Cost in USD", values: numbers.valuesOf(report.days, days, "cost_usd", null) }] : [],
-      { isStacked: true, text: (value) => `$${numbers.shortText(value)}`, cell: numbers.dollarText }),
     ofTable("Models", "What was asked, and how quickly it answered: half of the answers, and 95 of 100, came within these times.",
       ["Model", "Calls", "Tokens", "Cost in USD", "First token p50, ms", "First token p95, ms", "Answer p50, ms", "Answer p95, ms"], report.models.map((/** @type {any} */ row) => modelRow(report, row)), 2),
     ofDays("Time to first token", timeLead(report, "first_token"), hasTimes ? [times("first_token", "p50_ms", "p50"), times("first_token", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
     ofDays("Time of an answer", timeLead(report, "duration"), hasTimes ? [times("duration", "p50_ms", "p50"), times("duration", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
-    ofDays("Outcomes", `${numbers.numberText(totals.complete)} of ${numbers.numberText(totals.calls)} calls were answered to the end; policy refused ${numbers.numberText(totals.policy_blocked)}.`,
-      report.days.length > 0 ? numbers.OUTCOMES.filter(([name]) => totals[name] > 0).map(([name, label]) => of(name, label)) : [], { isStacked: true }),
   ];
   return { elements, pictures };
 }
@@ -105,7 +105,9 @@ function ofTable(title, lead, columns, rows, measured) {
   const table = { columns, rows };
   const cell = (/** @type {Cell} */ value, /** @type {string} */ column) => (column.includes("USD") ? numbers.dollarText(value) : numbers.numberText(value));
   const body = rows.length > 0 ? scrolled(title, tableOf(title, table, cell, measured)) : make("p", { className: "none", textContent: "Nothing in these days." });
-  return section(title, lead, table, [body]);
+  const element = section(title, lead, table, [body]);
+  element.classList.add("wide");
+  return element;
 }
 
 /** @param {string} title @param {string} lead @param {Table} table @param {Node[]} body */
