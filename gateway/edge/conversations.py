@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.model import Principal
 
 # What another process has just been told is in its journal first, and in Postgres about a tenth of a second later.
-SOON_S = (0.15, 0.35, 0.6)
+SOON_S = (0.1, 0.2, 0.5)
 UNKNOWN = "there is no such conversation"
 
 
