@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @asynccontextmanager
-async def opened(browser: Browser, prefix: str = "", fragment: str = "", **options: str) -> AsyncIterator[Page]:
+async def opened(browser: Browser, prefix: str = "", fragment: str = "", **options: Any) -> AsyncIterator[Page]:
     """The docs, open; by the end nothing must have complained or asked another host."""
     complaints: list[str] = []
     hosts: set[str | None] = set()
@@ -48,6 +49,13 @@ async def opened(browser: Browser, prefix: str = "", fragment: str = "", **optio
         await context.close()
     assert complaints == []
     assert hosts == {"127.0.0.1"}
+
+
+async def becomes(shown: Page, colour: str) -> None:
+    """The page hears of the system's colours a moment after they change."""
+    async with asyncio.timeout(10):
+        while await shown.evaluate("getComputedStyle(document.body).backgroundColor") != colour:
+            await asyncio.sleep(0.02)
 
 
 async def test_every_operation_is_shown(browser: Browser) -> None:
@@ -80,7 +88,6 @@ async def test_a_key_that_is_typed_in_goes_with_the_page(browser: Browser) -> No
 
 async def test_dark_follows_the_system(browser: Browser) -> None:
     async with opened(browser, color_scheme="dark") as shown:
-        ground = "getComputedStyle(document.body).backgroundColor"
-        assert await shown.evaluate(ground) == "rgb(28, 32, 34)"
+        await becomes(shown, "rgb(28, 32, 34)")
         await shown.emulate_media(color_scheme="light")
-        assert await shown.evaluate(ground) == "rgb(250, 250, 250)"
+        await becomes(shown, "rgb(250, 250, 250)")
