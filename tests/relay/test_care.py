@@ -223,3 +223,26 @@ def test_upstream_whose_events_are_never_alike_is_not_learned_from_for_ever() ->
     events = [b'data: {"id":"%d","choices":[{"delta":{"content":"x"}}]}\n\n' % number for number in range(500)]
     assert all(care.plain_length(event) == len(event) for event in events)
     assert care._chances == 0
+
+
+USUAL = '{"object":"x","choices":[{"delta":{"content":"a"},"finish_reason":""}],"error":"","type":"","usage":""}'
+
+
+@pytest.mark.parametrize(
+    ("care", "usual", "telling"),
+    [
+        (ChatCare(drops_usage=True), '"finish_reason":""', '"finish_reason":"stop"'),
+        (ChatCare(drops_usage=True), '"error":""', '"error":"broken"'),
+        (ChatCare(drops_usage=True), '"object":"x"', '"object":"error"'),
+        (ResponsesCare(), '"type":""', '"type":"response.completed"'),
+        (ResponsesCare(), '"type":""', '"type":"error"'),
+    ],
+)
+def test_twin_of_a_usual_event_that_says_one_thing_more_is_looked_at(care: Care, usual: str, telling: str) -> None:
+    """Some servers say "" where others say null: such an event passes, and the next one may mean something."""
+    event = f"data: {USUAL}\n\n".encode()
+    twin = event.replace(usual.encode(), telling.encode())
+    assert twin != event
+    assert care.plain_length(event + event) == 2 * len(event)
+    assert care.plain_length(twin) == 0
+    assert care.plain_length(event + twin) == len(event)
