@@ -5,19 +5,16 @@
 set local lock_timeout = '10s';
 set local statement_timeout = '60s';
 
-create function llm_logs.tokens_in(usage_info jsonb, variadic names text []) returns bigint
+-- One expression, so that Postgres puts it into the query instead of calling it for each row.
+create function llm_logs.token_count(value jsonb) returns bigint
 language sql immutable parallel safe
 as $$
-    select trunc(case jsonb_typeof(usage_info -> name) when 'number' then (usage_info -> name)::numeric end)::bigint
-    from unnest(names) with ordinality as wanted (name, place)
-    where
-        case jsonb_typeof(usage_info -> name)
-            when 'number' then (usage_info -> name)::numeric between 0 and 9007199254740992
-        end
-    order by place
-    limit 1
+    select case
+        when jsonb_typeof(value) <> 'number' then null
+        when value::numeric between 0 and 9007199254740992 then trunc(value::numeric)::bigint
+    end
 $$;
-comment on function llm_logs.tokens_in is 'The first of these members of a usage object that is a number of tokens';
+comment on function llm_logs.token_count is 'A member of a usage object, where it is a number of tokens';
 
 create view llm_logs.usage_by_call as
 select
@@ -32,9 +29,15 @@ select
     coalesce(model, request ->> 'model') as model,
     upstream,
     coalesce(outcome, 'complete') as outcome,
-    coalesce(prompt_tokens, llm_logs.tokens_in(usage_info, 'prompt_tokens', 'input_tokens')) as prompt_tokens,
-    coalesce(completion_tokens, llm_logs.tokens_in(usage_info, 'completion_tokens', 'output_tokens')) as completion_tokens,
-    coalesce(prompt_tokens + completion_tokens, llm_logs.tokens_in(usage_info, 'total_tokens')) as total_tokens,
+    coalesce(
+        prompt_tokens, llm_logs.token_count(usage_info -> 'prompt_tokens'),
+        llm_logs.token_count(usage_info -> 'input_tokens')
+    ) as prompt_tokens,
+    coalesce(
+        completion_tokens, llm_logs.token_count(usage_info -> 'completion_tokens'),
+        llm_logs.token_count(usage_info -> 'output_tokens')
+    ) as completion_tokens,
+    coalesce(prompt_tokens + completion_tokens, llm_logs.token_count(usage_info -> 'total_tokens')) as total_tokens,
     usage_estimated is true as is_estimate,
     null::real as cost_usd
 from llm_logs.chatgpt_logs
@@ -51,9 +54,15 @@ select
     coalesce(model, request ->> 'model'),
     upstream,
     coalesce(outcome, 'complete'),
-    coalesce(prompt_tokens, llm_logs.tokens_in(usage_info, 'prompt_tokens', 'input_tokens')),
-    coalesce(completion_tokens, llm_logs.tokens_in(usage_info, 'completion_tokens', 'output_tokens')),
-    coalesce(prompt_tokens + completion_tokens, llm_logs.tokens_in(usage_info, 'total_tokens')),
+    coalesce(
+        prompt_tokens, llm_logs.token_count(usage_info -> 'prompt_tokens'),
+        llm_logs.token_count(usage_info -> 'input_tokens')
+    ),
+    coalesce(
+        completion_tokens, llm_logs.token_count(usage_info -> 'completion_tokens'),
+        llm_logs.token_count(usage_info -> 'output_tokens')
+    ),
+    coalesce(prompt_tokens + completion_tokens, llm_logs.token_count(usage_info -> 'total_tokens')),
     usage_estimated is true,
     usage_cost
 from llm_logs.image_logs
