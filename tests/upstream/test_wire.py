@@ -686,7 +686,8 @@ async def test_failure_of_the_sink_is_raised_where_it_is_pumped(upstream: Loopba
             raise ZeroDivisionError
 
     for script in (loopback.chat_stream("hello", pace=0.01), loopback.chat_completion("hello")):
-        upstream.script(Script([Send(script.wire)]), script)
+        late = Script([script.steps[0], Pause(0.1), *script.steps[1:]])  # with the head, and after it
+        upstream.script(Script([Send(script.wire)]), late)
         async with pool_to(upstream) as pool:
             for _ in range(2):
                 reply = await ask(pool)
