@@ -1,7 +1,7 @@
 """The page and any provider behind it on the plainest of servers, under the gateway's own policy.
 
-Behind it is no gateway, only an OpenAI-compatible API beside the page, as a static host may have one: so this also tests
-the page alone.
+Behind it is no gateway, only an OpenAI-compatible API beside the page, as a static host may have one: so this tests the
+page alone, too.
 
 `python -m tests.page.serving` serves it with the demo model, for a look while working on it.
 """

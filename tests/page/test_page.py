@@ -260,7 +260,8 @@ async def test_nothing_sticks_out_at_any_width(browser: Browser, width: int) -> 
         await page.wait_for_selector(".assistant.complete")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         edges = await page.evaluate(
-            "[...document.querySelectorAll('button, select, textarea, .badge')].filter(e => e.checkVisibility({visibilityProperty: true}))"
+            "[...document.querySelectorAll('button, select, textarea, .badge')]"
+            ".filter(e => e.checkVisibility({visibilityProperty: true}))"
             ".map(e => e.getBoundingClientRect().right)"
         )
         assert edges

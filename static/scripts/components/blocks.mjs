@@ -56,7 +56,7 @@ export function mount(el) {
   function complete(text) {
     const tokens = parseMarkdown(text);
     const read = [...frozen, ...open.map(({ token }) => token.raw)];
-    const isSame = tokens.length === read.length && tokens.every((token, index) => token.raw === read[index]);
+    const isSame = tokens.length === read.length && tokens.every((token, index) => token.raw.trim() === read[index].trim());
     if (!isSame || /^ {0,3}\[[^\]\n]+\]:/m.test(text)) {
       const elements = tokens.map(elementOf);
       el.replaceChildren(...elements);

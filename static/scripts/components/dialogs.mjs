@@ -74,7 +74,7 @@ function parameterSheet(actions) {
     const range = make("input", { type: "range", id: `${name}-range`, min: String(low), max: String(high), step: String(step), ariaLabel: `${label}, slider` });
     /** @param {HTMLInputElement} from */
     const change = (from) => actions.changeValue(name, readValue(name, from.value));
-    number.addEventListener("change", () => change(number));
+    number.addEventListener("input", () => change(number));
     range.addEventListener("input", () => change(range));
     const line = make("p", { className: "help", id: `${name}-help`, textContent: help });
     number.setAttribute("aria-describedby", line.id);

