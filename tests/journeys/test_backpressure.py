@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ENV = {"GATEWAY_CLIENT_STALL_S": "4"}
 MIB = 1 << 20
-IN_KERNEL = 16 * MIB  # what sockets hold on both sides, at most
+LARGE = 96 * MIB  # more than the kernel holds for two connections, however much it likes them
 IN_GATEWAY = 24 * MIB  # by how much its memory may grow, whatever passes through
 PIECE = bytes(range(256)) * 256
 
@@ -106,13 +106,12 @@ async def test_a_client_that_does_not_read_stops_the_upstream(stage: Stage) -> N
         await eventually(lambda: stage.upstream.bytes_written > MIB // 2)
         (request,) = stage.upstream.requests
         written = await stands_still(lambda: request.bytes_written)
-        assert written < IN_KERNEL
         assert watch.growth < IN_GATEWAY
         await raw.answer()
-        for _ in range(2_000):
-            await raw.piece()
-        raw.arrivals.clear()
-        await eventually(lambda: request.bytes_written > written)
+        async with asyncio.timeout(30):
+            while request.bytes_written == written:
+                await raw.piece()
+                raw.arrivals.clear()
     await raw.close()
     await stage.upstream.wait_closed(request)
     assert (await stage.row(request_id))["outcome"] == "client_cancelled"
@@ -165,7 +164,7 @@ async def test_clients_that_do_not_read_keep_nobody_else_waiting(stage: Stage) -
 
 
 async def test_an_upload_waits_for_an_upstream_that_does_not_read(stage: Stage) -> None:
-    size, request_id = 48 * MIB, new_id()
+    size, request_id = LARGE, new_id()
     sent = 0
     stage.upstream.pause_reading()
     raw = await stage.raw()
@@ -186,7 +185,7 @@ async def test_an_upload_waits_for_an_upstream_that_does_not_read(stage: Stage) 
     async with Watch(stage.gateway) as watch:
         uploading = asyncio.create_task(upload())
         try:
-            assert await stands_still(lambda: sent) < IN_KERNEL
+            assert await stands_still(lambda: sent) < LARGE
         finally:
             stage.upstream.resume_reading()
         await uploading
@@ -241,12 +240,12 @@ async def test_a_large_download_streams_with_flat_memory(stage: Stage, chunked: 
 
 
 async def test_a_download_waits_for_a_client_that_does_not_read(stage: Stage) -> None:
-    size = 32 * MIB
+    size = LARGE
     stage.upstream.script(large_file(size, chunked=False))
     async with await stage.raw(receive_buffer=65_536) as raw, Watch(stage.gateway) as watch:
         raw.ask("GET", "/v1/files/file-1/content")
         (request,) = await stage.upstream.wait_for_requests(1)
-        assert await stands_still(lambda: request.bytes_written) < IN_KERNEL
+        assert await stands_still(lambda: request.bytes_written) < LARGE
         await raw.answer()
         assert await read_on(raw, size) == digest_of(size)
         assert watch.growth < IN_GATEWAY
