@@ -191,6 +191,7 @@ class Exchange:
             return reply, True
         refusal = WholeBody(self._terms.inline_bytes)
         await reply.pump(refusal)
+        reply.close()
         if b"stream_options" in refusal.body:
             self._uncountable.add(provider.name)
         return await provider.open(call), False  # so that a refusal, too, is about what the caller wrote

@@ -96,7 +96,9 @@ class HttpClient(Client):
 
     @property
     def is_full(self) -> bool:
-        return self._request.protocol.writing_paused and not self._is_gone
+        protocol = self._request.protocol
+        # aiohttp leaves a writer paused whose connection was lost: one who is gone is never full.
+        return protocol.writing_paused and not self._is_gone and protocol.transport is not None
 
     def write(self, block: bytes) -> None:
         transport = self._transport

@@ -33,11 +33,11 @@ STALE_SECONDS = 5.0  # a peer that is silent for longer and then closes has work
 NEXT_ADDRESS_SECONDS = 0.25  # a host's next address is tried beside a silent one (RFC 8305)
 
 
-class StaleConnection(Exception):  # noqa: N818 (a condition that is always handled, not an error)
+class StaleConnection(Exception):
     """The peer closed before it answered anything, as idle connections do."""
 
 
-class StrayBytes(Exception):  # noqa: N818 (stops the parser)
+class StrayBytes(Exception):
     """Bytes behind the end of an answer, which nobody asked for."""
 
 
