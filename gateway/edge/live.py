@@ -112,6 +112,9 @@ class Live:
 
 
 def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:
-    if talk is not None and talk.stopped is None:
+    """Once: what ends already, at a wish or by itself, only waits for its record, and would be broken off in that."""
+    if talk is not None:
+        if talk.stopped is not None or (talk.account is not None and talk.account.answer is not None):
+            return
         talk.stopped = why
     task.cancel()

@@ -43,6 +43,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     except GatewayError as error:
         fault = error.message
         response = error_response(error)
+        _cut_if_begun(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -51,8 +52,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     except Exception as error:  # (the outermost place: an error of ours is told in one shape, and logged)
         fault = type(error).__name__
         log.exception("request failed", request_id=request_id, path=request.path)
-        if request.transport is not None and request._payload_writer.output_size:
-            request.transport.abort()  # a half-sent answer must not look whole
+        _cut_if_begun(request)
         response = unexpected()
     finally:
         if task is not None:
@@ -62,6 +62,12 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     if not response.prepared:
         response.headers["x-request-id"] = request_id
     return response
+
+
+def _cut_if_begun(request: web.Request) -> None:
+    """A half-sent answer must not look whole, and no other may stand behind its part."""
+    if request.transport is not None and request._payload_writer.output_size:
+        request.transport.abort()
 
 
 def write_line(

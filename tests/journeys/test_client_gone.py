@@ -222,6 +222,35 @@ async def test_a_chat_is_stopped_by_its_id(stage: Stage) -> None:
     assert row["error"] == "the answer was stopped at the caller's wish"
 
 
+async def test_stopping_several_times_at_once_ends_the_stream_in_order(stage: Stage) -> None:
+    """As a person does who clicks twice: a stop that meets the end under way must not break it off."""
+    stage.upstream.on = lambda _: first_words()
+    for _ in range(10):
+        request_id = new_id()
+        async with await stage.stream(path="/chat", request_id=request_id) as raw:
+            interaction = (await raw.answer())["x-interaction-id"]
+            await raw.until(b"three")
+            stops = await asyncio.gather(*(stage.ask(f"/chat/{interaction}/stop") for _ in range(8)))
+            body = await raw.body()
+        assert {stop.status for stop in stops} <= {200, 404}
+        *_, last = body.decode().strip().split("\n\n")
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopped"
+        row = await stage.row(request_id)
+        assert (row["outcome"], said(row)) == ("client_cancelled", "one two three")
+
+
+async def test_a_chat_that_is_no_stream_is_told_that_it_was_stopped(stage: Stage) -> None:
+    stage.upstream.script(stall_before_headers())
+    asking = asyncio.create_task(stage.chat(path="/chat"))
+    await stage.upstream.wait_for_requests(1)
+    (running,) = (await stage.ask("/chat/running", method="GET")).json()["data"]
+    assert (await stage.ask(f"/chat/{running['id']}/stop")).status == 200
+    answer = await asking
+    assert answer.status == 409
+    assert answer.error["code"] == "stopped"
+    assert (await stage.row(answer.request_id))["outcome"] == "client_cancelled"
+
+
 async def test_a_chat_whose_client_left_can_still_be_stopped(stage: Stage) -> None:
     stage.upstream.script(first_words())
     request_id = new_id()
