@@ -107,7 +107,7 @@ async def running(
     with _new_log(directory) as log:
         process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=log, stderr=log, env=environ)
     try:
-        await _until_ready(process, port, "/readyz" if variant.is_gateway else None, directory)
+        await _until_ready(process, port, "/healthz" if variant.is_gateway else None, directory)
         yield Subject(variant, port, process.pid, postgres if variant.is_gateway else None, dsn)
     finally:
         await _stop(process)
