@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from tests.gateway_process import GatewayProcess
@@ -472,6 +472,16 @@ async def new_key(folder: Path, dsn: str) -> str:
     return next(part for part in said.decode().split() if part.startswith("sk-gw-"))
 
 
+async def until_known(gateway: GatewayProcess, key: str) -> None:
+    """The gateway looks for new keys every so often."""
+    async with asyncio.timeout(15), ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
+        while True:
+            async with session.get(f"{gateway.url}/keys") as answer:
+                if answer.status == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def locked(tmp_path: Path, postgres: PostgresServer, **env: str) -> AsyncIterator[tuple[GatewayProcess, str]]:
     """A gateway that knows its callers by keys, and one of its keys."""
@@ -480,6 +490,7 @@ async def locked(tmp_path: Path, postgres: PostgresServer, **env: str) -> AsyncI
         gateway = GatewayProcess.upon(tmp_path, upstream.url, dsn, GATEWAY_AUTH="keys", **env)
         async with gateway:
             key = await new_key(tmp_path, dsn)
+            await until_known(gateway, key)
             yield gateway, key
     postgres.drop_database(dsn)
 

@@ -119,11 +119,13 @@ function signInSheet(actions) {
   form.noValidate = true;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    wasRefused = false;
     fault.textContent = actions.signIn(address.value, token.value);
     if (!fault.textContent) token.value = "";
   });
   forget.addEventListener("click", () => actions.signIn(address.value, ""));
   const el = sheetOf("sign-in", "Sign in", form);
+  let wasRefused = false;
   return {
     el,
     update(state, isOpening) {
@@ -131,10 +133,14 @@ function signInSheet(actions) {
       made.hidden = state.page.tokenUrl === null;
       if (state.page.tokenUrl) made.href = state.page.tokenUrl;
       forget.hidden = !state.hasToken;
+      const isRefused = state.models === "refused" && state.hasToken;
+      if (isRefused !== wasRefused || isOpening) { // a quick refusal comes before the sheet has been seen to close
+        fault.textContent = isRefused ? "This key or token was not accepted: it may be wrong, expired or revoked." : "";
+        wasRefused = isRefused;
+      }
       if (!isOpening) return;
       address.value = state.place?.base ?? "";
       token.value = "";
-      fault.textContent = state.models === "refused" && state.hasToken ? "This key or token was not accepted: it may be wrong, expired or revoked." : "";
     },
   };
 }
