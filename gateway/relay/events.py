@@ -150,7 +150,7 @@ class Relay(Sink):
     def _take_unfinished(self, event: bytes) -> None:
         """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
         if event and self._care.judge(parse_event(event)) not in (Step.GARBLED, Step.PASS_UNKEPT):
-            self._look_closely(event + b"\n\n")
+            self._look_closely(event + (b"\n" if event.endswith(b"\n") else b"\n\n"))
 
     def said(self) -> bytes:
         """JSON of the completion, as far as it was said; beside it events that are no JSON, so that none is lost."""

@@ -294,6 +294,13 @@ def test_cut_anywhere_is_truncated_and_what_was_said_is_kept(at: int) -> None:
     assert run.kept == json.loads(Run().over(split_events(run.client.body), Ending.CUT).relay.said())
 
 
+def test_an_event_cut_between_its_two_line_ends_gets_the_one_that_is_missing() -> None:
+    event = delta("a")
+    run = Run().over([event[:-1]], Ending.CUT)
+    assert run.client.body == event
+    assert run.outcome is Outcome.TRUNCATED
+
+
 def test_stall_is_told_as_one() -> None:
     run = Run().over([delta("a")], Ending.STALLED)
     assert run.outcome is Outcome.TRUNCATED
