@@ -49,7 +49,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
             raise
         fault = error.reason
         response = http_error_response(error, request.path)
-    except Exception as error:  # (the outermost place: an error of ours is told in one shape, and logged)
+    except Exception as error:  # the outermost place: an error of ours is told in one shape, and logged
         fault = type(error).__name__
         log.exception("request failed", request_id=request_id, path=request.path)
         _cut_if_begun(request)

@@ -181,7 +181,7 @@ class Shipper:
                     self._adopt(folder)
             except OSError as error:
                 log.warning("adoption_failed", error=str(error))
-            except Exception:
+            except Exception:  # the task's outermost loop: the next round looks again
                 log.exception("adoption_failed")
             self._has_looked.set()
             await asyncio.sleep(ADOPT_EVERY_S)

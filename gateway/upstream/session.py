@@ -151,7 +151,7 @@ class _Upload:
         except StopAsyncIteration:
             self.sending.allow(self.answer_s)
             raise
-        except Exception as error:
+        except Exception as error:  # the caller's, which aiohttp would take for its own: told apart by `failure`
             self.sending.failure = error
             raise
         self.sending.allow(self.taking_s)
