@@ -8,6 +8,8 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from gateway.record.sync_queue import SyncQueue
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -32,6 +34,13 @@ class Disk:
     def sync(self, fd: int) -> None:
         os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
 
+    def sync_queue(self) -> SyncQueue | None:
+        """The kernel's own queue for syncs, which spares the thread; None where there is none."""
+        try:
+            return SyncQueue()
+        except OSError:
+            return None
+
     def reserve(self, fd: int, size: int) -> None:
         """Make room for `size` bytes; OSError where the file system cannot, or has none."""
         os.posix_fallocate(fd, 0, size)
@@ -52,7 +61,7 @@ class Disk:
 class DiskThread:
     """One daemon thread for what may take long on a disk. A disk that hangs does not hang the process's end.
 
-    A plain queue instead of an executor: a hand-over costs a third of the CPU, and a sync happens for each answer.
+    A plain queue instead of an executor: a hand-over costs a third of the CPU.
     """
 
     def __init__(self) -> None:

@@ -105,7 +105,7 @@ class Journal:
                 raise ServiceError(reason, code="journal_unusable") from error
         self._segments = Segments(self._folder, self._settings, self._disk, self._thread)
         self._unwritten = Unwritten(self._segments, self._feeds, self._tuning.unwritten_bytes)
-        self._sync = GroupSync(self._segments, self._thread, self._tuning.sync_patience_s)
+        self._sync = GroupSync(self._segments, self._tuning.sync_patience_s)
         await self._segments.open()
         self._ticking = asyncio.create_task(self._tick_for_ever(), name="journal")
 

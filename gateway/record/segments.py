@@ -74,6 +74,7 @@ class Segments:
         self._limits = limits
         self._disk = disk
         self._thread = thread
+        self._queue = disk.sync_queue()
         self._numbers = 0  # given out so far
         self._current: _File | None = None
         self._spare: _File | None = None
@@ -121,6 +122,17 @@ class Segments:
         if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self._faults:
             self._prepare()
         return span
+
+    def flush(self, done: Callable[[OSError | None], None]) -> None:
+        """Make everything written up to now durable, then call `done` on the loop."""
+        if self._queue is not None and self._current is not None and not self._retired:
+            try:
+                self._queue.sync(self._current.fd, done)
+            except OSError:  # not on this file system, or not now: the thread can
+                pass
+            else:
+                return
+        self._thread.submit(self.flushing(), lambda _done, error: done(error))
 
     def flushing(self) -> Callable[[], None]:
         """A job for the disk's thread, after which everything written up to now is durable."""
@@ -171,6 +183,8 @@ class Segments:
 
     def close(self) -> None:
         """Give the files their true sizes and close them. Nothing may be appended any more."""
+        if self._queue is not None:
+            self._queue.close()
         for file in (*self._retired, self._current):
             if file is not None:
                 self._put_away(file)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from gateway.errors import JournalFull
 
 if TYPE_CHECKING:
-    from gateway.record.disk import DiskThread
     from gateway.record.segments import Segments
 
 INTERVAL_S = 0.05
@@ -23,9 +22,8 @@ class GroupSync:
     read while the machine runs, and goes to the store as usual: the store may know more than a caller was told.
     """
 
-    def __init__(self, segments: Segments, thread: DiskThread, patience_s: float) -> None:
+    def __init__(self, segments: Segments, patience_s: float) -> None:
         self._segments = segments
-        self._thread = thread
         self._patience_s = patience_s  # a sync that takes longer is taken for failed
         self._loop = asyncio.get_running_loop()
         self._waiters: list[asyncio.Future[None]] = []
@@ -33,8 +31,9 @@ class GroupSync:
         self._is_running = False  # or about to
         self._is_crowded = False
         self._started_at = 0.0
-        self._alarm: asyncio.TimerHandle | None = None
+        self._is_flushing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None  # one for many syncs: setting it costs as much as asking for one
         self._lost = (0, 0)  # from and to: bytes of the last failure, of which a later sync says nothing
         self.synced = 0  # bytes of the journal that are dealt with: durable, or lost as above
         self.count = 0
@@ -82,21 +81,29 @@ class GroupSync:
 
     def _start(self) -> None:
         self._started_at = self._loop.time()
+        self._is_flushing = True
         self._is_crowded = len(self._waiters) > 1
         self._running, self._waiters = self._waiters, []
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(self._patience_s, self._look)
         mark = self._segments.written
-        self._alarm = self._loop.call_later(self._patience_s, self._give_up)
-        self._thread.submit(self._segments.flushing(), lambda _done, error: self._finish(mark, error))
+        self._segments.flush(lambda error: self._finish(mark, error))
 
-    def _give_up(self) -> None:
-        fault = f"a sync takes more than {self._patience_s:.0f} s"
-        self._segments.blame_sync(fault)
-        self._tell(fault)
-        self._alarm = self._loop.call_later(self._patience_s, self._give_up)
+    def _look(self) -> None:
+        """Is the sync that is under way still the one of a moment ago?"""
+        self._alarm = None
+        if not self._is_flushing:
+            return
+        left = self._started_at + self._patience_s - self._loop.time()
+        if left <= 0:
+            fault = f"a sync takes more than {self._patience_s:.0f} s"
+            self._segments.blame_sync(fault)
+            self._tell(fault)
+            left = self._patience_s
+        self._alarm = self._loop.call_later(left, self._look)
 
     def _finish(self, mark: int, error: OSError | None) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._is_flushing = False
         self.count += 1
         if error is None:
             self.synced = mark

@@ -54,6 +54,9 @@ class FaultyDisk(Disk):
             raise fault(self.sync_fault)
         super().sync(fd)
 
+    def sync_queue(self) -> None:
+        """Its syncs are in our hands, which the kernel's would not be."""
+
     def reserve(self, fd: int, size: int) -> None:
         if not self.can_reserve:
             raise fault(errno.EOPNOTSUPP)
