@@ -12,7 +12,7 @@ import orjson
 
 from gateway.chat.request_body import with_member
 from gateway.chat.shapes import error_event
-from gateway.chat.sse import EventSplitter, EventTooLong, data_payloads, parse_event, split_events
+from gateway.chat.sse import EventSplitter, EventTooLong, data_payloads, split_events
 from gateway.model import Outcome
 from gateway.relay.care import Assembler, Care, Step
 from gateway.upstream.provider import Ending, Sink
@@ -149,7 +149,7 @@ class Relay(Sink):
 
     def _take_unfinished(self, event: bytes) -> None:
         """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
-        if event and self._care.judge(parse_event(event)) not in (Step.GARBLED, Step.PASS_UNKEPT):
+        if event and self._care.judge_raw(event) not in (Step.GARBLED, Step.PASS_UNKEPT):
             self._look_closely(event + (b"\n" if event.endswith(b"\n") else b"\n\n"))
 
     def said(self) -> bytes:
@@ -179,7 +179,7 @@ class Relay(Sink):
         passing = [block[:plain]]
         waiting: list[bytes] = []
         for raw in split_events(block[plain:]):
-            step = self._care.judge(parse_event(raw))
+            step = self._care.judge_raw(raw)
             if step is not Step.PASS_UNKEPT:
                 self._keep(raw)
             if self.outcome is not None:

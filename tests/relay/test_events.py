@@ -472,7 +472,7 @@ def test_garbage_that_the_pulse_finds_ends_the_answer_at_the_next_read() -> None
     """Events like those before are not parsed as they come: a broken one is found when they are folded."""
     broken = delta("b").replace(b'"b"', b'"\\x"')
     run = Run()
-    assert not run.feed([delta("a"), delta("a"), broken])
+    assert not run.feed([delta("a"), delta("a"), delta("a"), broken])
     run.relay.beat(1.0)
     assert run.outcome is Outcome.UPSTREAM_ERROR
     seen = run.client.body
@@ -481,12 +481,12 @@ def test_garbage_that_the_pulse_finds_ends_the_answer_at_the_next_read() -> None
     assert run.outcome is Outcome.UPSTREAM_ERROR
     assert run.client.body == seen
     assert ERROR.match(run.relay.last)
-    assert run.text == "aa"
+    assert run.text == "aaa"
 
 
 def test_garbage_that_is_found_at_the_very_end_makes_no_complete_answer() -> None:
     broken = delta("b").replace(b'"b"', b'"\\x"')
-    run = Run().over([delta("a"), delta("a"), broken, delta("c", "stop"), DONE])
+    run = Run().over([delta("a"), delta("a"), delta("a"), broken, delta("c", "stop"), DONE])
     assert run.outcome is Outcome.UPSTREAM_ERROR
     assert ERROR.search(run.body)
     assert b"[DONE]" not in run.body
