@@ -66,8 +66,9 @@ class Wire(asyncio.Protocol):
         "_poll",
         "_pool",
         "_rest",
+        "_resting",
         "_sink",
-        "_timer",
+        "_watching",
         "_transport",
         "_waiter",
         "head",
@@ -79,7 +80,8 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None  # one for many calls: a timer costs 3 µs, and ends unheard
+        self._resting: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._poll = select.poll()
         self._reset()
@@ -126,7 +128,8 @@ class Wire(asyncio.Protocol):
         self._headers_only = headers_only
         self._asked_at = self._last_read = self._loop.time()
         self._transport.write(message)
-        self._watch(self._patience.head_s)
+        if self._watching is None:
+            self._watch(self._patience.head_s)
         try:
             await self._wait()
         except asyncio.CancelledError:
@@ -181,7 +184,7 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once; who waits for more is told that it was cut."""
         self._end(Ending.CUT)
-        self._stop_timer()
+        self._stop_timers()
         if self._transport is not None:
             self._transport.abort()
 
@@ -220,13 +223,11 @@ class Wire(asyncio.Protocol):
         """Give the connection back, now or as soon as the rest of its body has been read away."""
         self._sink = None
         if self._is_complete:
-            self._stop_timer()
             self._resume()  # the last read may have filled the sink, and the next call wants to hear its answer
             self._pool.give_back(self, reusable=self._is_reusable)
         elif self._ending is Ending.ENOUGH and self.is_open and not self._is_close_delimited:
             self._rest = REST_BYTES
-            self._stop_timer()
-            self._timer = self._loop.call_later(REST_SECONDS, self.abort)
+            self._resting = self._loop.call_later(REST_SECONDS, self.abort)
             self._resume()
         else:
             self.abort()
@@ -293,7 +294,8 @@ class Wire(asyncio.Protocol):
         self._is_reusable = self._is_reusable and is_clean and is_sent
         if self._rest is not None:
             self._rest = None
-            self._stop_timer()
+            if self._resting is not None:
+                self._resting.cancel()
             self._pool.give_back(self, reusable=self._is_reusable)
         else:
             self._end(Ending.WHOLE)
@@ -304,16 +306,20 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._stop_timer()
+        self._stop_timers()
         self._pool.forget(self)
         is_clean_end = self.head is not None and self._is_close_delimited and exc is None
         self._end(Ending.UNPROVED if is_clean_end else Ending.CUT)
 
     def _watch(self, left: float) -> None:
-        """Look again when patience may be over: also in time for a silence that begins right after the head."""
-        self._timer = self._loop.call_later(min(left, self._patience.stall_s), self._check_patience)
+        """Look again when patience may be over: also in time for a silence, or a call, that begins right now."""
+        longest = min(self._patience.head_s, self._patience.stall_s)
+        self._watching = self._loop.call_later(min(left, longest), self._check_patience)
 
     def _check_patience(self) -> None:
+        self._watching = None
+        if self._ending is not None or not self._asked_at:  # nobody waits for anything
+            return
         now = self._loop.time()
         if self.head is None:
             left = self._asked_at + self._patience.head_s - now
@@ -327,10 +333,11 @@ class Wire(asyncio.Protocol):
             self._end(Ending.STALLED)
             self.abort()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_timers(self) -> None:
+        for timer in (self._watching, self._resting):
+            if timer is not None:
+                timer.cancel()
+        self._watching = self._resting = None
 
     # --- llhttp's side -----------------------------------------------------------------------------------------------
 
