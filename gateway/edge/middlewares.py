@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.edge.errors import error_response, http_error_response, unexpected
 from gateway.edge.keys import GUARD, IDS, LIVE
 from gateway.edge.log_line import canonical_line
-from gateway.edge.request_keys import IS_DETACHED, REQUEST_ID, TALK
+from gateway.edge.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -30,15 +30,17 @@ log = structlog.get_logger()
 async def one_line_per_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives the request an id, turns errors into answers, and writes the canonical log line when all is over."""
     started = time.perf_counter()
-    given = request.headers.get("x-request-id", "")
-    request[REQUEST_ID] = request_id = given if _SANE_ID.match(given) else f"req_{request.app[IDS].new().hex}"
+    app = request.app
+    request[ID] = own = app[IDS].new()
+    given = request.headers.get("x-request-id")
+    request[REQUEST_ID] = request_id = given if given and _SANE_ID.match(given) else f"req_{own.hex}"
     response: web.StreamResponse | None = None
     fault: str | None = None
-    live = request.app[LIVE]
+    live = app[LIVE]
     task: asyncio.Task[object] | None = None
     try:
         task = live.enter(request)
-        request.app[GUARD].check(request)
+        app[GUARD].check(request)
         response = await handler(request)
     except GatewayError as error:
         fault = error.message

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from aiohttp import web
 
 from gateway.exchange import Talk
 
+ID = web.RequestKey("id", UUID)  # of the interaction, if it becomes one
 REQUEST_ID = web.RequestKey("request id", str)
 TALK = web.RequestKey("talk", Talk)
 IS_DETACHED = web.RequestKey("is detached", bool)  # the caller left; the log line is written when the answer is over

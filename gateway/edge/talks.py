@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.client import HttpClient
-from gateway.edge.keys import IDENTITY, IDS, SETTINGS
-from gateway.edge.request_keys import REQUEST_ID, TALK
+from gateway.edge.keys import IDENTITY, SETTINGS
+from gateway.edge.request_keys import ID, REQUEST_ID, TALK
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
 from gateway.upstream.origin import check_path
@@ -41,7 +41,7 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     if identity.hears_proxies or request.app[SETTINGS].upstream.pass_credentials:
         headers = identity.travelling(headers)
     talk = Talk(
-        id=request.app[IDS].new(),
+        id=request[ID],
         caller=await caller_of(request),
         request_id=request[REQUEST_ID],
         method=request.method,
