@@ -11,7 +11,7 @@ from gateway.chat.folding import CHOICE, ENVELOPE, MESSAGE, Calls, Fold, Misfits
 from gateway.chat.shapes import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gateway.model import Usage
 
@@ -26,7 +26,8 @@ class ChatAssembler:
     `unmerged: {path: [value, …]}`.
     """
 
-    __slots__ = ("_choices", "_envelope", "_is_plain", "_message", "_misfits", "_rest", "_said", "is_done", "unparsed")
+    __slots__ = ("_choices", "_envelope", "_is_plain", "_message", "_misfits", "_rest", "_said", "_text", "is_done",
+                 "unparsed")  # fmt: skip
 
     def __init__(self) -> None:
         self.is_done = False  # `[DONE]` was seen
@@ -39,14 +40,28 @@ class ChatAssembler:
         self._envelope: dict[str, Any] | None = None
         self._rest: dict[str, Any] | None = None  # of its only choice; None: that had more to say than its delta
         self._message = Fold("", self._misfits, MESSAGE, by_kind)  # of that choice
+        self._text: str | None = None  # the member of it to which the chunk before gave a piece of text, and no more
 
     def feed(self, payloads: Iterable[bytes]) -> None:
         """Takes the data of events, in order."""
         for payload in payloads:
+            self._text = None
             if payload == b"[DONE]":
                 self.is_done = True
             elif not self._took_delta(payload):
                 self._take_payload(payload)
+
+    def take_texts(self, name: str, texts: Sequence[bytes]) -> bool:
+        """More chunks like the one before, but for this text, of which they have JSON strings here. False: they must be
+        fed one by one, for that one had more to say, or one of these is not a string that orjson reads."""
+        if self._text != name:
+            return False
+        try:
+            pieces = orjson.loads(b"[%b]" % b",".join(texts))
+        except orjson.JSONDecodeError:
+            return False
+        self._message.fields[name].extend(pieces)
+        return True
 
     def _took_delta(self, payload: bytes) -> bool:
         """Takes the usual chunk: the one before it with another delta, mostly one more piece of the same text."""
@@ -65,6 +80,7 @@ class ChatAssembler:
             ((name, text),) = delta.items()
             if type(text) is str and type(pieces := self._message.fields.get(name)) is Pieces:
                 pieces.append(text)
+                self._text = name
                 return True
         if not jsontext.is_simple(payload):
             return False

@@ -9,7 +9,7 @@ from gateway.chat.folding import Misfits, Pieces, index_of
 from gateway.chat.shapes import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gateway.model import Usage
 
@@ -63,6 +63,10 @@ class ResponsesAssembler:
         self._error: Any = None
         self._misfits = Misfits()
         self._is_plain = True
+
+    def take_texts(self, name: str, texts: Sequence[bytes]) -> bool:
+        """As of `ChatAssembler`. Events of this API are numbered, so that none is like the one before."""
+        return False
 
     def feed(self, payloads: Iterable[bytes]) -> None:
         """Takes the data of events, in order."""

@@ -1,7 +1,7 @@
 """Syncs in the kernel's own queue: io_submit(2) with IOCB_CMD_FDSYNC, Linux 4.18 and newer.
 
-A thread that waits for the disk must fight the event loop for Python's lock twice for each sync, which cost more CPU than
-the sync itself and, on a busy loop, as much time: 391 µs against 235 µs until an answer's record is known to be durable.
+A thread that waits for the disk must fight the event loop for Python's lock twice for each sync, which cost more CPU
+than the sync itself and, on a busy loop, as much time: 391 against 235 µs until a record is known to be durable.
 """
 
 from __future__ import annotations

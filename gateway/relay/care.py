@@ -6,13 +6,14 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from gateway.chat import jsontext
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
 from gateway.chat.sse import parse_event
 from gateway.model import Kind
+from gateway.relay.unfolded import Piece, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,21 +21,19 @@ if TYPE_CHECKING:
     from gateway.chat.sse import Event
     from gateway.model import Json
 
-    _Piece = tuple[bytes, int, Callable[[bytes, int], re.Match[bytes] | None]]
-
 Assembler = ChatAssembler | ResponsesAssembler
 
-# Members of a delta that differ from event to event and mean nothing to the relay. Their names cannot stand inside of a
-# JSON string, where quotes are escaped.
-_VARYING = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|refusal|text|delta|arguments|obfuscation|p)": ?(?=")'
-    rb'|"(?:sequence_number|created)": ?(?=[0-9])'
-)
+# Members that differ from event to event and mean nothing to the relay. Their names cannot stand inside of a JSON
+# string, where quotes are escaped. Numbers differ with some upstreams only.
+_TEXTS = re.compile(rb'"(content|reasoning_content|reasoning|refusal|text|delta|arguments|obfuscation|p)": ?(?=")')
+_NUMBERS = re.compile(rb'"(?:sequence_number|created)": ?[0-9]++')
+_TEXTS_AND_NUMBERS = re.compile(_TEXTS.pattern + rb'|"(sequence_number|created)": ?(?=[0-9])')
 _STRING = re.compile(rb'"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+"')
 _NUMBER = re.compile(rb"[0-9]++")
+_PADDING = b"obfuscation"  # OpenAI's: random text that says nothing
 _MOST_VARYING = 4
 # To learn what events look like costs as much as looking at two. So it begins with the third: a stream's first event is
-# like no other, and short streams end before it pays. An upstream whose events are never alike is not learned from for ever.
+# like no other, and short streams end before it pays. Events that are never alike are not learned from for ever.
 _FIRST_LESSON = 3
 _LAST_LESSON = 66
 
@@ -55,14 +54,13 @@ class Care(ABC):
     """Looks at the events of one answer. Nearly all of them are like the one before but for a piece of text: those need
     no look, which is what makes them cheap."""
 
-    __slots__ = ("_back", "_judged", "_looks", "_pieces")
+    __slots__ = ("_judged", "_looks", "_numbers", "shape")
+    texts: ClassVar[frozenset[bytes]] = frozenset()  # members of which one may be all that an event says
 
     def __init__(self) -> None:
-        # The last event that might pass, without its varying members: what stands before each, with how to get over it,
-        # and what stands behind the last.
-        self._pieces: list[_Piece] = []
-        self._back = b"\0"
+        self.shape = Shape()  # of the last event that might pass
         self._looks = 0  # at events that might pass
+        self._numbers: list[bytes] = []  # in the last of them
         self._judged = (b"", Step.PASS_UNKEPT)  # the last event that might not, which is looked at closely next
 
     def judge_raw(self, raw: bytes) -> Step:
@@ -84,25 +82,35 @@ class Care(ABC):
     def judge_object(self, body: Json, kind: str) -> Step:
         """What an event with a JSON object means; `kind` is its `event:` name."""
 
-    def plain_length(self, block: bytes) -> int:
-        """Bytes of whole events at the block's start that are nothing but deltas and may pass unread."""
+    def plain(self, block: bytes) -> tuple[int, list[bytes] | None]:
+        """Bytes of whole events at the block's start that are nothing but deltas and may pass unread; and their texts,
+        as JSON, if these are all by which the events differ from each other and from others of this `shape`."""
         at = 0
         size = len(block)
+        texts: list[bytes] | None = [] if self.shape.text is not None else None
+        pieces, back, _ = self.shape
+        text = b""
         while at < size:
             end = at
-            for before, length, over in self._pieces:
+            for before, length, over, is_text in pieces:
                 if not block.startswith(before, end) or (varying := over(block, end + length)) is None:
                     break
                 end = varying.end()
+                if is_text:
+                    text = varying[0]
             else:
-                if block.startswith(self._back, end):
-                    at = end + len(self._back)
+                if block.startswith(back, end):
+                    at = end + len(back)
+                    if texts is not None:
+                        texts.append(text)
                     continue
             end = block.find(b"\n\n", at) + 2
             if end < 2 or not self._passes(block[at:end]):
                 break
             at = end
-        return at
+            texts = None
+            pieces, back, _ = self.shape
+        return at, texts
 
     def _passes(self, event: bytes) -> bool:
         if b"\r" in event:
@@ -112,30 +120,41 @@ class Care(ABC):
             self._judged = event, step
             return False
         self._looks += 1
-        if _FIRST_LESSON <= self._looks <= _LAST_LESSON:
-            self._learn(event)
+        if self._looks <= _LAST_LESSON:
+            numbers = _NUMBERS.findall(event)
+            if self._looks >= _FIRST_LESSON:
+                self._learn(event, _TEXTS if numbers == self._numbers else _TEXTS_AND_NUMBERS)
+            self._numbers = numbers
         return True
 
-    def _learn(self, event: bytes) -> None:
-        pieces: list[_Piece] = []
+    def _learn(self, event: bytes, members: re.Pattern[bytes]) -> None:
+        pieces: list[Piece] = []
+        names: list[bytes] = []
         at = 0
-        for name in _VARYING.finditer(event):
+        for name in members.finditer(event):
             over = _STRING.match if event[name.end()] == ord('"') else _NUMBER.match
             varying = over(event, name.end())
             if varying is None or name.start() < at:
                 return
             before = event[at : name.end()]
-            pieces.append((before, len(before), over))
+            names.append(name[name.lastindex or 0])
+            pieces.append(Piece(before, len(before), over, names[-1] in self.texts))
             at = varying.end()
         if 0 < len(pieces) <= _MOST_VARYING:
-            self._pieces = pieces
-            self._back = event[at:]
+            self.shape = Shape(tuple(pieces), event[at:], self._text(pieces, names, event[at:]))
+
+    def _text(self, pieces: list[Piece], names: list[bytes], back: bytes) -> str | None:
+        """The one text that events with these members say. Where a name may be written with escapes, nobody knows."""
+        said = [name for name in names if name != _PADDING]
+        is_clear = not any(b"\\" in piece.before for piece in pieces) and b"\\" not in back
+        return said[0].decode() if len(said) == 1 and said[0] in self.texts and is_clear else None
 
 
 class ChatCare(Care):
     """Chat completions: ended by `[DONE]`; the answer's substance is over with each choice's `finish_reason`."""
 
     __slots__ = ("_drops_usage",)
+    texts = frozenset((b"content", b"reasoning_content", b"reasoning", b"refusal"))
 
     def __init__(self, *, drops_usage: bool) -> None:
         super().__init__()

@@ -12,9 +12,10 @@ import orjson
 
 from gateway.chat.request_body import with_member
 from gateway.chat.shapes import error_event
-from gateway.chat.sse import EventSplitter, EventTooLong, data_payloads, split_events
+from gateway.chat.sse import EventSplitter, EventTooLong, split_events
 from gateway.model import Outcome
 from gateway.relay.care import Assembler, Care, Step
+from gateway.relay.unfolded import Unfolded
 from gateway.upstream.provider import Ending, Sink
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ class Relay(Sink):
         "_assembler",
         "_care",
         "_client",
-        "_folded",
         "_keeping",
         "_limit",
         "_splitter",
         "_tee",
         "_tee_size",
+        "_unfolded",
         "bytes_in",
         "bytes_out",
         "fault",
@@ -79,7 +80,7 @@ class Relay(Sink):
         self._splitter = EventSplitter(min(limit, MAX_EVENT_BYTES))
         self._tee: list[bytes] = []
         self._tee_size = 0
-        self._folded = 0
+        self._unfolded = Unfolded()
         self.bytes_in = 0
         self.bytes_out = 0
         self.first_at: float | None = None
@@ -108,14 +109,19 @@ class Relay(Sink):
             self.first_at = time.perf_counter()
         if self.bytes_in > self._limit:
             return self._broken(f"the answer is longer than {self._limit} bytes")
-        plain = self._care.plain_length(block)
+        care = self._care
+        plain, texts = care.plain(block)
         if plain < len(block):
             if plain:
                 self._keep(block[:plain])
             return self._look_closely(block, plain)
-        self._keep(block)
+        if texts is None:
+            self._keep(block)
+        else:
+            self._unfolded.add_run(care.shape, texts)
+            self._file_later(block)
         self._pass_on(block)
-        if len(self._tee) - self._folded >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
+        if self._unfolded.count >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
             self._fold()
         return self.outcome is not None
 
@@ -129,7 +135,7 @@ class Relay(Sink):
             self._fold()
             self._keeping.part(self._tee)
             self._tee = []
-            self._tee_size = self._folded = 0
+            self._tee_size = 0
 
     def close(self, ending: Ending) -> None:
         """The upstream's body is over: settle how the answer ended, and with what the client is told so."""
@@ -213,6 +219,10 @@ class Relay(Sink):
                 self._broken("the upstream sent an event that is not JSON")
 
     def _keep(self, raw: bytes) -> None:
+        self._unfolded.add(raw)
+        self._file_later(raw)
+
+    def _file_later(self, raw: bytes) -> None:
         self._tee.append(raw)
         self._tee_size += len(raw)
         if self._tee_size > FILE_AT_BYTES:
@@ -224,11 +234,9 @@ class Relay(Sink):
             self._client.write(block)
 
     def _fold(self) -> None:
-        unfolded = self._tee[self._folded :] if self._folded else self._tee
-        if not unfolded:
+        if not self._unfolded.count:
             return
-        self._assembler.feed(data_payloads(b"".join(unfolded)))
-        self._folded = len(self._tee)
+        self._unfolded.fold_into(self._assembler)
         if self._assembler.unparsed and self.outcome in (None, Outcome.COMPLETE):
             self._broken("the upstream sent an event that is not JSON")
 

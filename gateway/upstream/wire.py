@@ -68,9 +68,9 @@ class Wire(asyncio.Protocol):
         "_rest",
         "_resting",
         "_sink",
-        "_watching",
         "_transport",
         "_waiter",
+        "_watching",
         "head",
     )
 

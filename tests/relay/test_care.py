@@ -15,6 +15,7 @@ from gateway.relay.care import Care, ChatCare, ResponsesCare, Step
 from tests.chat.streams import CHATS, recorded
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
     from gateway.chat.sse import Event
@@ -110,7 +111,7 @@ def check(care: Care, events: list[bytes], sizes: list[int]) -> None:
     while events:
         size = sizes.pop() if sizes else 1
         block, events = b"".join(events[:size]), events[size:]
-        length = care.plain_length(block)
+        length = care.plain(block)[0]
         plain = split_events(block[:length])
         assert b"".join(plain) + b"".join(split_events(block[length:])) == block
         for event in plain:
@@ -146,8 +147,8 @@ LAST_WORDS = [
 
 def teach(care: Care, usual: bytes) -> None:
     """It has seen so many of these that it knows the next one without a look."""
-    assert care.plain_length(usual * 3) == 3 * len(usual)
-    assert care._pieces
+    assert care.plain(usual * 3)[0] == 3 * len(usual)
+    assert care.shape.pieces
 
 
 @given(seed=st.integers(), edits=st.integers(1, 3))
@@ -177,9 +178,9 @@ class CountingChat(ChatCare):
         self.looks += 1
         return super().judge(event)
 
-    def _learn(self, event: bytes) -> None:
+    def _learn(self, event: bytes, members: re.Pattern[bytes]) -> None:
         self.lessons += 1
-        super()._learn(event)
+        super()._learn(event, members)
 
 
 class CountingResponses(ResponsesCare):
@@ -198,7 +199,7 @@ def test_most_of_what_may_pass_of_a_vendors_stream_passes_unread(name: str, size
     care.looks = 0
     for start in range(0, len(passing), size):
         block = b"".join(passing[start : start + size])
-        assert care.plain_length(block) == len(block)
+        assert care.plain(block)[0] == len(block)
     assert care.looks <= max(6, len(passing) // 2)
 
 
@@ -225,14 +226,14 @@ def usual_response(number: int) -> bytes:
 def test_usual_event_is_looked_at_until_it_is_known(care: Any, usual: Callable[[int], bytes], together: int) -> None:
     for start in range(0, 1000, together):
         block = b"".join(map(usual, range(start, start + together)))
-        assert care.plain_length(block) == len(block)
+        assert care.plain(block)[0] == len(block)
     assert care.looks == 3
 
 
 def test_upstream_whose_events_are_never_alike_is_not_learned_from_for_ever() -> None:
     care = CountingChat(drops_usage=True)
     events = [b'data: {"id":"%d","choices":[{"delta":{"content":"x"}}]}\n\n' % number for number in range(500)]
-    assert all(care.plain_length(event) == len(event) for event in events)
+    assert all(care.plain(event)[0] == len(event) for event in events)
     assert care.lessons == 64
 
 
@@ -255,15 +256,15 @@ def test_twin_of_a_usual_event_that_says_one_thing_more_is_looked_at(care: Care,
     twin = event.replace(usual.encode(), telling.encode())
     assert twin != event
     teach(care, event)
-    assert care.plain_length(event) == len(event)
-    assert care.plain_length(twin) == 0
-    assert care.plain_length(event + twin) == len(event)
+    assert care.plain(event)[0] == len(event)
+    assert care.plain(twin)[0] == 0
+    assert care.plain(event + twin)[0] == len(event)
 
 
 def test_an_event_that_may_not_pass_unread_is_judged_once() -> None:
     care = CountingChat(drops_usage=True)
     last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
-    assert care.plain_length(last) == 0
+    assert care.plain(last)[0] == 0
     assert care.judge_raw(last) is Step.KEEP_THEN_PASS
     assert care.looks == 1
     assert care.judge_raw(b"data: [DONE]\n\n") is Step.LAST
