@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from gateway.counted import Counted
 from gateway.edge.cors import allow_origins
 from gateway.edge.guard import Guard
 from gateway.edge.keys import (
@@ -19,11 +21,13 @@ from gateway.edge.keys import (
     IDENTITY,
     IDS,
     LIVE,
+    METRICS,
     PAGE,
     READINESS,
     RECENT,
     REPORTS,
     ROOM,
+    SCRAPE,
     SETTINGS,
     SUMMARIES,
 )
@@ -38,6 +42,7 @@ from gateway.identity.identity import Identity
 from gateway.identity.office import KeyOffice
 from gateway.identity.opening import open_reception
 from gateway.ids import Ids
+from gateway.lag import LoopLag
 from gateway.policy.chain import Policy
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
@@ -45,6 +50,7 @@ from gateway.record.journal import Journal
 from gateway.record.monitor import Monitor
 from gateway.record.shipper import Shipper
 from gateway.record.submissions import Submissions
+from gateway.scrape import Scrape, Seat
 from gateway.shipped import shipped
 from gateway.store.answers import Answers
 from gateway.store.conversation_settings import ConversationSettings
@@ -55,11 +61,15 @@ from gateway.store.keys import Keys
 from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
+from gateway.telemetry.metrics import Metrics
 from gateway.upkeep import ReportUpkeep, Upkeep
 from gateway.upstream.catalogue import Catalogue
+from gateway.vitals import Busy, Vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from prometheus_client import Metric
 
     from gateway.account import Recorder
     from gateway.record.keeper import Keeper
@@ -68,15 +78,16 @@ if TYPE_CHECKING:
 SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for the next start
 
 
-def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Application:
-    """The application of one process. `recorder` stands in for the journal, which then is not opened (the benchmark's
-    measure of what the log costs)."""
+def build_app(settings: Settings, recorder: Recorder | None = None, seat: Seat | None = None) -> web.Application:
+    """The application of one process; `seat` says which of its supervisor's workers it is. `recorder` stands in for the
+    journal, which then is not opened (the benchmark's measure of what the log costs)."""
     app = web.Application(middlewares=[one_line_per_request])
     app[SETTINGS] = settings
     app[IDS] = Ids()
     app[IDENTITY] = Identity(is_open=settings.auth.is_open)
     app[GUARD] = Guard(settings)
     app[LIVE] = Live()
+    app[METRICS] = Metrics()
     app[RECENT] = RecentAnswers()
     app[ROOM] = Room()
     app[PAGE] = shipped("static").resolve()
@@ -85,15 +96,18 @@ def build_app(settings: Settings, recorder: Recorder | None = None) -> web.Appli
 
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _furnish(app, settings, recorder, stack)
+            await _furnish(app, settings, recorder, seat or Seat(), stack)
             yield
 
     app.cleanup_ctx.append(house)
     return app
 
 
-async def _furnish(app: web.Application, settings: Settings, recorder: Recorder | None, stack: AsyncExitStack) -> None:
+async def _furnish(
+    app: web.Application, settings: Settings, recorder: Recorder | None, seat: Seat, stack: AsyncExitStack
+) -> None:
     pulse = Pulse()
+    metrics = app[METRICS]
     catalogue = Catalogue.of(settings)
     stack.push_async_callback(catalogue.aclose)
     stack.callback(pulse.close)
@@ -103,11 +117,26 @@ async def _furnish(app: web.Application, settings: Settings, recorder: Recorder 
         asks_usage=settings.upstream.ask_usage,
         passes_credentials=settings.upstream.pass_credentials,
     )
-    recorder = recorder or await _open_journal(app, settings, stack)
-    app[EXCHANGE] = Exchange(Policy(), catalogue, recorder, pulse, terms)
+    vitals: Vitals | None = None
+    if recorder is None:
+        recorder, vitals = await _open_journal(app, settings, stack)
+    app[EXCHANGE] = Exchange(Policy(), catalogue, Counted(recorder, metrics), pulse, terms)
+    stack.callback(LoopLag(metrics.lagged).close)
+
+    async def look() -> list[Metric]:
+        found = await asyncio.to_thread(list, metrics.collect())  # it takes its time when there are many series
+        found += Busy(app[LIVE].count, pulse.count).families()
+        if vitals is not None:
+            report = await app[READINESS].ask()
+            found += vitals.families(has_postgres=report.has_postgres)
+        return found
+
+    app[SCRAPE] = Scrape(seat, look)
+    await app[SCRAPE].open()
+    stack.callback(app[SCRAPE].close)
 
 
-async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> Recorder:
+async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Vitals]:
     """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
     database = await stack.enter_async_context(open_database(settings))
     keeper = Interactions(database)
@@ -145,7 +174,14 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
 
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
     app[READINESS] = Readiness(upstream, database, journal_state, submissions.state if submissions else None)
-    return journal
+    vitals = Vitals(
+        journal=lambda: journal.state,
+        journal_max_bytes=settings.journal.max_bytes,
+        shipper=shipper,
+        pool=database.state,
+        submissions=submissions.state if submissions else None,
+    )
+    return journal, vitals
 
 
 def _submissions(settings: Settings) -> Submissions | None:

@@ -298,6 +298,13 @@ def _as_network(item: str) -> Network:
     return network
 
 
+def _as_networks_or_none(value: object, environ: Environ) -> tuple[Network, ...]:
+    if isinstance(value, tuple):
+        value = [str(network) for network in value]
+    found: tuple[Network, ...] = () if value == "none" else NETWORKS.read(value, environ)
+    return found
+
+
 def _as_header_name(value: object, _: Environ) -> str:
     name = _as_text(value)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", name):
@@ -435,6 +442,7 @@ def _as_database_url(value: object, environ: Environ) -> Secret:
 AUTH_MODES = _list("a list of open, keys, jwt, header", _one_of("open", "keys", "jwt", "header"), least=1)
 ALGORITHMS = _list("a list of EdDSA, ES256, RS256", _one_of("EdDSA", "ES256", "RS256"), least=1)
 NETWORKS = _list("a list of networks such as 10.1.0.0/16, with commas between them", _as_network)
+NETWORKS_OR_NONE = Form("`none`, or " + NETWORKS.takes, _as_networks_or_none, NETWORKS.show)
 NAMES = _list("a list of names with commas between them")
 PRICES = Form("a list of sizes and prices such as 1024x1024=0.02, with commas between them", _as_prices, _shown_prices)
 NAME = Form("a name of at most 256 characters", _as_name)

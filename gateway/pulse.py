@@ -27,6 +27,11 @@ class Pulse:
         self._watched: dict[Living, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def count(self) -> int:
+        """How many are being watched."""
+        return len(self._watched)
+
     @contextmanager
     def watching(self, living: Living) -> Iterator[None]:
         self._watched[living] = None

@@ -23,6 +23,7 @@ class Report:
     """`can_serve` is false when a request would be refused; an absent database is not that, the journal bridges it."""
 
     can_serve: bool
+    has_postgres: bool
     checks: dict[str, Any]
 
 
@@ -51,6 +52,6 @@ class Readiness:
             checks = {"upstream": self._upstream, "postgres": "ok" if is_there else "away", "journal": journal}
             if self._submissions is not None:
                 checks["submissions"] = asdict(self._submissions())
-            self._report = Report(can_serve=journal["refusal"] is None, checks=checks)
+            self._report = Report(journal["refusal"] is None, is_there, checks)
             self._asked_at = time.monotonic()
         return self._report

@@ -9,6 +9,7 @@ fields. Nothing here reads `os.environ`; the caller hands the environment in.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -344,6 +345,24 @@ class LogSettings:
     level: str = _set("GATEWAY_LOG_LEVEL", "info", forms.LOG_LEVEL, "Least level that is logged.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Who may read `/metrics`, beside auditors and admins."""
+
+    token: Secret | None = _set(
+        "GATEWAY_METRICS_TOKEN",
+        None,
+        forms.HEADER_SECRET,
+        "What a scraper sends as `Authorization: Bearer …` to read `/metrics`.",
+    )
+    networks: tuple[Network, ...] = _set(
+        "GATEWAY_METRICS_NETWORKS",
+        (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")),
+        forms.NETWORKS_OR_NONE,
+        "Addresses that read `/metrics` without, unless they come through a proxy; `none`.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that can be set. Secrets stay hidden in every text made of it."""
@@ -366,6 +385,7 @@ class Settings:
     images: ImagesSettings = field(default_factory=ImagesSettings)
     page: PageSettings = field(default_factory=PageSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # setting's name → where from
 
     @property
@@ -475,6 +495,7 @@ _GROUPS: Mapping[str, type[Any]] = MappingProxyType(
         "images": ImagesSettings,
         "page": PageSettings,
         "log": LogSettings,
+        "metrics": MetricsSettings,
     }
 )
 

@@ -53,13 +53,13 @@ def unexpected() -> web.Response:
 
 def http_error_response(error: web.HTTPException, path: str) -> web.Response:
     """The answer to what aiohttp's router and parser complain of."""
-    response = error_response(_of_http_exception(error, path))
+    response = error_response(of_http_exception(error, path))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
-def _of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayError:
+def of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayError:
     if error.status == 404:
         return errors.NotFound(f"there is nothing at {path}")
     if error.status == 405:

@@ -24,8 +24,7 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._is_on = "open" in settings.auth.modes and not settings.server.allow_open
-        public = urlsplit(settings.server.public_url).hostname if settings.server.public_url else None
-        self._names = frozenset(name for name in ("localhost", public) if name)
+        self._public = urlsplit(settings.server.public_url).hostname if settings.server.public_url else None
         self._origins = frozenset(settings.page.allowed_origins)
         self._called = ""  # the Host of the last request that was let in; mostly the next one has the same
 
@@ -35,27 +34,32 @@ class Guard:
             return
         host = request.headers.get("Host", "")
         if host and host != self._called:
-            if not self._is_ours(_name_of(host)):
+            if not self._is_ours(name_of(host)):
                 raise NotAllowed("this gateway is not called by that name", code="misdirected")
             self._called = host
         origin = request.headers.get("Origin")
         if (
             origin is not None
             and origin not in self._origins
-            and not self._is_ours(_name_of(origin.partition("://")[2]))
+            and not self._is_ours(name_of(origin.partition("://")[2]))
         ):
             raise NotAllowed("pages of other sites may not use this gateway", code="cross_origin")
 
     def _is_ours(self, name: str) -> bool:
-        if name in self._names or name.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return False
+        return name == self._public or is_loopback_name(name)
 
 
-def _name_of(netloc: str) -> str:
+def is_loopback_name(name: str) -> bool:
+    """Whether a name that a request is sent to can be nothing but this machine, whoever resolves it."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def name_of(netloc: str) -> str:
     """The host of `host:port` or `[v6]:port`, in lower case."""
     if netloc.startswith("["):
         return netloc[1:].partition("]")[0].lower()

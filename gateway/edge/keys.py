@@ -14,12 +14,14 @@ from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
 from gateway.ids import Ids
 from gateway.readiness import Readiness
+from gateway.scrape import Scrape
 from gateway.settings import Settings
 from gateway.store.answers import Answers
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.history import History
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
+from gateway.telemetry.metrics import Metrics
 
 SETTINGS = web.AppKey("settings", Settings)
 IDS = web.AppKey("ids", Ids)
@@ -28,6 +30,8 @@ IDENTITY = web.AppKey("identity", Identity)
 EXCHANGE = web.AppKey("exchange", Exchange)
 LIVE = web.AppKey("live", Live)
 READINESS = web.AppKey("readiness", Readiness)
+METRICS = web.AppKey("metrics", Metrics)
+SCRAPE = web.AppKey("scrape", Scrape)
 RECENT = web.AppKey("recent answers", RecentAnswers)
 ROOM = web.AppKey("room for replays", Room)
 HISTORY = web.AppKey("history", History)

@@ -41,6 +41,11 @@ class Live:
         self._idle.set()
         self.is_draining = False
 
+    @property
+    def count(self) -> int:
+        """How many requests are being handled."""
+        return len(self._handlers)
+
     def enter(self, request: web.Request) -> asyncio.Task[object]:
         """A request begins to be handled by the current task; `leave` must follow. Raises ShuttingDown."""
         if self.is_draining:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from gateway.edge.errors import error_response, http_error_response, unexpected
-from gateway.edge.keys import GUARD, IDS, LIVE
+from gateway.edge.errors import error_response, http_error_response, of_http_exception, unexpected
+from gateway.edge.keys import GUARD, IDS, LIVE, METRICS
 from gateway.edge.log_line import canonical_line
 from gateway.edge.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
 from gateway.errors import GatewayError
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
-_QUIET = frozenset(("/healthz", "/readyz"))  # asked every few seconds by machines
+_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # asked every few seconds by machines
+UNKNOWN_ROUTE = "none"
 log = structlog.get_logger()
 
 
@@ -36,6 +37,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     request[REQUEST_ID] = request_id = given if given and _SANE_ID.match(given) else f"req_{own.hex}"
     response: web.StreamResponse | None = None
     fault: str | None = None
+    code: str | None = None
     live = app[LIVE]
     task: asyncio.Task[object] | None = None
     try:
@@ -43,16 +45,16 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
         app[GUARD].check(request)
         response = await handler(request)
     except GatewayError as error:
-        fault = error.message
+        fault, code = _told(error)
         response = error_response(error)
         _cut_if_begun(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        fault = error.reason
+        fault, code = error.reason, of_http_exception(error, request.path).code
         response = http_error_response(error, request.path)
     except Exception as error:  # the outermost place: an error of ours is told in one shape, and logged
-        fault = type(error).__name__
+        fault, code = _told(error)
         log.exception("request failed", request_id=request_id, path=request.path)
         _cut_if_begun(request)
         response = unexpected()
@@ -60,7 +62,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
         if task is not None:
             live.leave(task)
         if not request.get(IS_DETACHED):
-            write_line(request, request_id, response, fault, started)
+            _conclude(request, request_id, response, started, fault, code)
     if not response.prepared:
         response.headers["x-request-id"] = request_id
     return response
@@ -72,10 +74,16 @@ def _cut_if_begun(request: web.Request) -> None:
         request.transport.abort()
 
 
-def write_line(
-    request: web.Request, request_id: str, response: web.StreamResponse | None, fault: str | None, started: float
+def _conclude(
+    request: web.Request,
+    request_id: str,
+    response: web.StreamResponse | None,
+    started: float,
+    fault: str | None,
+    code: str | None,
 ) -> None:
-    """The canonical line of a request that is over."""
+    """Count a request that is over, and write its canonical line."""
+    _count(request, response.status if response is not None else None, code)
     if request.path in _QUIET and response is not None and response.status == 200:
         return
     log.info(
@@ -92,6 +100,13 @@ def write_line(
     )
 
 
+def _count(request: web.Request, status: int | None, code: str | None) -> None:
+    talk, resource = request.get(TALK), request.match_info.route.resource
+    answer = talk.account.answer if talk is not None and talk.account is not None else None
+    route = resource.canonical if resource is not None else UNKNOWN_ROUTE
+    request.app[METRICS].answered(route, request.method, status, answer, code)
+
+
 def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
     """The caller left, the answer goes on: its line is written when it is over, and its error is told there."""
     request[IS_DETACHED] = True
@@ -99,7 +114,14 @@ def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
 
     def write(done: asyncio.Task[None]) -> None:
         error = None if done.cancelled() else done.exception()
-        fault = error.message if isinstance(error, GatewayError) else type(error).__name__ if error else None
-        write_line(request, request[REQUEST_ID], None, fault, started)
+        fault, code = _told(error)
+        _conclude(request, request[REQUEST_ID], None, started, fault, code)
 
     task.add_done_callback(write)
+
+
+def _told(error: BaseException | None) -> tuple[str | None, str | None]:
+    """What the log says of an error, and its code."""
+    if error is None:
+        return None, None
+    return (error.message, error.code) if isinstance(error, GatewayError) else (type(error).__name__, GatewayError.code)

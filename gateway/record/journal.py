@@ -55,6 +55,8 @@ class JournalState:
 
     refusal: str | None  # why nothing new may begin
     bytes: int
+    room_bytes: int  # that the settings and the disk leave for more
+    refusals: int  # callers that were told that nothing can be recorded
     open: int  # begun and not finished
     unwritten: int  # finished, and in memory only
     lost_parts: int
@@ -82,6 +84,7 @@ class Journal:
         self._entries: dict[bytes, Entry] = {}  # begun and not finished
         self._cached_bytes = 0
         self._lost_parts = 0
+        self._refusals = 0
         self._ticking: asyncio.Task[None] | None = None
         self.directory = directory
 
@@ -205,6 +208,7 @@ class Journal:
 
     def _full(self) -> JournalFull:
         """Why, is in the log and in `state`: a caller need not know the gateway's paths."""
+        self._refusals += 1
         return JournalFull("the gateway cannot record anything at the moment, so it may not answer")
 
     # --- after the request -------------------------------------------------------------------------------------------
@@ -222,6 +226,8 @@ class Journal:
         return JournalState(
             refusal=self._segments.refusal,
             bytes=self._segments.total + self._segments.foreign_bytes,
+            room_bytes=self._segments.room_bytes,
+            refusals=self._refusals,
             open=len(self._entries),
             unwritten=len(self._unwritten),
             lost_parts=self._lost_parts,

@@ -85,6 +85,7 @@ class Segments:
         self.refusal: str | None = None  # why nothing new may begin
         self.written = 0  # bytes, ever: the mark that a sync must reach
         self.foreign_bytes = 0  # of other owners in the same directory
+        self._free_bytes: int | None = None  # of the disk, at the last look
 
     @property
     def end(self) -> Position:
@@ -95,6 +96,13 @@ class Segments:
         """Bytes of disk that this owner's files take."""
         live = sum(file.size for file in (self._current, self._spare) if file)
         return live + sum(self._sizes.values())
+
+    @property
+    def room_bytes(self) -> int:
+        """How many more bytes may be taken, by the settings and by the disk as it was a moment ago."""
+        allowed = self._limits.max_bytes - self.total - self.foreign_bytes
+        free = allowed if self._free_bytes is None else self._free_bytes - self._limits.min_free_bytes
+        return max(0, min(allowed, free))
 
     async def open(self) -> None:
         """The first file. On a full disk there is none yet: `review` will try again."""
@@ -174,6 +182,7 @@ class Segments:
         except OSError as error:
             self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
             return
+        self._free_bytes = free
         self._set("free", f"less than {self._limits.min_free_bytes} bytes free", free < self._limits.min_free_bytes)
         if self._spare is not None:
             self._absolve("write")  # there is room; the next write shows the rest

@@ -52,6 +52,17 @@ class ShipperState:
     fault: str | None  # why a keeper does not take them at the moment
 
 
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """One keeper, for metrics."""
+
+    name: str
+    pending: int  # records of this process that it has yet to get
+    oldest_s: float  # age of the oldest of them
+    kept: int
+    is_away: bool  # the last attempt failed
+
+
 @dataclass(eq=False, slots=True)
 class _Adoption:
     """A dead owner's folder, locked for us until every keeper has got what is in it."""
@@ -134,15 +145,22 @@ class Shipper:
         while self._adoptions:
             self._adoptions.pop().folder.release()
 
+    @property
+    def adoptions(self) -> int:
+        """Journals of dead processes that some keeper has yet to get."""
+        return len(self._adoptions)
+
+    def sinks(self) -> list[SinkState]:
+        return [_sink_state(way) for way in self._ways]
+
     def state(self) -> ShipperState:
         feeds = [way.feed for way in self._ways]
-        oldest = min((feed.oldest_at for feed in feeds if feed.oldest_at is not None), default=None)
         deliveries = [delivery for way in self._ways for delivery in (way.live, way.adopted)]
         return ShipperState(
             pending=max((len(feed) for feed in feeds), default=0),
             pending_for={way.keeper.name: len(way.feed) for way in self._ways},
             pending_bytes=max((feed.ready_bytes for feed in feeds), default=0),
-            oldest_s=0.0 if oldest is None else max(0.0, time.time() - oldest),
+            oldest_s=max((_age_s(feed) for feed in feeds), default=0.0),
             kept=sum(delivery.kept for delivery in deliveries),
             quarantined=self._quarantine.count,
             adopting=self._adoptions[0].folder.path.name if self._adoptions else None,
@@ -250,6 +268,21 @@ class Shipper:
             data = await in_thread(read_damage, folder, damage)
             name = f"{folder.name}-{damage.segment}-{damage.offset}"
             await in_thread(self._quarantine.put_frames, name, data, damage.reason)
+
+
+def _sink_state(way: _Way) -> SinkState:
+    deliveries = (way.live, way.adopted)
+    return SinkState(
+        name=way.keeper.name,
+        pending=len(way.feed),
+        oldest_s=_age_s(way.feed),
+        kept=sum(delivery.kept for delivery in deliveries),
+        is_away=any(delivery.fault for delivery in deliveries),
+    )
+
+
+def _age_s(feed: Feed) -> float:
+    return 0.0 if feed.oldest_at is None else max(0.0, time.time() - feed.oldest_at)
 
 
 def batches(pendings: Sequence[Pending]) -> Iterator[list[Pending]]:

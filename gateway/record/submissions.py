@@ -68,6 +68,7 @@ class SubmissionsState:
     fault: str | None  # why the last call failed, if it did
     away_s: float
     delivered: int
+    failed: int  # attempts
     waiting: int  # set aside, and tried again and again
     dead_letters: int  # given up, for people to look at
 
@@ -95,12 +96,12 @@ class Submissions:
         self._is_closing = False
         self._fault: str | None = None
         self._delivered = 0
+        self._failed = 0
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Take up what an earlier process has set aside."""
-        await in_thread(self._dead.look)
         await self._review()
         for path in self._waiting.paths:
             try:
@@ -126,6 +127,7 @@ class Submissions:
             fault=self._fault,
             away_s=0.0 if away_since is None else time.monotonic() - away_since,
             delivered=self._delivered,
+            failed=self._failed,
             waiting=len(self._waiting),
             dead_letters=self._dead.count,
         )
@@ -229,19 +231,23 @@ class Submissions:
         try:
             await self._monitor.submit(letter.id, letter.payload)
         except MonitorAway as error:
-            self._fault = error.reason
+            self._failed_for(error.reason)
             return letter.failed(error.reason, now), error.retry_after_s
         except SubmissionRefused as error:
             self._answered()
-            self._fault = error.reason
+            self._failed_for(error.reason)
             return letter.failed(error.reason, now, is_refusal=True), None
         except Exception as error:  # whatever it is, the submission must not be dropped for it
             log.exception("submission_failed", interaction_id=str(letter.id))
-            self._fault = type(error).__name__
-            return letter.failed(self._fault, now), None
+            self._failed_for(type(error).__name__)
+            return letter.failed(type(error).__name__, now), None
         self._answered()
         self._delivered += 1
         return None, None
+
+    def _failed_for(self, reason: str) -> None:
+        self._fault = reason
+        self._failed += 1
 
     def _answered(self) -> None:
         self._fault = None
@@ -294,6 +300,7 @@ class Submissions:
 
     async def _review(self) -> None:
         try:
+            await in_thread(self._dead.look)  # people take them away, and other processes add theirs
             self._waiting.review(await in_thread(self._waiting.scan))
             self._visit_all()
         except Exception:

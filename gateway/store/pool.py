@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -39,6 +40,15 @@ AWAY = (
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """Connections, for metrics."""
+
+    open: int
+    used: int
+    most: int
+
+
 class Database:
     """One Postgres. Nothing connects before the first use, so that the gateway starts without it."""
 
@@ -57,6 +67,11 @@ class Database:
     @property
     def statement_s(self) -> float:
         return self._settings.statement_s
+
+    def state(self) -> PoolState:
+        pool = self._pool
+        size = pool.get_size() if pool is not None else 0
+        return PoolState(size, size - pool.get_idle_size() if pool is not None else 0, self._settings.pool_max)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:

@@ -85,6 +85,7 @@ REACHING: Table = {
     ("GET", "/history"): lambda target: Ask(f"/history?user={target.user}", status=403),
     ("GET", "/history_v2"): lambda target: Ask(f"/history_v2?q={SECRET}&user={target.user}", status=403),
     ("GET", "/report/figures"): lambda target: Ask(f"/report/figures?user={target.user}", status=200),
+    ("GET", "/metrics"): lambda _: Ask("/metrics", status=403),
     ("GET", "/admin/keys"): lambda target: Ask(f"/admin/keys?user={target.user}", status=403),
     ("POST", "/admin/keys"): lambda target: Ask("/admin/keys", {"user": target.user, "name": "mine"}, status=403),
     ("DELETE", "/admin/keys/{id}"): lambda target: Ask(f"/admin/keys/{target.key}", status=403),

@@ -1,4 +1,4 @@
-"""Health, the page and this document itself, in the document. None of them asks who you are."""
+"""Health, metrics, the page and this document itself, in the document. Only metrics ask who you are."""
 
 from __future__ import annotations
 
@@ -124,6 +124,24 @@ PATHS: Json = {
                 ),
             },
         )
+    },
+    "/metrics": {
+        "get": {
+            "operationId": "getMetrics",
+            "tags": ["Health"],
+            "summary": "Figures for Prometheus",
+            "security": [{}, {"bearer": []}, {"x-api-key": []}, {"api-key": []}],  # the settings may let in without
+            "description": "Of all workers of this host. For auditors, admins, and those whom the settings "
+            "`metrics.token` and `metrics.networks` let in.",
+            "responses": {
+                "200": {
+                    "description": "As OpenMetrics if `Accept` names it, else as Prometheus' own text.",
+                    "headers": headers(),
+                    "content": {"text/plain": {}, "application/openmetrics-text": {}},
+                },
+                **refusals(401, 403),
+            },
+        }
     },
     "/": {"get": _open("showPage", "Page", "The chat page", {"200": _file("text/html"), **refusals()})},
     "/page.json": {
