@@ -13,6 +13,7 @@ import uvloop
 
 from gateway import __version__, keys_command, server, workers
 from gateway.errors import GatewayError
+from gateway.scrape import Seat
 from gateway.settings import Settings, SettingsError, load
 from gateway.telemetry import logs, tail
 
@@ -43,9 +44,11 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[str, str]) -> Coroutine[None, None, None]:
     if arguments.command == "migrate":
         return server.migrate(settings)
-    if settings.server.workers > 1 and not arguments.worker:
+    if arguments.worker is not None:
+        return server.serve(settings, seat=Seat(arguments.worker, arguments.meeting))
+    if settings.server.workers > 1:
         return workers.supervise(settings, {**environ, **_as_environment(arguments)})
-    return server.serve(settings, is_worker=arguments.worker)
+    return server.serve(settings)
 
 
 def _with_command(argv: Sequence[str]) -> list[str]:
@@ -70,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default 8000; 0: any free one)")
             command.add_argument("--workers", help="processes that share the port (default 1)")
-            command.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # one of them
+            command.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them, by its number
+            command.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)  # the folder where they meet
     keys = commands.add_parser("keys", help="make, list and revoke the keys of callers")
     keys.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
     keys_command.add_arguments(keys)

@@ -22,6 +22,7 @@ from gateway.workers import watch_parent
 
 if TYPE_CHECKING:
     from gateway.account import Recorder
+    from gateway.scrape import Seat
     from gateway.settings import ServerSettings, Settings
 
 BACKLOG = 4096
@@ -33,8 +34,9 @@ LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be ca
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, recorder: Recorder | None = None, *, is_worker: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT, as a worker also until the supervisor is gone; `recorder` as of `build_app`.
+async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: Seat | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, as a worker, which has a seat, also until the supervisor is gone; `recorder` as of
+    `build_app`.
 
     Raises ServiceError when it cannot start.
     """
@@ -43,9 +45,9 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, is_work
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    if is_worker:
+    if seat is not None:
         watch_parent(stopping)
-    app = build_app(settings, recorder)
+    app = build_app(settings, recorder, seat)
     runner = Runner(
         app,
         access_log=None,

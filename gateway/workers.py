@@ -1,6 +1,7 @@
 """Several processes on one port (SO_REUSEPORT), each a whole gateway; this one only keeps them alive.
 
-What it owns is what they share: the embedded PostgreSQL, if there is no other. The kernel spreads the connections.
+What it owns is what they share: the embedded PostgreSQL, if there is no other, and the folder where they tell each
+other their figures. The kernel spreads the connections.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import structlog
@@ -38,8 +40,9 @@ async def supervise(settings: Settings, environ: Mapping[str, str]) -> None:
         if settings.store.url is None:
             await migrate(database, shipped("sql"))
             environ = {**environ, "DATABASE_URL": database.dsn}
-        with _held_port(settings) as held:
-            workers = [_Worker(number, held.getsockname()[1], environ) for number in range(settings.server.workers)]
+        with _held_port(settings) as held, TemporaryDirectory(prefix="llm-gateway-") as meeting:
+            port = held.getsockname()[1]
+            workers = [_Worker(number, port, meeting, environ) for number in range(settings.server.workers)]
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
                     group.create_task(worker.keep_running(stopping, settings.server.shutdown_s + KILL_S))
@@ -58,9 +61,10 @@ def _held_port(settings: Settings) -> socket.socket:
 class _Worker:
     """One gateway. It reads our end of a pipe, and stops when that breaks, however we die."""
 
-    def __init__(self, number: int, port: int, environ: Mapping[str, str]) -> None:
+    def __init__(self, number: int, port: int, meeting: str, environ: Mapping[str, str]) -> None:
         self._number = number
-        self._arguments = ["-m", "gateway", "serve", "--worker", "--port", str(port)]
+        its = ["--worker", str(number), "--meeting", meeting, "--port", str(port)]
+        self._arguments = ["-m", "gateway", "serve", *its]
         self._environ = dict(environ)
 
     async def keep_running(self, stopping: asyncio.Event, patience_s: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.faults.ledgers import Load, compare, settled_rows
 from tests.gateway_process import GatewayProcess
@@ -62,3 +63,56 @@ async def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
         assert len(workers) == 2
         await gateway.kill()
         await until(lambda: not any(map(command_of, workers)))
+
+
+async def scraped(gateway: GatewayProcess) -> dict[tuple[str, str], float]:
+    """The counters of all workers, by their name with labels and by their worker. Each time on a new connection: any
+    worker may answer."""
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/metrics") as response:
+        assert response.status == 200
+        families = list(text_string_to_metric_families(await response.text()))
+    return {
+        (f"{sample.name} {sorted((sample.labels | {'worker': ''}).items())}", sample.labels["worker"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.endswith(("_total", "_count", "_sum", "_bucket", "worker_up"))
+    }
+
+
+async def both_up(gateway: GatewayProcess) -> dict[tuple[str, str], float]:
+    """What is scraped when both workers tell their figures."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await scraped(gateway)
+            if [value for (name, _), value in found.items() if "worker_up" in name] == [1, 1]:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def test_whichever_worker_is_asked_tells_of_all_and_no_counter_runs_backwards(
+    tmp_path: Path, database: str
+) -> None:
+    async with LoopbackUpstream(pace=0.001) as upstream:
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway:
+            await until(lambda: sum(line["event"] == "listening" for line in gateway.log()) == 2)
+            async with Load(gateway.url, 24) as load:
+                before: dict[tuple[str, str], float] = {}
+                for _ in range(40):
+                    now = await scraped(gateway)
+                    backwards = [series for series, value in before.items() if now.get(series, value) < value]
+                    assert backwards == []
+                    before = now
+                    await asyncio.sleep(0.05)
+            now = await scraped(gateway)
+            done = {worker: value for (name, worker), value in now.items() if "/v1/chat/completions" in name}
+            assert done.keys() == {"0", "1"}
+            answered = sum(value for (name, _), value in now.items() if "/v1/chat/completions" in name)
+            assert answered == len(load.seen)
+            victim = workers_of(gateway)[1].pid
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: len({worker.pid for worker in workers_of(gateway)} - {victim}) == 2)
+            after = await both_up(gateway)
+            kept = {key: value for key, value in now.items() if key[1] == "0"}
+            assert all(after[key] >= value for key, value in kept.items())
+            assert await gateway.stop() == 0
