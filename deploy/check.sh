@@ -30,6 +30,7 @@ step 'import contracts' lint-imports
 step 'shell syntax' bash -n deploy/check.sh .ci/run .ci/tools
 step 'Dockerfile' hadolint deploy/Dockerfile
 step 'compose file' check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+step 'alerts' check-jsonschema --schemafile deploy/alerts.schema.json deploy/alerts.yml
 step 'lock files' python deploy/lock.py --check
 if compgen -G 'sql/*.sql' >/dev/null; then
   step 'sql' squawk --config deploy/squawk.toml sql/*.sql
