@@ -17,6 +17,8 @@ import orjson
 
 from gateway.chat import jsontext
 
+_TEXTS = ("text", "input_text", "output_text")  # of messages; the others of the Responses API
+
 
 def prefix_hashes(messages: object) -> list[bytes]:
     """The hash of every prefix, shortest first; none at all for what is not a list of JSON objects."""
@@ -52,13 +54,17 @@ def candidates(messages: object, prefixes: list[bytes] | None = None) -> list[tu
 def _canonical(message: object) -> bytes | None:
     if not isinstance(message, dict):
         return None
-    form = [_or_empty(message.get("role")), _content(message.get("content")), _or_empty(message.get("tool_call_id"))]
+    form = [
+        _or_empty(message.get("role")),
+        content_form(message.get("content")),
+        _or_empty(message.get("tool_call_id")),
+    ]
     try:
         calls = message.get("tool_calls")
         form.append([_call(call) for call in calls] if isinstance(calls, list) else _or_empty(calls) or [])
         if message.get("function_call"):
             form.append(_function(message["function_call"]))
-        return _text(form)
+        return written(form)
     except (TypeError, ValueError, RecursionError):  # not JSON at all, or nested beyond what can be written
         return None
 
@@ -67,7 +73,7 @@ def _or_empty(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _content(content: Any) -> Any:
+def content_form(content: Any) -> Any:
     """Text however it was sent: as a string, as text parts, or not at all. Other content as it is."""
     if isinstance(content, list) and all(_is_text(part) for part in content):
         return "".join(part["text"] for part in content)
@@ -75,7 +81,7 @@ def _content(content: Any) -> Any:
 
 
 def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    return isinstance(part, dict) and part.get("type") in _TEXTS and isinstance(part.get("text"), str)
 
 
 def _call(call: Any) -> Any:
@@ -88,21 +94,22 @@ def _call(call: Any) -> Any:
 def _function(function: Any) -> Any:
     if not isinstance(function, dict):
         return function
-    return [_or_empty(function.get("name")), _arguments(function.get("arguments"))]
+    return [_or_empty(function.get("name")), arguments_form(function.get("arguments"))]
 
 
-def _arguments(arguments: Any) -> Any:
+def arguments_form(arguments: Any) -> Any:
     """Arguments are JSON in a string; frameworks parse them and write them anew, with other spaces and escapes."""
     if not isinstance(arguments, str):
-        return _text(arguments).decode() if arguments else ""
+        return written(arguments).decode() if arguments else ""
     try:
         value, _ = jsontext.parse(arguments.encode("utf-8", "surrogatepass"))
     except ValueError:
         return arguments
-    return _text(value).decode()
+    return written(value).decode()
 
 
-def _text(value: Any) -> bytes:
+def written(value: Any) -> bytes:
+    """JSON, the same however members are ordered. Raises TypeError, ValueError, RecursionError."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # a lone surrogate, or an integer of more than 64 bits

@@ -1,39 +1,34 @@
 """Which conversation a record belongs to, as far as it can be told on the way, without asking the store. Pure.
 
-The rule is the store's: the id that the caller gave; else the conversation of the longest snapshot that the record's
-messages begin with; else one of its own. Where the store looks among all rows of the caller, this looks among the last
-few thousand records that came by: that is enough to keep records in order that are under way at the same time, and an
-earlier one that has arrived already need not be kept in order with.
+The rule is the store's: the id that the caller gave; else the conversation of the answer that the record names, or of
+the longest snapshot that it begins with; else one of its own. Where the store looks among all rows of the caller, this
+looks among the last few thousand records that came by: that is enough to keep records in order that are under way at
+the same time, and an earlier one that has arrived already need not be kept in order with.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.chat import jsontext
-from gateway.chat.snapshots import candidates, prefix_hashes, snapshot_hash
+from gateway.chat.marks import NONE, marks_of
 from gateway.model import Kind
 
 if TYPE_CHECKING:
+    from gateway.chat.marks import Marks
     from gateway.model import Record
 
-MOST_REMEMBERED = 32_768  # records; a few megabytes
+MOST_REMEMBERED = 32_768  # marks; a few megabytes
+CONVERSATIONS = (Kind.CHAT, Kind.RESPONSE)
 
 
 class Place(NamedTuple):
-    """`lane`: records with the same one are delivered in order. `mark`: by which a later record knows this one."""
+    """`lane`: records with the same one are delivered in order. `marks`: by which a later record knows this one."""
 
     lane: str
-    mark: str | None
-
-
-class Marks(NamedTuple):
-    """By what a record is known to others: what it may go on from, the likeliest first; and what it is itself."""
-
-    earlier: list[str]
-    own: str | None
+    marks: tuple[str, ...]
 
 
 class Lanes:
@@ -45,57 +40,38 @@ class Lanes:
         """The record's lane; it is remembered for those that go on from it."""
         interaction = record.interaction
         user = interaction.principal.user
-        if interaction.root_id is not None:
-            lane = _digest(user, "root", interaction.root_id)
+        root = interaction.root_id if interaction.root_id is not None else marks.conversation
+        if root is not None:
+            lane = _digest(user, "root", root)
         else:
-            known = (self._lane_of[earlier] for earlier in marks.earlier if earlier in self._lane_of)
+            earlier = (_digest(user, "mark", mark.hex()) for mark in marks.earlier)
+            known = (self._lane_of[each] for each in earlier if each in self._lane_of)
             lane = next(known, None) or _digest(user, "root", str(interaction.id))
-        place = Place(lane, marks.own)
+        place = Place(lane, tuple(_digest(user, "mark", mark.hex()) for mark in marks.own))
         self.remember(place)
         return place
 
     def remember(self, place: Place) -> None:
-        if place.mark is None:
-            return
-        self._lane_of[place.mark] = place.lane
-        self._lane_of.move_to_end(place.mark)
+        for mark in place.marks:
+            self._lane_of[mark] = place.lane
+            self._lane_of.move_to_end(mark)
         while len(self._lane_of) > self._most:
             self._lane_of.popitem(last=False)
 
 
-def marks_of(record: Record) -> Marks:
+def record_marks(record: Record) -> Marks:
     """Reads both bodies: in a thread, please, where they are large."""
-    user, kind = record.interaction.principal.user, record.interaction.kind
-    if kind is Kind.CHAT:
-        messages = _parsed(record.interaction.body).get("messages")
-        prefixes = prefix_hashes(messages)
-        snapshot = snapshot_hash(prefixes, _first_message(_parsed(record.answer.body)))
-        return Marks(
-            [_digest(user, "chat", found.hex()) for _, found in candidates(messages, prefixes)],
-            _digest(user, "chat", snapshot.hex()) if snapshot else None,
-        )
-    if kind is Kind.RESPONSE:
-        previous = _parsed(record.interaction.body).get("previous_response_id")
-        own = _parsed(record.answer.body).get("id")
-        return Marks(
-            [_digest(user, "response", previous)] if isinstance(previous, str) else [],
-            _digest(user, "response", own) if isinstance(own, str) else None,
-        )
-    return Marks([], None)
+    kind = record.interaction.kind
+    if kind not in CONVERSATIONS:
+        return NONE
+    return marks_of(kind, _parsed(record.interaction.body), _parsed(record.answer.body))
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes) -> object:
     try:
-        value, _ = jsontext.parse(body)
+        return jsontext.parse(body)[0]
     except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _first_message(completion: dict[str, Any]) -> object:
-    choices = completion.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first.get("message") if isinstance(first, dict) else None
+        return None
 
 
 def _digest(*parts: str) -> str:

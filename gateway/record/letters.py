@@ -8,7 +8,7 @@ import time
 from bisect import insort
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -59,7 +59,7 @@ class Letter:
                 "finished_at": self.finished_at,
                 "failing_since": self.failing_since,
                 "lane": self.place.lane,
-                "mark": self.place.mark,
+                "marks": self.place.marks,
             }
         )
 
@@ -200,7 +200,7 @@ def read_letter(path: Path) -> Letter:
     known = orjson.loads(note)
     return Letter(
         id=UUID(known["id"]),
-        place=Place(known["lane"], known["mark"]),
+        place=_place_of(known),
         finished_at=known["finished_at"],
         payload=payload,
         failing_since=known["failing_since"],
@@ -214,7 +214,11 @@ def read_place(path: Path) -> Place:
     """Which conversation it belongs to, without the rest. Blocks. Raises OSError, ValueError."""
     with path.open("rb") as file:
         known = orjson.loads(file.readline())
-    return Place(known["lane"], known["mark"])
+    return _place_of(known)
+
+
+def _place_of(known: dict[str, Any]) -> Place:
+    return Place(known["lane"], tuple(known.get("marks", ())))  # a letter of an earlier version has none
 
 
 def _lane_of(path: Path) -> str:

@@ -19,7 +19,7 @@ import structlog
 
 from gateway.errors import StoreUnavailable
 from gateway.record.disk import in_thread
-from gateway.record.lanes import Lanes, Place, marks_of
+from gateway.record.lanes import Lanes, Place, record_marks
 from gateway.record.letters import DeadLetters, Letter, Waiting, read_letter, read_place
 from gateway.record.monitor import MonitorAway, SubmissionRefused
 from gateway.record.pace import Backoff, Pace, PatienceOver
@@ -138,7 +138,7 @@ class Submissions:
         """Return when each of them has arrived, or lies safely elsewhere. Raises StoreUnavailable only at the end."""
         lanes: dict[str, list[tuple[Record, Place]]] = {}
         for count, record in enumerate(records, 1):
-            marks = await in_thread(marks_of, record) if record.size > LARGE_BYTES else marks_of(record)
+            marks = await in_thread(record_marks, record) if record.size > LARGE_BYTES else record_marks(record)
             place = self._lanes.place(record, marks)
             lanes.setdefault(place.lane, []).append((record, place))
             if count % SLICE == 0:

@@ -17,7 +17,7 @@ BUCKETS = 64
 
 
 class Ask(NamedTuple):
-    """Is there a snapshot of this user with this hash, older than this row?"""
+    """Is there a row of this user that is known by this hash, and older than this one?"""
 
     user: str
     hash: bytes
@@ -54,7 +54,7 @@ def bucket(user: str) -> int:
 
 
 def first_asks(rows: Iterable[Row]) -> list[Ask]:
-    return [Ask(row.user, found, row.id) for row in rows for _, found in row.candidates[:FIRST_LOOK]]
+    return [Ask(row.user, found, row.id) for row in rows for found in row.marks.snapshots[:FIRST_LOOK]]
 
 
 def other_asks(rows: Iterable[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Ask]:
@@ -62,10 +62,15 @@ def other_asks(rows: Iterable[Row], found: Mapping[tuple[UUID, bytes], Snapshot]
     return [
         Ask(row.user, other, row.id)
         for row in rows
-        if len(row.candidates) > FIRST_LOOK
-        and not any((row.id, known) in found for _, known in row.candidates[:FIRST_LOOK])
-        for _, other in row.candidates[FIRST_LOOK:]
+        if len(row.marks.snapshots) > FIRST_LOOK
+        and not any((row.id, known) in found for known in row.marks.snapshots[:FIRST_LOOK])
+        for other in row.marks.snapshots[FIRST_LOOK:]
     ]
+
+
+def named_asks(rows: Iterable[Row]) -> list[Ask]:
+    """The answers and items that rows name by their ids."""
+    return [Ask(row.user, found, row.id) for row in rows for found in row.marks.named]
 
 
 def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Place]:
@@ -79,16 +84,16 @@ def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> 
         root = row.root_id if row.root_id is not None else found_root
         title = row.convo_title if row.convo_title is not None else found_title
         places.append(Place(root, parent.id if parent is not None else None, row.root_id is None, title))
-        if row.snapshot is not None:
-            fresh[row.user, row.snapshot] = Snapshot(row.id, root, title)
+        fresh.update(dict.fromkeys(((row.user, mark) for mark in row.marks.own), Snapshot(row.id, root, title)))
     return places
 
 
 def _parent(
     row: Row, found: Mapping[tuple[UUID, bytes], Snapshot], fresh: Mapping[tuple[str, bytes], Snapshot]
 ) -> Snapshot | None:
-    """The longest snapshot, and of equals the newest. What is stored wins over the same row in this batch."""
-    for _, wanted in row.candidates:
+    """What it names; else the longest snapshot, and of equals the newest. What is stored wins over the same row in this
+    batch."""
+    for wanted in row.marks.earlier:
         stored, new = found.get((row.id, wanted)), fresh.get((row.user, wanted))
         if stored is not None and (new is None or stored.id >= new.id):
             return stored

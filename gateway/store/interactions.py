@@ -13,7 +13,7 @@ import structlog
 from gateway.errors import RecordRefused, StoreUnavailable
 from gateway.model import Kind
 from gateway.store import statements as sql
-from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, other_asks, place
+from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, named_asks, other_asks, place
 from gateway.store.pool import AWAY, unavailable
 from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of
 
@@ -160,21 +160,28 @@ def _columns(row: Row, its: Place) -> dict[str, Any]:
         "parent_id": its.parent,
         "root_inferred": its.is_inferred,
         "convo_title": its.title,
-        "snapshot_hash": row.snapshot and "\\x" + row.snapshot.hex(),
-        "parent_hash": row.parent_hash and "\\x" + row.parent_hash.hex(),
+        "snapshot_hash": _bytea(row.marks.snapshot),
+        "answer_hash": _bytea(row.marks.answer),
+        "item_hash": _bytea(row.marks.item),
+        "parent_hash": _bytea(row.parent_hash),
     }
 
 
+def _bytea(value: bytes | None) -> str | None:
+    return None if value is None else "\\x" + value.hex()
+
+
 async def _snapshots(connection: Connection, rows: list[Row]) -> dict[tuple[UUID, bytes], Snapshot]:
-    found = await _find(connection, first_asks(rows))
-    return found | await _find(connection, other_asks(rows, found))
+    found = await _find(connection, sql.FIND_SNAPSHOTS, first_asks(rows))
+    found |= await _find(connection, sql.FIND_SNAPSHOTS, other_asks(rows, found))
+    return found | await _find(connection, sql.FIND_NAMED, named_asks(rows))
 
 
-async def _find(connection: Connection, asks: list[Ask]) -> dict[tuple[UUID, bytes], Snapshot]:
+async def _find(connection: Connection, statement: str, asks: list[Ask]) -> dict[tuple[UUID, bytes], Snapshot]:
     if not asks:
         return {}
     users, hashes, ids = zip(*asks, strict=True)
-    found = await connection.fetch(sql.FIND_SNAPSHOTS, users, hashes, ids)
+    found = await connection.fetch(statement, users, hashes, ids)
     return {(_uuid(row["row_id"]), row["hash"]): _snapshot(row) for row in found}
 
 
@@ -190,10 +197,10 @@ def _uuid(found: UUID) -> UUID:
 
 async def _join_early_ones(connection: Connection, rows: list[Row]) -> None:
     """Rows that came before what they go on from (two processes, an adopted journal) find their place now."""
-    snapshots = [(row.user, row.snapshot, row.id) for row in rows if row.snapshot is not None]
-    if not snapshots:
+    marks = [(row.user, mark, row.id) for row in rows for mark in row.marks.own]
+    if not marks:
         return
-    users, hashes, ids = zip(*snapshots, strict=True)
+    users, hashes, ids = zip(*marks, strict=True)
     for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids):
         if early["is_own_root"]:
             await connection.execute(sql.JOIN_CONVERSATION, early["user_name"], str(early["id"]), early["parent_id"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from gateway.chat.snapshots import candidates, prefix_hashes, snapshot_hash
+from gateway.chat.marks import NONE, Marks, marks_of
 from gateway.errors import RecordRefused
 from gateway.model import Kind
 from gateway.store.jsonb import NOTHING, Held, hold
@@ -45,12 +45,11 @@ class Row:
     response: Stored
     root_id: str | None = None
     convo_title: str | None = None
-    snapshot: bytes | None = None  # hash of the messages and the answer
-    candidates: list[tuple[int, bytes]] = field(default_factory=list)  # snapshots that it may go on from, longest first
+    marks: Marks = NONE
 
     @property
     def parent_hash(self) -> bytes | None:
-        return self.candidates[0][1] if self.candidates else None
+        return next(self.marks.earlier, None)
 
 
 def row_of(record: Record) -> Row:
@@ -123,32 +122,11 @@ def _row_of(record: Record, request: Held, response: Held) -> Row:
     )
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
-        row.root_id = indexed_text(interaction.root_id) if interaction.root_id is not None else None
         row.convo_title = interaction.convo_title
-    if interaction.kind is Kind.CHAT:
-        _find_snapshots(row, request.value, response.value)
+        row.marks = marks = marks_of(interaction.kind, request.value, response.value)
+        root = interaction.root_id if interaction.root_id is not None else marks.conversation
+        row.root_id = indexed_text(root) if root is not None else None
     return row
-
-
-def _find_snapshots(row: Row, asked: object, completion: object) -> None:
-    messages = asked.get("messages") if isinstance(asked, dict) else None
-    prefixes = prefix_hashes(messages)
-    if not prefixes:
-        return
-    row.candidates = candidates(messages, prefixes)
-    said = _first_message(completion)
-    if said is not None:
-        row.snapshot = snapshot_hash(prefixes, said) or None
-
-
-def _first_message(completion: object) -> dict[str, Any] | None:
-    """What the model said, also where it was cut short: the caller may go on from there. An error says nothing."""
-    choices = completion.get("choices") if isinstance(completion, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    message = first.get("message") if isinstance(first, dict) else None
-    if not isinstance(message, dict) or not (message.get("content") or message.get("tool_calls")):
-        return None
-    return message
 
 
 def _usage_info(usage: Usage) -> orjson.Fragment:

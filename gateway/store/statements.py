@@ -13,8 +13,8 @@ set jit = off
 KEEP_CHATS = """
 insert into llm_logs.chatgpt_logs (
     response_time, id, user_name, title, request, response, usage_info, request_raw, response_raw, convo_title,
-    convo_show, root_gpt_id, parent_id, root_inferred, snapshot_hash, parent_hash, kind, outcome, status,
-    method, path, model, answered_model, upstream, key_id, request_id, upstream_request_id, is_stream,
+    convo_show, root_gpt_id, parent_id, root_inferred, snapshot_hash, answer_hash, item_hash, parent_hash, kind,
+    outcome, status, method, path, model, answered_model, upstream, key_id, request_id, upstream_request_id, is_stream,
     started_at, finished_at, first_token_ms, duration_ms, prompt_tokens, completion_tokens, usage_estimated,
     bytes_in, bytes_out, error, request_type, response_type, request_size, response_size, request_sha256,
     response_sha256
@@ -24,7 +24,8 @@ select
     r.usage_info, ($2::bytea[])[r.request_raw], ($2::bytea[])[r.response_raw],
     coalesce(s.convo_title, r.convo_title),
     r.convo_show and (s.hidden_at is null or to_timestamp(r.started_at) > s.hidden_at),
-    r.root_gpt_id, r.parent_id, r.root_inferred, r.snapshot_hash, r.parent_hash, r.kind, r.outcome, r.status,
+    r.root_gpt_id, r.parent_id, r.root_inferred, r.snapshot_hash, r.answer_hash, r.item_hash, r.parent_hash, r.kind,
+    r.outcome, r.status,
     r.method, r.path, r.model, r.answered_model, r.upstream, r.key_id, r.request_id, r.upstream_request_id,
     r.is_stream, to_timestamp(r.started_at), to_timestamp(r.finished_at), r.first_token_ms, r.duration_ms,
     r.prompt_tokens, r.completion_tokens, r.usage_estimated, r.bytes_in, r.bytes_out, r.error, r.request_type,
@@ -32,12 +33,13 @@ select
 from json_to_recordset($1::json) as r (
     id uuid, user_name text, title text, request jsonb, response jsonb, usage_info jsonb, request_raw integer,
     response_raw integer, convo_title text, convo_show boolean, root_gpt_id text, parent_id uuid, root_inferred
-    boolean, snapshot_hash bytea, parent_hash bytea, kind text, outcome text, status integer, method text, path
-    text, model text, answered_model text, upstream text, key_id text, request_id text, upstream_request_id
-    text, is_stream boolean, started_at double precision, finished_at double precision, first_token_ms double
-    precision, duration_ms double precision, prompt_tokens bigint, completion_tokens bigint, usage_estimated
-    boolean, bytes_in bigint, bytes_out bigint, error text, request_type text, response_type text, request_size
-    bigint, response_size bigint, request_sha256 text, response_sha256 text
+    boolean, snapshot_hash bytea, answer_hash bytea, item_hash bytea, parent_hash bytea, kind text, outcome text,
+    status integer, method text, path text, model text, answered_model text, upstream text, key_id text,
+    request_id text, upstream_request_id text, is_stream boolean, started_at double precision, finished_at
+    double precision, first_token_ms double precision, duration_ms double precision, prompt_tokens bigint,
+    completion_tokens bigint, usage_estimated boolean, bytes_in bigint, bytes_out bigint, error text,
+    request_type text, response_type text, request_size bigint, response_size bigint, request_sha256 text,
+    response_sha256 text
 )
 left join llm_logs.conversation_settings as s on s.user_name = r.user_name and s.root_gpt_id = r.root_gpt_id
 on conflict (id) do nothing
@@ -117,6 +119,29 @@ cross join lateral (
 ) as c
 """
 
+# The same for what a response names by an id: an answer, or an item of one. $1: users; $2: hashes; $3: rows
+FIND_NAMED = """
+select q.hash, q.row_id, c.id, c.root_gpt_id, c.convo_title
+from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, row_id)
+cross join lateral (
+    (
+        select id, root_gpt_id, convo_title
+        from llm_logs.chatgpt_logs
+        where user_name = q.user_name and answer_hash = q.hash and id < q.row_id
+        order by id desc
+        limit 1
+    )
+    union all
+    (
+        select id, root_gpt_id, convo_title
+        from llm_logs.chatgpt_logs
+        where user_name = q.user_name and item_hash = q.hash and id < q.row_id
+        order by id desc
+        limit 1
+    )
+) as c
+"""
+
 # Rows that go on from one of these, but came before it. $1: users; $2: hashes; $3: ids
 FIND_EARLY = """
 select distinct on (c.id)
@@ -126,7 +151,7 @@ inner join llm_logs.chatgpt_logs as c
     on c.user_name = q.user_name and c.parent_hash = q.hash and c.id > q.id
 where not exists (
     select from llm_logs.chatgpt_logs as p
-    where p.id = c.parent_id and p.snapshot_hash = c.parent_hash
+    where p.id = c.parent_id and c.parent_hash in (p.snapshot_hash, p.answer_hash, p.item_hash)
 )
 order by c.id, q.id desc
 """

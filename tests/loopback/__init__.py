@@ -17,6 +17,7 @@ from tests.loopback.answers import (
     http_chunk,
     json_answer,
     response_events,
+    response_object,
     responses_stream,
     stream,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "redirect",
     "reply_to",
     "response_events",
+    "response_object",
     "responses_stream",
     "slow_headers",
     "sse_error_event",

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gateway.model import Answer, Interaction, Kind, Principal, Record
-from gateway.record.lanes import Lanes, marks_of
+from gateway.record.lanes import Lanes, record_marks
 from tests.record.samples import answer, interaction
 
 
@@ -28,7 +28,7 @@ def reply(said: str) -> Answer:
 
 def lanes_of(*records: Record, lanes: Lanes | None = None) -> list[str]:
     lanes = lanes or Lanes()
-    return [lanes.place(record, marks_of(record)).lane for record in records]
+    return [lanes.place(record, record_marks(record)).lane for record in records]
 
 
 FIRST = [message("user", "hello")]
@@ -80,6 +80,21 @@ def test_responses_go_on_from_the_response_that_they_name() -> None:
         response("r1", None), response("r2", "r1"), response("r3", "r2"), response("r9", "unknown")
     )
     assert first == second == third != other
+
+
+def test_responses_are_in_the_lane_of_the_conversation_or_the_items_that_they_bring_along() -> None:
+    def response(asked: object, said: str, user: str = "ann", **more: object) -> Record:
+        body = json.dumps({"model": "m", "input": asked, **more}).encode()
+        output = [{"type": "message", "id": "msg_1", "content": said, "role": "assistant"}]
+        asking = interaction(body, kind=Kind.RESPONSE, principal=Principal(user=user))
+        return Record(asking, answer(json.dumps({"id": said, "output": output}).encode()))
+
+    first, second, third = lanes_of(response("hello", "hi"), response(SECOND, "fine"), response(THIRD, "bye"))
+    assert first == second == third
+    named = [response("1", "a", conversation="c"), response("2", "b", conversation={"id": "c"})]
+    goes_on = response("3", "d", previous_response_id="b")
+    one, two, three, stranger = lanes_of(*named, goes_on, response("2", "b", user="bob", conversation="c"))
+    assert one == two == three != stranger
 
 
 def test_what_is_no_conversation_is_a_lane_of_its_own() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.model import Principal, Record
+from gateway.model import Kind, Principal, Record
 from gateway.settings import StoreSettings
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate
@@ -40,6 +40,21 @@ def chat(*messages: dict[str, Any], says: str | None = "ok", by: str = "ann", **
         said = {"choices": [{"index": 0, "message": {**model(says), "refusal": None}, "finish_reason": "stop"}]}
     asked = interaction(orjson.dumps({"model": "m", "messages": messages}), principal=Principal(by), **more)
     return Record(asked, answer(orjson.dumps(said)))
+
+
+def response(asked: object, number: int = 1, says: str | None = "ok", by: str = "ann", **more: Any) -> Record:
+    """A response with this input, whose id is `resp_<number>`; `more` are further members of the request."""
+    said: dict[str, Any] = {"error": {"message": "no"}}
+    if says is not None:
+        said = {"id": f"resp_{number}", "object": "response", "output": [spoken(says, number)]}
+    body = orjson.dumps({"model": "m", "input": asked, **more})
+    return Record(interaction(body, principal=Principal(by), kind=Kind.RESPONSE), answer(orjson.dumps(said)))
+
+
+def spoken(text: str, number: int = 1) -> dict[str, Any]:
+    """The item in which a response of this number says so."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
 
 def record(asked: bytes = b"{}", said: bytes = b"{}", **more: Any) -> Record:

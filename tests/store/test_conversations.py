@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.store.samples import chat, model, rows_of, store, user
+import pytest
+
+from gateway.model import Record
+from tests.store.samples import chat, model, response, rows_of, spoken, store, user
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gateway.model import Record
     from gateway.store.pool import Database
 
 
@@ -226,6 +229,159 @@ async def test_a_parent_that_comes_late_takes_the_place_of_a_grandparent(databas
         await interactions.keep([records[1]])
         found = await tree(db, *records)
         assert (found.roots, found.parents) == ([0, 0, 0], [None, 0, 1])
+
+
+# ── the Responses API ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def named(turns: int, by: str = "ann") -> list[Record]:
+    """Each response names the one before; only what is new is sent."""
+    return [
+        response(f"question {turn}", turn, by=by, **({"previous_response_id": f"resp_{turn - 1}"} if turn else {}))
+        for turn in range(turns)
+    ]
+
+
+def resent(turns: int, by: str = "ann") -> list[Record]:
+    """Each request repeats all items, as a client does that has nothing stored."""
+    items: list[dict[str, Any]] = []
+    records = []
+    for turn in range(turns):
+        items.append(user(f"question {turn}"))
+        records.append(response(list(items), turn, f"answer {turn}", by=by, store=False))
+        items.append(spoken(f"answer {turn}", turn))
+    return records
+
+
+def referring(turns: int, by: str = "ann") -> list[Record]:
+    """Each request repeats the questions, and refers to the items that the upstream has."""
+    items: list[dict[str, Any]] = []
+    records = []
+    for turn in range(turns):
+        items.append(user(f"question {turn}"))
+        records.append(response(list(items), turn, f"answer {turn}", by=by))
+        items.append({"type": "item_reference", "id": f"msg_{turn}"})
+    return records
+
+
+WAYS = pytest.mark.parametrize("turns", [named, resent, referring])
+Turns = Callable[[int, str], list[Record]]
+
+
+@WAYS
+async def test_responses_of_any_order_are_one_conversation(database: str, turns: Turns) -> None:
+    async with store(database) as (db, interactions):
+        for order in itertools.permutations(range(4)):
+            records = turns(4, str(order))
+            for number in order:
+                await interactions.keep([records[number]])
+            found = await tree(db, *records)
+            assert (found.roots, found.parents) == ([0, 0, 0, 0], [None, 0, 1, 2]), order
+            assert all(row["root_inferred"] for row in found.rows)
+
+
+@WAYS
+async def test_responses_of_one_batch_or_of_two_processes_at_once_are_one_conversation(
+    database: str, turns: Turns
+) -> None:
+    async with store(database) as (db, one), store(database) as (_, other):
+        whole = turns(4, "whole")
+        await one.keep(list(reversed(whole)))
+        assert (await tree(db, *whole)).parents == [None, 0, 1, 2]
+        for seed in range(8):
+            chance = random.Random(seed)
+            records = turns(6, f"user {seed}")
+            shuffled = chance.sample(records, 6)
+            cut = chance.randrange(1, 6)
+            await asyncio.gather(one.keep(shuffled[:cut]), other.keep(shuffled[cut:]))
+            found = await tree(db, *records)
+            assert (found.roots, found.parents) == ([0] * 6, [None, 0, 1, 2, 3, 4]), seed
+
+
+@WAYS
+async def test_nobody_goes_on_from_anothers_response_though_it_has_the_same_ids(database: str, turns: Turns) -> None:
+    ann, bob = turns(3, "ann"), turns(3, "bob")
+    records = [record for pair in zip(ann, bob, strict=True) for record in pair]
+    async with store(database) as (db, interactions):
+        for record in records:
+            await interactions.keep([record])
+        assert (await tree(db, *records)).roots == [0, 1, 0, 1, 0, 1]
+        eve = turns(3, "eve")
+        await interactions.keep([eve[2]])
+        await interactions.keep([eve[0]])
+        found = await tree(db, *eve[::2])
+        assert found.parents[0] is None
+        assert {row["user_name"] for row in found.rows} == {"eve"}
+        assert found.roots[1] == 1 or found.roots == [0, 0]  # never one of ann's or bob's
+
+
+async def test_a_conversation_that_requests_name_is_one_whatever_comes_first(database: str) -> None:
+    async with store(database) as (db, interactions):
+        for order in itertools.permutations(range(3)):
+            by = str(order)
+            named_by: Any = ({"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}, {"conversation": "conv_1"})
+            records = [response(f"{turn}", turn, by=by, **more) for turn, more in enumerate(named_by)]
+            for number in order:
+                await interactions.keep([records[number]])
+            found = await tree(db, *records)
+            assert found.roots == ["conv_1"] * 3
+            assert found.parents[0] is None
+            assert found.parents[1:] in ([0, 1], [0, 0])
+            assert not any(row["root_inferred"] for row in found.rows)
+
+
+async def test_turns_in_a_conversation_that_come_in_order_have_the_one_before_as_their_parent(database: str) -> None:
+    records = [response(f"{turn}", turn, conversation="conv_1") for turn in range(3)]
+    stranger = response("0", 7, by="bob", conversation="conv_1")
+    async with store(database) as (db, interactions):
+        for record in (records[0], stranger, *records[1:]):
+            await interactions.keep([record])
+        found = await tree(db, *records, stranger)
+        assert found.parents == [None, 0, 1, None]
+
+
+async def test_a_response_goes_on_from_one_in_a_conversation_and_keeps_its_title(database: str) -> None:
+    first = response("1", 1, conversation="conv_1")
+    second = response("2", 2, previous_response_id="resp_1")
+    third = response("3", 3, previous_response_id="resp_2")
+    async with store(database) as (db, interactions):
+        await interactions.keep([first])
+        await rows_of(db, "update llm_logs.chatgpt_logs set convo_title = 'numbers'")
+        await interactions.keep([second])
+        await interactions.keep([third])
+        found = await tree(db, first, second, third)
+        assert (found.roots, found.parents) == (["conv_1"] * 3, [None, 0, 1])
+        assert [row["convo_title"] for row in found.rows] == ["numbers"] * 3
+
+
+async def test_two_responses_to_one_are_branches_and_an_unknown_id_is_a_new_conversation(database: str) -> None:
+    first = response("1", 1)
+    one, other = (response(text, number, previous_response_id="resp_1") for text, number in (("2", 2), ("2!", 3)))
+    lost = response("2", 4, previous_response_id="resp_from_elsewhere")
+    failed = response("2", 5, None, previous_response_id="resp_1")
+    async with store(database) as (db, interactions):
+        for record in (first, one, other, lost, failed):
+            await interactions.keep([record])
+        found = await tree(db, first, one, other, lost, failed)
+        assert found.roots == [0, 0, 0, 3, 0]
+        assert found.parents == [None, 0, 0, None, 0]
+
+
+async def test_an_id_that_an_upstream_gives_again_is_that_of_the_newest_before(database: str) -> None:
+    records = [response(f"{turn}", 1, previous_response_id="resp_1") for turn in range(4)]
+    async with store(database) as (db, interactions):
+        for record in records:
+            await interactions.keep([record])
+        assert (await tree(db, *records)).parents == [None, 0, 1, 2]
+
+
+async def test_odd_ids_are_kept_and_break_nothing(database: str) -> None:
+    odd = ["x" * 100_000, "\x00", "", 7, {"id": ["x"]}]
+    records = [response("1", 1, previous_response_id=each, conversation=each) for each in odd]
+    async with store(database) as (db, interactions):
+        await interactions.keep(records)
+        found = await tree(db, *records)
+        assert [len(str(root)) <= 250 for root in found.roots] == [True] * 5
 
 
 async def test_a_thousand_equal_talks_do_not_slow_each_other_down(database: str) -> None:

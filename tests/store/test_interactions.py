@@ -89,6 +89,8 @@ async def test_all_that_is_known_stands_in_the_row(database: str) -> None:
             "request_raw": None,
             "response_raw": None,
             "parent_hash": None,
+            "answer_hash": None,
+            "item_hash": None,
         }
         found = dict(row)
         assert len(found.pop("snapshot_hash")) == 32
