@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Locator, Page
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
+PATIENCE_S = 10
+AT_REST = "document.getAnimations().every(each => each.effect.getTiming().iterations === Infinity)"
 WATCH = "addEventListener('securitypolicyviolation', e => console.error('Security Policy: ' + e.violatedDirective))"
 
 
@@ -41,13 +45,21 @@ async def watched(
 
 async def until(page: Page, expression: str) -> None:
     """As the driver's own `wait_for_function`, which the page's policy forbids for it evaluates a string there."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await page.evaluate(expression):
             await asyncio.sleep(0.02)
 
 
+def expect(locator: Locator) -> Any:
+    """Assertions that wait: the page shows what it knows a frame later, and what it asks for whenever it comes."""
+    driver = pytest.importorskip("playwright.async_api", reason="comes with the browser extra")
+    driver.expect.set_options(timeout=PATIENCE_S * 1000)
+    return driver.expect(locator)
+
+
 async def faults_of_axe(page: Page) -> list[str]:
-    """What axe-core takes for serious or critical: the rule and where."""
+    """What axe-core takes for serious or critical: the rule and where. Nothing is on the move by then."""
+    await until(page, AT_REST)
     await page.evaluate(AXE.read_text("utf-8") + ";0")
     found = await page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import uuid
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from tests.gateway_process import GatewayProcess
 from tests.journeys.stage import Stage, open_stage
 from tests.loopback import LoopbackUpstream, WaitFor, chat_stream
-from tests.page.looking import faults_of_axe, until, watched
+from tests.page.looking import expect, faults_of_axe, until, watched
 from tests.page.serving import STATIC
 
 if TYPE_CHECKING:
@@ -114,13 +115,12 @@ async def test_an_answer_streams_is_counted_and_stands_in_the_history(browser: B
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, question)
         await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
-        assert await page.locator(".assistant.streaming").count() == 1
+        await expect(page.locator(".assistant.streaming")).to_have_count(1)
         go_on.set()
         assert await answered(page) == "One two three four."
-        meta = await page.locator(".assistant .meta").inner_text()
-        assert "7 tokens in" in meta
-        assert "first word after" in meta
-        assert "4 words" in await page.locator("[role=status]").inner_text()
+        await expect(page.locator(".assistant .meta")).to_contain_text("7 tokens in")
+        await expect(page.locator(".assistant .meta")).to_contain_text("first word after")
+        await expect(page.locator("[role=status]")).to_contain_text("4 words")
         await page.locator(f".past .open:text-is('{question}')").wait_for()
         rows = await stage.fetch("select * from llm_logs.chatgpt_logs where request::text like $1", f"%{question}%")
         assert len(rows) == 1
@@ -157,7 +157,7 @@ async def test_a_reload_in_mid_answer_finds_it_again_live(browser: Browser, stag
         await until(page, "document.querySelector('.assistant.streaming .said')?.textContent.includes('One')")
         go_on.set()
         assert await answered(page) == "One two three four."
-        assert await page.locator(".user .said").inner_text() == "go"
+        await expect(page.locator(".user .said")).to_have_text("go")
     assert len(asked(stage)) == 1
 
 
@@ -277,7 +277,7 @@ async def test_the_history_is_searched_opened_renamed_and_hidden(browser: Browse
         await page.get_by_text("Nothing is deleted").first.wait_for()
         await page.reload()
         await page.locator(f".past .open:text-is('{second}')").wait_for()
-        assert await page.locator(".past .open:has-text('You said')").count() == 0
+        await expect(page.locator(".past .open:has-text('You said')")).to_have_count(0)
 
 
 async def test_an_edited_question_begins_a_branch_of_the_same_conversation(browser: Browser, stage: Stage) -> None:
@@ -289,10 +289,10 @@ async def test_an_edited_question_begins_a_branch_of_the_same_conversation(brows
         await page.locator(".edit-text").fill(new)
         await page.keyboard.press("Enter")
         await until(page, f"document.querySelector('.assistant.complete .said')?.textContent.includes('{new}')")
-        assert await page.locator(".user .place").inner_text() == "2 / 2"
+        await expect(page.locator(".user .place")).to_have_text("2 / 2")
         await page.locator(".user .pager").get_by_role("button", name="Previous version").click()
-        await until(page, f"document.querySelector('.user .said').textContent === '{old}'")
-        assert await page.locator(".assistant .said").inner_text() == before
+        await expect(page.locator(".user .said")).to_have_text(old)
+        await expect(page.locator(".assistant .said")).to_have_text(before, use_inner_text=True)
         async with asyncio.timeout(10):
             query = "select root_gpt_id from llm_logs.chatgpt_logs where request::text like $1"
             while not (rows := await stage.fetch(query, f"%{new}%")):
@@ -304,10 +304,9 @@ async def test_parameters_and_use_case_go_along_and_stay_over_a_reload(browser: 
     async with chatting(browser, stage) as page:
         await page.locator("#use-case").select_option(label="Coding assistant")
         await page.get_by_role("button", name="Parameters").click()
-        assert "engineer" in await page.locator("#instructions").input_value()
+        await expect(page.locator("#instructions")).to_have_value(re.compile("engineer"))  # shown a frame later
         for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens"):
-            help_text = await page.locator(f"#{name}-help").inner_text()
-            assert len(help_text) > 20
+            await expect(page.locator(f"#{name}-help")).to_have_text(re.compile(r".{20}"))
             await page.locator(f"#{name}-number").fill("0.3" if name != "max_tokens" else "9")
         assert await faults_of_axe(page) == []
         await page.keyboard.press("Escape")
@@ -355,9 +354,9 @@ async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
         await write(page, "hm?")
         assert await answered(page) == "Yes."
         thought = page.locator(".assistant .thought-text")
-        assert not await thought.is_visible()
+        await expect(thought).to_be_hidden()
         await page.locator(".assistant .thought summary").click()
-        assert await thought.inner_text() == "Let me think."
+        await expect(thought).to_have_text("Let me think.")
 
 
 async def test_fifty_kilobytes_stay_smooth(browser: Browser, stage: Stage) -> None:
@@ -402,18 +401,17 @@ async def test_axe_finds_nothing_serious(browser: Browser, stage: Stage, width: 
         if width < 900:
             await page.get_by_role("button", name="Conversations").click()
             await until(page, "document.activeElement.ariaLabel === 'Close'")
-            await asyncio.sleep(0.3)
             assert await faults_of_axe(page) == []
             await page.keyboard.press("Escape")
             await until(page, "document.activeElement.ariaLabel === 'Conversations'")
 
 
 async def test_colours_can_be_chosen_and_stay(browser: Browser, stage: Stage) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
+    ground = "document.body && getComputedStyle(document.body).backgroundColor"
     async with chatting(browser, stage, color_scheme="light") as page:
-        assert await page.evaluate(ground) == "rgb(251, 250, 248)"
+        await until(page, f"{ground} === 'rgb(251, 250, 248)'")
         await page.get_by_role("button", name="Colours: as the system").click()
-        assert await page.evaluate(ground) == "rgb(25, 24, 22)"
+        await until(page, f"{ground} === 'rgb(25, 24, 22)'")
         await page.reload()
         await until(page, f"{ground} === 'rgb(25, 24, 22)'")
 
@@ -504,7 +502,7 @@ async def test_a_key_is_asked_for_and_stays_in_the_tab(
     ):
         await page.locator("#sign-in[open]").wait_for()
         link = page.get_by_role("link", name="Generate a token")
-        assert await link.get_attribute("href") == "https://tokens.example/new"
+        await expect(link).to_have_attribute("href", "https://tokens.example/new")
         await page.locator("#token").fill("sk-gw-wrong")
         await page.keyboard.press("Enter")
         await page.get_by_text("was not accepted").wait_for()
@@ -535,7 +533,7 @@ async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
             netloc = gateway.url.removeprefix("http://")
             async with watched(browser, f"{host}?gateway={gateway.url}", hosts=frozenset({netloc})) as page:
                 await page.locator("#sign-in[open]").wait_for()
-                assert await page.locator("#address").input_value() == gateway.url
+                await expect(page.locator("#address")).to_have_value(gateway.url)
                 await page.locator("#token").fill(key)
                 await page.keyboard.press("Enter")
                 await page.wait_for_selector(".starters")
@@ -545,7 +543,7 @@ async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
                 await page.locator(f".past .open:text-is('{question}')").wait_for()
                 await write(page, "And more")
                 await answered(page, 2)  # the ids came over: it is one conversation
-                assert await page.locator(".past .open").count() == 1
+                await expect(page.locator(".past .open")).to_have_count(1)
 
 
 async def test_the_page_alone_speaks_to_an_openai_compatible_url(browser: Browser) -> None:
@@ -576,7 +574,7 @@ async def test_the_page_alone_speaks_to_an_openai_compatible_url(browser: Browse
             await page.wait_for_selector(".starters")
             await write(page, "hello")
             assert await answered(page) == "Hello there."
-            assert not await page.locator("#search").is_visible()
+            await expect(page.locator("#search")).to_be_hidden()
     [(authorization, body)] = seen
     assert authorization == "Bearer sk-local"
     assert body["model"] == "local-model"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from gateway.edge import docs, health, page
 from gateway.edge.keys import PAGE
 from gateway.edge.openapi.document import document
+from tests.page.looking import expect
 from tests.page.serving import STATIC
 
 if TYPE_CHECKING:
@@ -53,17 +53,15 @@ async def opened(browser: Browser, prefix: str = "", fragment: str = "", **optio
 
 async def becomes(shown: Page, colour: str) -> None:
     """The page hears of the system's colours a moment after they change."""
-    async with asyncio.timeout(10):
-        while await shown.evaluate("getComputedStyle(document.body).backgroundColor") != colour:
-            await asyncio.sleep(0.02)
+    await expect(shown.locator("body")).to_have_css("background-color", colour)
 
 
 async def test_every_operation_is_shown(browser: Browser) -> None:
     async with opened(browser) as shown:
         assert await shown.title() == "API · LLM gateway"
         wanted = sum("operationId" in each for item in document()["paths"].values() for each in item.values())
-        assert await shown.locator(".opblock").count() == wanted
-        assert await shown.locator(".errors-wrapper").count() == 0
+        await expect(shown.locator(".opblock")).to_have_count(wanted)
+        await expect(shown.locator(".errors-wrapper")).to_have_count(0)
 
 
 @pytest.mark.parametrize("prefix", ["", "/behind/a/proxy"])
@@ -71,10 +69,9 @@ async def test_an_operation_can_be_tried_also_behind_a_prefix(browser: Browser, 
     async with opened(browser, prefix, fragment="#/Health/isAlive") as shown:
         operation = shown.locator("#operations-Health-isAlive")
         await operation.locator(".execute").click()
-        assert (
-            await operation.locator(".live-responses-table .response-col_status").last.inner_text()
-        ).strip() == "200"
-        assert '"status": "ok"' in await operation.locator(".live-responses-table").inner_text()
+        answer = operation.locator(".live-responses-table")
+        await expect(answer.locator(".response-col_status").last).to_have_text("200")
+        await expect(answer).to_contain_text('"status": "ok"')
 
 
 async def test_a_key_that_is_typed_in_goes_with_the_page(browser: Browser) -> None:

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from gateway.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.provider import Call, Ending, Head, Provider, Reply
+from tests.page.looking import expect, until
 from tests.page.serving import page_app
 
 if TYPE_CHECKING:
@@ -102,17 +103,6 @@ async def opened(browser: Browser, provider: Provider, **options: Any) -> AsyncI
     assert complaints == []
 
 
-def text_of(page: Page, selector: str) -> Any:
-    return page.locator(selector).last.inner_text()
-
-
-async def until(page: Page, expression: str) -> None:
-    """As the driver's own `wait_for_function`, which the page's policy forbids for it evaluates a string there."""
-    async with asyncio.timeout(10):
-        while not await page.evaluate(expression):
-            await asyncio.sleep(0.02)
-
-
 async def write(page: Page, text: str) -> None:
     await page.locator("#composer-text").fill(text)
     await page.keyboard.press("Enter")
@@ -121,12 +111,12 @@ async def write(page: Page, text: str) -> None:
 async def test_demo_is_called_one_and_answers_a_starter(browser: Browser) -> None:
     async with opened(browser, DemoProvider(DemoSettings(words_per_second=2000))) as page:
         await page.get_by_text("Demo model", exact=True).wait_for()
-        assert "no language model" in await text_of(page, ".welcome")
+        await expect(page.locator(".welcome")).to_contain_text("no language model")
         await page.get_by_role("button", name="Show me some Python code").click()
         await page.wait_for_selector(".assistant.complete")
-        assert "base_url" in await page.locator(".assistant pre code").first.inner_text()
-        assert await page.locator(".assistant h4").first.inner_text() == "A few lines of code"
-        assert "tokens in" in await text_of(page, ".assistant .meta")
+        await expect(page.locator(".assistant pre code").first).to_contain_text("base_url")
+        await expect(page.locator(".assistant h4").first).to_have_text("A few lines of code")
+        await expect(page.locator(".assistant .meta")).to_contain_text("tokens in")
         assert await page.evaluate("document.activeElement.id") == "composer-text"
 
 
@@ -135,10 +125,10 @@ async def test_words_show_while_the_answer_is_still_coming(browser: Browser) -> 
     async with opened(browser, provider) as page:
         await write(page, "go")
         await page.get_by_text("One", exact=True).wait_for()
-        assert await page.locator(".assistant.streaming").count() == 1
+        await expect(page.locator(".assistant.streaming")).to_have_count(1)
         provider.go_on.set()
         await page.wait_for_selector(".assistant.complete")
-        assert await text_of(page, ".assistant .said") == "One two"
+        await expect(page.locator(".assistant .said")).to_have_text("One two")
 
 
 async def test_a_conversation_goes_along_with_each_question(browser: Browser) -> None:
@@ -164,7 +154,7 @@ async def test_shift_enter_makes_a_line_and_escape_stops(browser: Browser) -> No
         await page.get_by_text("A long story").wait_for()
         await page.keyboard.press("Escape")
         await page.wait_for_selector(".assistant.stopped")
-        assert await text_of(page, ".assistant .said") == "A long story"
+        await expect(page.locator(".assistant .said")).to_have_text("A long story")
         await page.get_by_role("button", name="Another answer").click()
         await page.get_by_text("Again.").wait_for()
         provider.go_on.set()
@@ -191,8 +181,8 @@ async def test_what_goes_wrong_is_told_with_what_to_do(
     async with opened(browser, Scripted(answer, models=["m"])) as page:
         await write(page, "hello")
         await page.wait_for_selector(".assistant.failed")
-        text = await text_of(page, ".assistant")
-        assert all(words in text for words in [*shown, "Try again"])
+        for words in [*shown, "Try again"]:
+            await expect(page.locator(".assistant")).to_contain_text(words)
 
 
 async def test_a_model_that_cannot_be_listed_is_named_by_hand(browser: Browser) -> None:

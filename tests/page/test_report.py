@@ -6,7 +6,6 @@ import asyncio
 import csv
 import io
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.edge.house import House, house
+from tests.page.looking import expect, faults_of_axe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # One browser and one house for all of these tests, so they share their loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-AXE = Path(__file__).parent / "axe" / "axe.min.js"
 ROWS = """
 insert into llm_logs.chatgpt_logs (
     request, user_name, title, response_time, root_gpt_id, convo_title, model, outcome, prompt_tokens,
@@ -100,15 +99,15 @@ async def test_figures_are_those_of_the_views(browser: Browser, filled: House) -
             assert tokens[day] == (row["prompt_tokens"], row["completion_tokens"])
             assert chats[day] == row["conversations"]
             assert outcomes[day] == row["complete"]
-        assert await shown.locator(".picture canvas").count() == 6
+        await expect(shown.locator(".picture canvas")).to_have_count(6)
 
 
 async def test_users_see_their_own_and_auditors_everybodys(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, who=ANN) as shown:
-        assert (await shown.locator("#status").inner_text()).startswith("Your own use")
+        await expect(shown.locator("#status")).to_contain_text("Your own use")
         assert [row[0] for row in await table(shown, "tokens-by-user")] == ["user 1"]
     async with opened(browser, filled) as shown:
-        assert (await shown.locator("#status").inner_text()).startswith("Everybody's use")
+        await expect(shown.locator("#status")).to_contain_text("Everybody's use")
         assert len(await table(shown, "tokens-by-user")) == 12
 
 
@@ -127,7 +126,7 @@ async def test_filters_narrow_the_figures_and_stay_in_the_address(browser: Brows
         await shown.reload()
         await shown.wait_for_selector(".tiles")
         assert [row[0] for row in await table(shown, "models")] == ["gpt-4o"]
-        assert await shown.locator("select[name=user]").input_value() == "user 2"
+        await expect(shown.locator("select[name=user]")).to_have_value("user 2")
 
 
 async def test_a_csv_has_the_tables_numbers_and_no_formula(browser: Browser, filled: House) -> None:
@@ -144,11 +143,11 @@ async def test_a_csv_has_the_tables_numbers_and_no_formula(browser: Browser, fil
 async def test_the_keyboard_reaches_everything(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as shown:
         await shown.keyboard.press("Tab")
-        assert await shown.evaluate("document.activeElement.className") == "skip"
+        await expect(shown.locator(".skip")).to_be_focused()
         await shown.locator("#section-tokens summary").focus()
         await shown.keyboard.press("Enter")
         await shown.keyboard.press("Tab")
-        assert await shown.evaluate("document.activeElement.getAttribute('aria-label')") == "Table: Tokens"
+        await expect(shown.get_by_role("region", name="Table: Tokens", exact=True)).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -156,17 +155,13 @@ async def test_the_keyboard_reaches_everything(browser: Browser, filled: House) 
 async def test_it_fits_reads_well_and_has_no_serious_finding(
     browser: Browser, filled: House, scheme: str, width: int
 ) -> None:
-    options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}, "bypass_csp": True}
+    options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
     async with opened(browser, filled, **options) as shown:
         assert await shown.evaluate("document.documentElement.scrollWidth") <= width
-        if not AXE.exists():
-            pytest.skip("no axe here")
-        await shown.add_script_tag(path=AXE)
-        found = await shown.evaluate("axe.run().then(all => all.violations)")
-        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+        assert await faults_of_axe(shown) == []
 
 
 async def test_without_a_call_it_says_so(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, "?from=2001-01-01&to=2001-01-31") as shown:
-        assert await shown.locator(".none").count() > 5
-        assert "No calls." in await shown.locator("#status").inner_text()
+        await expect(shown.locator(".none")).to_have_count(9)
+        await expect(shown.locator("#status")).to_contain_text("No calls.")
