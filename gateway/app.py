@@ -167,7 +167,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     keys = Keys(database)
     reception = await stack.enter_async_context(open_reception(settings, keys))
     app[IDENTITY] = reception.identity
-    app[KEY_OFFICE] = KeyOffice(keys, app[IDS], reception.keys_changed)
+    app[KEY_OFFICE] = KeyOffice(keys, app[IDS], reception.keys_changed, own_life_s=settings.auth.own_keys_s)
 
     def journal_state() -> dict[str, Any]:
         return {**asdict(journal.state), **asdict(shipper.state())}

@@ -57,6 +57,12 @@ class NotAllowed(CallerError):
     code = "not_allowed"
 
 
+class TooManyKeys(CallerError):
+    """The user has as many as one may have."""
+
+    code = "too_many_keys"
+
+
 class NotFound(CallerError):
     code = "not_found"
 

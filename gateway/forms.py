@@ -115,7 +115,7 @@ def _whole(low: int, high: int) -> Form:
     return Form(f"a whole number from {low} to {high}", read)
 
 
-def _number(takes: str, highest: float) -> Form:
+def _number(takes: str, highest: float, *, may_be_zero: bool = False) -> Form:
     def read(value: object, _: Environ) -> float:
         if isinstance(value, str) and re.fullmatch(
             r"[0-9]{0,18}\.?[0-9]{1,18}(e[+-]?[0-9]{1,2})?", value.strip().lower()
@@ -123,7 +123,7 @@ def _number(takes: str, highest: float) -> Form:
             value = float(value)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise ValueError
-        if not 0 < value <= highest:
+        if not 0 <= value <= highest or (value == 0 and not may_be_zero):
             raise ValueError
         return float(value)
 
@@ -472,6 +472,7 @@ POOL_MIN = _whole(0, 1000)
 POOL_MAX = _whole(1, 1000)
 FLAG = Form("true or false", as_flag, lambda value: "true" if value else "false")
 SECONDS = _number("a number of seconds above 0", _LONGEST_SECONDS)
+SECONDS_OR_NONE = _number("a number of seconds, 0 or above", _LONGEST_SECONDS, may_be_zero=True)
 RATE = _number("a number above 0", 1e6)
 SIZE = _size(0, 1 << 50)
 BODY_SIZE = _size(1, _LARGEST_BODY)

@@ -50,6 +50,9 @@ class Principal:
     key_id: str | None = None
     roles: frozenset[str] = field(default_factory=frozenset)
     allowed_models: frozenset[str] | None = None  # None: every model
+    # Of the credential, not of who it is:
+    ends_at: float | None = field(default=None, compare=False)  # Unix time; None: never, or not known
+    may_make_keys: bool = field(default=False, compare=False)  # for its user; a key that was made so makes no others
 
     @property
     def is_admin(self) -> bool:
@@ -78,6 +81,8 @@ class ApiKey:
     last_used_at: float | None = None
     revoked_at: float | None = None
     revoked_by: str | None = None
+    is_own: bool = False  # its holder made it, for a while
+    made_with: UUID | None = None  # the key with which it was made, and without which it counts no more
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,12 @@ class AuthSettings:
     keys_refresh_s: float = _set(
         "GATEWAY_AUTH_KEYS_REFRESH_S", 2.0, forms.SECONDS, "How often changes of keys are looked for."
     )
+    own_keys_s: float = _set(
+        "GATEWAY_AUTH_OWN_KEYS_S",
+        0.0,
+        forms.SECONDS_OR_NONE,
+        "How long a key lasts that users make for themselves; 0: they make none.",
+    )
     issuer: str | None = _set(
         "GATEWAY_AUTH_ISSUER", None, forms.ISSUER, "The OpenID issuer, as in `iss` to the letter."
     )
@@ -755,6 +761,11 @@ def _auth_faults(auth: AuthSettings, known: set[str]) -> Iterator[str]:
     """A mode without what it needs; and what only one mode heeds without that mode, for somebody relies on it."""
     if "auth.modes" not in known:
         return
+    if auth.own_keys_s and "keys" not in auth.modes:
+        yield (
+            "GATEWAY_AUTH_OWN_KEYS_S (auth.own_keys_s): users are to make keys for themselves, but GATEWAY_AUTH "
+            "(auth.modes) does not have keys, so that none would be taken"
+        )
     for mode, needed in (("jwt", ("issuer", "audience")), ("header", ("trusted_networks",))):
         for key in needed:
             name, is_set = f"auth.{key}", bool(getattr(auth, key))

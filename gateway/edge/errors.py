@@ -15,6 +15,7 @@ _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
     (errors.UnsupportedMediaType, 415, "invalid_request_error"),
     (errors.NotAuthenticated, 401, "authentication_error"),
     (errors.NotAllowed, 403, "permission_error"),
+    (errors.TooManyKeys, 409, "invalid_request_error"),
     (errors.NotFound, 404, "invalid_request_error"),
     (errors.NoAnswerYet, 404, "invalid_request_error"),
     (errors.AnswerNotWhole, 409, "invalid_request_error"),

@@ -1,4 +1,5 @@
-"""Against web pages that reach for a gateway which takes everybody on this machine for its one user.
+"""Against web pages that reach for a gateway which takes everybody on this machine for its one user, or whose proxy
+logs in whoever's browser it knows.
 
 A page of another site may send requests to a loopback address, with its own name resolving there (DNS rebinding) or as
 simple cross-site posts. Its browser says so, in Host and in Origin; programs have no reason to lie to themselves.
@@ -24,7 +25,9 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._is_on = "open" in settings.auth.modes and not settings.server.allow_open
-        self._public = urlsplit(settings.server.public_url).hostname if settings.server.public_url else None
+        public = urlsplit(settings.server.public_url or "")
+        self._public = public.hostname
+        self._own = f"{public.scheme}://{public.netloc}".lower() if public.netloc else ""
         self._origins = frozenset(settings.page.allowed_origins)
         self._called = ""  # the Host of the last request that was let in; mostly the next one has the same
 
@@ -44,6 +47,16 @@ class Guard:
             and not self._is_ours(name_of(origin.partition("://")[2]))
         ):
             raise NotAllowed("pages of other sites may not use this gateway", code="cross_origin")
+
+    def check_page(self, request: web.Request) -> None:
+        """For what makes or takes a credential: of pages, only ours and those that the settings name may ask, however
+        well the proxy in front knows their reader. Raises NotAllowed."""
+        origin = request.headers.get("Origin")
+        if origin is None or origin in self._origins:  # a program, or a page that is named
+            return
+        ours = self._own or f"{origin.partition('://')[0]}://{request.headers.get('Host', '')}"
+        if origin.lower() != ours.lower():
+            raise NotAllowed("pages of other sites may not make or revoke keys", code="cross_origin")
 
     def _is_ours(self, name: str) -> bool:
         return name == self._public or is_loopback_name(name)

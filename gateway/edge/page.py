@@ -42,6 +42,7 @@ async def config(request: web.Request) -> web.Response:
         "auth": settings.auth.modes,
         "policy_url": page.policy_url,
         "token_url": page.token_url,
+        "own_keys_s": settings.auth.own_keys_s or None,
         "report_url": "report" if "/report" in known else None,
         "docs_url": "docs",
         "default_model": page.default_model,

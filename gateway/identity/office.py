@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 import structlog
 
-from gateway.errors import CallerError, NotAllowed, NotFound
+from gateway.errors import CallerError, NotAllowed, NotFound, TooManyKeys
 from gateway.forms import Secret
 from gateway.identity.names import is_name
 from gateway.identity.ring import HINT_LENGTH, PREFIX, digest_of, new_secret
@@ -16,13 +17,14 @@ from gateway.model import ApiKey, Principal, Role
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from uuid import UUID
 
     from gateway.ids import Ids
 
 LATEST_EXPIRY = 253_402_300_799  # the end of the year 9999, the last that Python's dates know
 MOST_MODELS = 1000
 MOST_LISTED = 1000
+MOST_OWN = 10  # in force at once, of those that a user has made
+MOST_OWN_MADE = 100  # that would still be in force, had they not been revoked: making and revoking fills no table
 log = structlog.get_logger()
 
 
@@ -36,6 +38,10 @@ class KeyStore(Protocol):
     ) -> list[ApiKey]: ...
 
     async def revoke(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None: ...
+
+    async def add_own(self, key: ApiKey, by: Principal, *, most: int, most_made: int) -> bool: ...
+
+    async def revoke_own(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,8 @@ class NewKey:
 
 class KeyOffice:
     """Checks who may, and what is ordered. `changed` is awaited after each change, so that this process knows it; it
-    must not fail, for by then the change is made."""
+    must not fail, for by then the change is made. `own_life_s`: how long a key lasts that a user makes; 0: they make
+    none."""
 
     def __init__(
         self,
@@ -68,17 +75,45 @@ class KeyOffice:
         ids: Ids,
         changed: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        own_life_s: float = 0.0,
     ) -> None:
         self._store = store
         self._ids = ids
         self._changed = changed
         self._clock = clock
+        self._own_life_s = own_life_s
 
     async def create(self, order: KeyOrder, by: Principal) -> NewKey:
         """Raises NotAllowed, CallerError, StoreUnavailable."""
         _require(by.is_admin, "only admins make keys")
         now = self._clock()
         _check(order, now)
+        made = self._made(order, by, now)
+        _require(await self._store.add(made.key, by), "only admins make keys")
+        await self._tell_made(made.key)
+        return made
+
+    async def create_own(self, name: str, by: Principal) -> NewKey:
+        """A key for who asks, which may use models and no more, for as long as the gateway allows and no longer than
+        the credential it is asked with. Raises NotAllowed, CallerError, TooManyKeys, StoreUnavailable."""
+        _require(self._own_life_s > 0, "this gateway makes no keys for its users")
+        _require(by.may_make_keys, "log in yourself: a key that its user has made makes no others")
+        now = self._clock()
+        ends = [now + self._own_life_s] if by.ends_at is None else [now + self._own_life_s, by.ends_at]
+        order = KeyOrder(
+            user=by.user, name=name, title=by.title, expires_at=min(ends), allowed_models=by.allowed_models
+        )
+        _check(order, now)
+        made = self._made(order, by, now)
+        with_key = None if by.key_id is None else UUID(by.key_id)
+        made = replace(made, key=replace(made.key, is_own=True, made_with=with_key))
+        if not await self._store.add_own(made.key, by, most=MOST_OWN, most_made=MOST_OWN_MADE):
+            raise TooManyKeys("you have made as many keys as one may have: revoke one, or wait until they expire")
+        await self._tell_made(made.key)
+        return made
+
+    def _made(self, order: KeyOrder, by: Principal, now: float) -> NewKey:
         secret = new_secret()
         holder = Principal(
             user=order.user,
@@ -96,9 +131,6 @@ class KeyOffice:
             created_by=by.user,
             expires_at=order.expires_at,
         )
-        _require(await self._store.add(key, by), "only admins make keys")
-        log.info("key created", key_id=str(key.id), user=order.user, roles=sorted(holder.roles), by=by.user)
-        await self._tell()
         return NewKey(Secret(secret), key)
 
     async def list_all(
@@ -117,12 +149,24 @@ class KeyOffice:
     async def revoke(self, key_id: UUID, by: Principal) -> ApiKey:
         """Raises NotAllowed, NotFound, StoreUnavailable."""
         _require(by.is_admin, "only admins revoke keys")
-        key = await self._store.revoke(key_id, by, self._clock())
+        return await self._revoked(await self._store.revoke(key_id, by, self._clock()), by)
+
+    async def revoke_own(self, key_id: UUID, by: Principal) -> ApiKey:
+        """One that its user has made; those that an admin made are an admin's to revoke. Raises NotFound,
+        StoreUnavailable."""
+        return await self._revoked(await self._store.revoke_own(key_id, by, self._clock()), by)
+
+    async def _revoked(self, key: ApiKey | None, by: Principal) -> ApiKey:
         if key is None:
             raise NotFound("there is no key with this id")
         log.info("key revoked", key_id=str(key.id), user=key.holder.user, by=by.user)
         await self._tell()
         return key
+
+    async def _tell_made(self, key: ApiKey) -> None:
+        holder = key.holder
+        log.info("key created", key_id=str(key.id), user=holder.user, roles=sorted(holder.roles), by=key.created_by)
+        await self._tell()
 
     async def _tell(self) -> None:
         if self._changed is not None:
@@ -147,6 +191,7 @@ def shown(key: ApiKey) -> dict[str, Any]:
         "last_used_at": _whole(key.last_used_at),
         "revoked_at": _whole(key.revoked_at),
         "revoked_by": key.revoked_by,
+        "is_own": key.is_own,
     }
 
 

@@ -74,6 +74,7 @@ class Proxies:
             user=self._text(self._user, users[0], LONGEST),
             title=titles[0] if len(titles) == 1 else None,
             roles=self._roles.roles(each.strip() for line in groups for each in line.split(",")),
+            may_make_keys=True,
         )
 
     def _texts(self, evidence: Evidence, header: bytes | None, longest: int = LONGEST) -> list[str]:

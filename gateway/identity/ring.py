@@ -67,7 +67,7 @@ class KeyRing:
             key.digest[:INDEX_BYTES]: _Held(
                 key.digest,
                 key.id,
-                replace(key.holder, key_id=str(key.id)),
+                replace(key.holder, key_id=str(key.id), ends_at=key.expires_at, may_make_keys=not key.is_own),
                 float("inf") if key.expires_at is None else key.expires_at,
             )
             for key in keys

@@ -83,6 +83,7 @@ def _written(key: ApiKey) -> dict[str, Any]:
         "roles": sorted(holder.roles),
         "allowed_models": None if holder.allowed_models is None else sorted(holder.allowed_models),
         "expires_at": key.expires_at,
+        "is_own": key.is_own,
     }
 
 
@@ -104,4 +105,5 @@ def _read(known: dict[str, Any]) -> ApiKey:
         created_at=0.0,
         created_by="",
         expires_at=known["expires_at"],
+        is_own=known.get("is_own", True),  # an older file does not say it: until the database does, no keys are made
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ class Tokens:
         self._forget_withdrawn()  # from here on no await, so that what is remembered below is of these keys
         claims = payload_of(token, header, key)
         until = self._rules.check(claims, self._clock())
-        principal = self._rules.principal(claims)
+        principal = replace(self._rules.principal(claims), ends_at=until, may_make_keys=True)
         self._known[digest] = principal, until
         if len(self._known) > self._most:
             self._known.popitem(last=False)

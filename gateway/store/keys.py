@@ -27,18 +27,41 @@ select $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), to_timestamp($10), $11
 where $12
 """
 
+# One user's keys are made one after the other, so that two requests at once cannot both find room for the last one
+LOCK_USER = """
+select pg_advisory_xact_lock(hashtextextended($1, hashtextextended('llm_logs.api_keys', 0)))
+"""
+
+# $1…$10: the key, of the principal's user ($5), who makes it; $11: the key with which it was made, or null;
+# $12, $13: how many may be in force, and how many would be if none had been revoked
+ADD_OWN = """
+insert into llm_logs.api_keys (
+    id, digest, hint, name, user_name, title, roles, allowed_models, created_at, expires_at, created_by, is_own,
+    made_with
+)
+select $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), to_timestamp($10), $5, true, $11
+from (
+    select count(*) as made, count(*) filter (where revoked_at is null) as in_force
+    from llm_logs.api_keys
+    where user_name = $5 and is_own and expires_at > to_timestamp($9)
+) as own
+where own.in_force < $12 and own.made < $13
+"""
+
 # $1: the principal's user; $2: whether it sees everybody's; $3: of this user only, or null; $4: made before this one,
 # or null; $5: how many
 VISIBLE = """
 select
-    id, digest, hint, name, user_name, title, roles, allowed_models,
-    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
-from llm_logs.api_keys
+    k.id, k.digest, k.hint, k.name, k.user_name, k.title, k.roles, k.allowed_models,
+    k.created_at, k.created_by, k.expires_at, k.last_used_at, k.is_own, k.made_with,
+    coalesce(k.revoked_at, parent.revoked_at) as revoked_at, coalesce(k.revoked_by, parent.revoked_by) as revoked_by
+from llm_logs.api_keys as k
+left join llm_logs.api_keys as parent on k.made_with = parent.id
 where
-    ($2 or user_name = $1)
-    and ($3::text is null or user_name = $3)
-    and ($4::uuid is null or id < $4)
-order by id desc
+    ($2 or k.user_name = $1)
+    and ($3::text is null or k.user_name = $3)
+    and ($4::uuid is null or k.id < $4)
+order by k.id desc
 limit $5
 """
 
@@ -49,21 +72,35 @@ set revoked_at = coalesce(revoked_at, to_timestamp($3)), revoked_by = coalesce(r
 where id = $1 and $4
 returning
     id, digest, hint, name, user_name, title, roles, allowed_models,
-    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
+    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by, is_own, made_with
+"""
+
+# $1: the key; $2: the principal's user; $3: when
+REVOKE_OWN = """
+update llm_logs.api_keys
+set revoked_at = coalesce(revoked_at, to_timestamp($3)), revoked_by = coalesce(revoked_by, $2)
+where id = $1 and user_name = $2 and is_own
+returning
+    id, digest, hint, name, user_name, title, roles, allowed_models,
+    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by, is_own, made_with
 """
 
 EDITION = """
 select edition from llm_logs.api_keys_edition
 """
 
-# $1: the last id of the page before; $2: how many
+# Neither revoked nor made with a key that is. Of those that users make, which are many, expired ones are left out a day
+# later: by then their holders have been told. $1: the last id of the page before; $2: how many
 IN_FORCE = """
 select
-    id, digest, hint, name, user_name, title, roles, allowed_models,
-    created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
-from llm_logs.api_keys
-where revoked_at is null and id > $1
-order by id
+    k.id, k.digest, k.hint, k.name, k.user_name, k.title, k.roles, k.allowed_models,
+    k.created_at, k.created_by, k.expires_at, k.last_used_at, k.revoked_at, k.revoked_by, k.is_own, k.made_with
+from llm_logs.api_keys as k
+left join llm_logs.api_keys as parent on k.made_with = parent.id
+where
+    k.revoked_at is null and parent.revoked_at is null and k.id > $1
+    and not (k.is_own and k.expires_at < now() - interval '1 day')
+order by k.id
 limit $2
 """
 
@@ -121,6 +158,35 @@ class Keys:
             rows = await connection.fetch(VISIBLE, to.user, to.is_admin or to.is_auditor, user, before, limit)
         return [_key(row) for row in rows]
 
+    async def add_own(self, key: ApiKey, by: Principal, *, most: int, most_made: int) -> bool:
+        """A key that `by` makes for itself; False when it has too many."""
+        holder = key.holder
+        async with self._connection() as connection, connection.transaction():
+            await connection.execute(LOCK_USER, by.user)
+            done = await connection.execute(
+                ADD_OWN,
+                key.id,
+                key.digest,
+                key.hint,
+                key.name,
+                by.user,
+                holder.title,
+                sorted(holder.roles),
+                None if holder.allowed_models is None else sorted(holder.allowed_models),
+                key.created_at,
+                key.expires_at,
+                key.made_with,
+                most,
+                most_made,
+            )
+        return done == "INSERT 0 1"
+
+    async def revoke_own(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None:
+        """As `revoke`, of a key that its user has made."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(REVOKE_OWN, key_id, by.user, at)
+        return None if row is None else _key(row)
+
     async def revoke(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None:
         """The key as it is then; one that is revoked already stays as it was. None: there is none, or not for `by`."""
         async with self._connection() as connection:
@@ -176,6 +242,8 @@ def _key(row: asyncpg.Record) -> ApiKey:
         last_used_at=_unix(row["last_used_at"]),
         revoked_at=_unix(row["revoked_at"]),
         revoked_by=row["revoked_by"],
+        is_own=row["is_own"],
+        made_with=row["made_with"],
     )
 
 

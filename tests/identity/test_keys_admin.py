@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.edge import keys_admin
+from gateway.edge import keys_admin, keys_own
 from gateway.edge.guard import Guard
 from gateway.edge.keys import GUARD, IDENTITY, IDS, LIVE, SETTINGS
 from gateway.edge.live import Live
@@ -82,7 +82,7 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
             web.post("/admin/keys", keys_admin.create),
             web.get("/admin/keys", keys_admin.list_all),
             web.delete("/admin/keys/{id}", keys_admin.revoke),
-            web.get("/keys", keys_admin.list_own),
+            web.get("/keys", keys_own.list_own),
         ]
     )
     made = {
@@ -115,6 +115,7 @@ async def test_an_admin_makes_a_key_that_works_and_revokes_it(house: House) -> N
         "last_used_at": None,
         "revoked_at": None,
         "revoked_by": None,
+        "is_own": False,
     }
     assert abs(made["created_at"] - time.time()) < 10
     assert len((await house.ask("carl", "GET", "/admin/keys"))["data"]) == 5

@@ -25,6 +25,7 @@ _PAGE: Json = {
     "auth": ["keys"],
     "policy_url": "https://intranet.example/llm-policy",
     "token_url": None,
+    "own_keys_s": 43200,
     "report_url": "report",
     "docs_url": "docs",
     "default_model": None,
@@ -43,6 +44,10 @@ SCHEMAS: Json = {
             "auth": {"type": "array", "items": {"enum": ["open", "keys", "jwt", "header"]}},
             "policy_url": _LINK,
             "token_url": _LINK,
+            "own_keys_s": {
+                "type": ["number", "null"],
+                "description": "How long a key lasts that users make for themselves; null: they make none.",
+            },
             "report_url": _LINK,
             "docs_url": _LINK,
             "default_model": _LINK,

@@ -32,6 +32,15 @@ _KEY: Json = {
     "last_used_at": None,
     "revoked_at": None,
     "revoked_by": None,
+    "is_own": False,
+}
+_OWN: Json = {
+    **_KEY,
+    "name": "notebook",
+    "title": None,
+    "created_by": "anna@example.com",
+    "expires_at": 1760043200,
+    "is_own": True,
 }
 _LIST: Json = {"object": "list", "data": [_KEY], "last_id": _KEY["id"], "has_more": False}
 
@@ -59,6 +68,7 @@ SCHEMAS: Json = {
             "last_used_at": _NO_MOMENT,
             "revoked_at": _NO_MOMENT,
             "revoked_by": {"type": ["string", "null"]},
+            "is_own": {"type": "boolean", "description": "Its user made it, for a while; it makes no keys."},
         },
     },
     "NewKey": {
@@ -93,6 +103,12 @@ SCHEMAS: Json = {
                 "description": "The models that it may use; null: all.",
             },
         },
+    },
+    "OwnKeyOrder": {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": {"name": {**_NAME, "description": "What it is for. Printable signs only."}},
     },
     "Keys": {
         "type": "object",
@@ -177,6 +193,35 @@ PATHS: Json = {
             "summary": "The caller's own keys, newest first",
             "parameters": [_LIMIT, _BEFORE],
             "responses": {"200": answer("A page of them.", "Keys", _LIST), **refusals(400, 401)},
+        },
+        "post": {
+            "operationId": "createOwnKey",
+            "tags": ["Keys"],
+            "summary": "Make a key for oneself, for a while",
+            "description": "Where the setting `auth.own_keys_s` says how long it lasts. It has its user's models and "
+            "no role but `user`, ends with the credential that it is made with, and makes no keys itself. Not for "
+            "pages of other sites.",
+            "requestBody": json_body("OwnKeyOrder", plain={"name": "notebook"}),
+            "responses": {
+                "201": answer("The key. Nobody can show it again.", "NewKey", {**_OWN, "value": "sk-gw-…"}),
+                **refusals(401, 403, 409, *OF_BODIES),
+            },
+        },
+    },
+    "/keys/{id}": {
+        "delete": {
+            "operationId": "revokeOwnKey",
+            "tags": ["Keys"],
+            "summary": "Revoke a key that one has made",
+            "parameters": [parameter("key")],
+            "responses": {
+                "200": answer(
+                    "The key, revoked.",
+                    "Key",
+                    {**_OWN, "revoked_at": 1760003600, "revoked_by": "anna@example.com"},
+                ),
+                **refusals(401, 403, 404),
+            },
         }
     },
 }
