@@ -6,7 +6,7 @@ import { emptyChat, isAnswering, lastOf, pathOf } from "./chats.mjs";
 import { createGateway, Failure, readPageJson } from "./gateway.mjs";
 import { chatOf } from "./history.mjs";
 import { readValues } from "./parameters.mjs";
-import { placeOf, readPageConfig, typedAddress } from "./places.mjs";
+import { placeOf, programsUrl, readPageConfig, typedAddress } from "./places.mjs";
 import { problemOfNetwork, problemOfNowhere } from "./problems.mjs";
 import { pause, recover } from "./recovery.mjs";
 import { draftOf, initialState, instructionsOf, isStreaming, reduce } from "./state.mjs";
@@ -28,6 +28,7 @@ const LISTED_SOON = [0.2, 0.5, 1, 2]; // s
  * @property {Drawer} lasting
  * @property {Drawer} passing
  * @property {string} [address] that the page's URL names
+ * @property {string} [here] the page's own URL
  * @property {import("./recovery.mjs").Sleep} [sleep]
  */
 
@@ -231,6 +232,23 @@ export function createController(show, around) {
     await refreshHistory();
   }
 
+  // --- keys ---
+
+  async function listKeys() {
+    dispatch({ type: "keys_known", list: await gateway.ownKeys() });
+  }
+
+  /** @param {() => Promise<void>} change */
+  async function changingKeys(change) {
+    dispatch({ type: "key_asked" });
+    try {
+      await change();
+      await listKeys();
+    } catch (error) {
+      dispatch({ type: "keys_failed", problem: problemOf(error) });
+    }
+  }
+
   return {
     state: () => state,
 
@@ -315,6 +333,17 @@ export function createController(show, around) {
     }),
     /** @param {import("./state.mjs").Dialog | null} dialog */
     showDialog: (dialog) => dispatch({ type: "dialog", dialog }),
+    async showKeys() {
+      dispatch({ type: "dialog", dialog: { kind: "keys" } });
+      await listKeys().catch(() => {}); // one can be made all the same
+    },
+    /** @param {string} name */
+    makeKey: (name) => changingKeys(async () => {
+      const made = await gateway.makeKey(name);
+      if (state.dialog?.kind === "keys") dispatch({ type: "key_made", made: { ...made, baseUrl: programsUrl(gateway.place, around.here ?? "") } });
+    }),
+    /** @param {string} id */
+    revokeKey: (id) => changingKeys(async () => void (await gateway.revokeKey(id))),
     /** @param {string} text */
     notice: (text) => dispatch({ type: "noticed", text }),
     keep,

@@ -12,6 +12,7 @@ import { createEventReader } from "./sse.mjs";
 /** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Send */
 /** @typedef {{ rows: any[], next: string | null }} HistoryPage */
 /** @typedef {{ isRunning: boolean, outcome: string, detail: string, said: Said[] }} Found an answer, asked for by its id */
+/** @typedef {{ id: string, name: string, hint: string, expiresAt: number }} OwnKey one that the reader has made, in force */
 /** @typedef {ReturnType<typeof createGateway>} Gateway */
 
 const PAGE = 30; // conversations at once
@@ -165,6 +166,21 @@ export function createGateway(place, token, send = (...request) => fetch(...requ
       return { rows: Array.isArray(rows) ? rows : [], next: page?.next_before ?? null };
     },
 
+    /** @returns {Promise<OwnKey[]>} */
+    async ownKeys() {
+      const listed = await askObject("keys?limit=1000");
+      const now = Date.now() / 1000;
+      return (Array.isArray(listed?.data) ? listed.data : []).map(readKey)
+        .filter((/** @type {any} */ key) => key.isOwn && !key.isRevoked && key.expiresAt > now);
+    },
+    /** @param {string} name @returns {Promise<{ value: string, expiresAt: number }>} */
+    async makeKey(name) {
+      const made = await askObject("keys", { name });
+      return { value: String(made?.value ?? ""), expiresAt: Number(made?.expires_at) };
+    },
+    /** @param {string} id */
+    revokeKey: (id) => ask(`keys/${encodeURIComponent(id)}`, { method: "DELETE" }),
+
     /** @param {string} root @param {string} title @returns {Promise<string>} */
     rename: async (root, title) => String((await askObject("update_title", { root_id: root, convo_title: title }))?.new_title ?? title),
     /** @param {string} root @returns {Promise<string>} */
@@ -174,6 +190,12 @@ export function createGateway(place, token, send = (...request) => fetch(...requ
     /** @param {string} root */
     restore: (root) => askObject("restore_convo", { root_id: root }),
   };
+}
+
+/** @param {any} key */
+function readKey(key) {
+  const { id, name, redacted_value: hint, expires_at: expiresAt } = key ?? {};
+  return { id: String(id), name: String(name), hint: String(hint), expiresAt: Number(expiresAt), isOwn: key?.is_own === true, isRevoked: key?.revoked_at != null };
 }
 
 /**

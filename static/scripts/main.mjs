@@ -49,7 +49,7 @@ function closeSidebar() {
 }
 
 const address = new URLSearchParams(location.search).get("gateway") ?? "";
-const controller = createController(show, { lasting, passing, address });
+const controller = createController(show, { lasting, passing, address, here: document.baseURI });
 const components = [
   mountHeader(place("header"), controller, () => showSidebar(true)),
   mountSidebar(sidebar, controller, closeSidebar),

@@ -18,6 +18,7 @@ import { readUseCases, USE_CASES } from "./parameters.mjs";
  * @property {string[]} auth how the gateway knows its callers
  * @property {string | null} policyUrl
  * @property {string | null} tokenUrl
+ * @property {number | null} ownKeysS how long a key lasts that people make for themselves; null: they make none
  * @property {string | null} reportUrl
  * @property {string | null} docsUrl
  * @property {string} defaultModel
@@ -38,6 +39,7 @@ export function readPageConfig(said) {
     auth: Array.isArray(said?.auth) ? said.auth.filter((/** @type {unknown} */ each) => typeof each === "string") : [],
     policyUrl: linkOf(said?.policy_url),
     tokenUrl: linkOf(said?.token_url),
+    ownKeysS: typeof said?.own_keys_s === "number" && said.own_keys_s > 0 ? said.own_keys_s : null,
     reportUrl: pathOf(said?.report_url),
     docsUrl: pathOf(said?.docs_url),
     defaultModel: typeof said?.default_model === "string" ? said.default_model : "",
@@ -78,6 +80,15 @@ export function typedAddress(text) {
  */
 export function urlOf(place, path) {
   return place.base === "" ? path : `${place.base}/${path}`;
+}
+
+/**
+ * What programs of OpenAI's SDKs call the base URL.
+ * @param {Place} place
+ * @param {string} here the page's own URL
+ */
+export function programsUrl(place, here) {
+  return new URL(urlOf(place, "v1"), here || undefined).href;
 }
 
 /**

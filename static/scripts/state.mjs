@@ -32,7 +32,16 @@ import { readPageConfig } from "./places.mjs";
  * @property {import("./parameters.mjs").Values} values
  */
 
-/** @typedef {{ kind: "parameters" } | { kind: "sign_in" } | { kind: "conversation", root: string }} Dialog */
+/** @typedef {{ kind: "parameters" } | { kind: "sign_in" } | { kind: "keys" } | { kind: "conversation", root: string }} Dialog */
+/** @typedef {{ value: string, expiresAt: number, baseUrl: string }} MadeKey */
+
+/**
+ * @typedef {object} Keys while their dialog is open; a key itself is nowhere else, and gone with it
+ * @property {import("./gateway.mjs").OwnKey[]} list
+ * @property {MadeKey | null} made
+ * @property {Problem | null} problem
+ * @property {boolean} isBusy
+ */
 
 /**
  * @typedef {object} State
@@ -49,6 +58,7 @@ import { readPageConfig } from "./places.mjs";
  * @property {Record<string, string>} drafts by conversation
  * @property {History} history
  * @property {Dialog | null} dialog
+ * @property {Keys} keys
  * @property {string} notice something to be told in passing
  * @property {boolean} isOpening a conversation of the history is on its way
  * @property {number} nextId
@@ -85,6 +95,10 @@ import { readPageConfig } from "./places.mjs";
  *   | { type: "renamed", root: string, title: string }
  *   | { type: "hidden", root: string }
  *   | { type: "dialog", dialog: Dialog | null }
+ *   | { type: "keys_known", list: import("./gateway.mjs").OwnKey[] }
+ *   | { type: "key_asked" }
+ *   | { type: "key_made", made: MadeKey }
+ *   | { type: "keys_failed", problem: Problem }
  *   | { type: "noticed", text: string }} Action
  */
 
@@ -96,7 +110,7 @@ export function initialState() {
     choices: { model: "", useCase: "", instructions: null, values: {} },
     chat: emptyChat(), parked: {}, drafts: {},
     history: { status: "absent", list: [], next: null, query: "", problem: null },
-    dialog: null, notice: "", isOpening: false, nextId: 1,
+    dialog: null, keys: { list: [], made: null, problem: null, isBusy: false }, notice: "", isOpening: false, nextId: 1,
   };
 }
 
@@ -154,7 +168,7 @@ export function reduce(state, action) {
     case "asked":
       return { ...state, chat: { ...state.chat, pending: action.body } };
     case "said":
-      return { ...state, chat: heard(state.chat, action.said, action.seconds) };
+      return withDraftOf(state, { ...state, chat: heard(state.chat, action.said, action.seconds) });
     case "recovering":
       return { ...state, chat: withAnswer(state.chat, (answer) => ({ ...answer, phase: "recovering" })) };
     case "restarted":
@@ -194,7 +208,15 @@ export function reduce(state, action) {
       return { ...state, history: { ...state.history, list } };
     }
     case "dialog":
-      return { ...state, dialog: action.dialog };
+      return { ...state, dialog: action.dialog, keys: initialState().keys };
+    case "keys_known":
+      return { ...state, keys: { ...state.keys, list: action.list, isBusy: false } };
+    case "key_asked":
+      return { ...state, keys: { ...state.keys, problem: null, isBusy: true } };
+    case "key_made":
+      return { ...state, keys: { ...state.keys, made: action.made, problem: null, isBusy: false } };
+    case "keys_failed":
+      return { ...state, keys: { ...state.keys, problem: action.problem, isBusy: false } };
     case "noticed":
       return { ...state, notice: action.text, isOpening: false };
   }
@@ -216,6 +238,12 @@ export function canSend(state, text) {
 /** @param {State} state */
 export function canRetry(state) {
   return lastOf(state.chat)?.role === "assistant" && !isStreaming(state);
+}
+
+/** @param {State} state whether the gateway makes keys for who is signed in */
+export function canMakeKeys({ page, place, models, hasToken }) {
+  const isSignedIn = (models === "known" || models === "unknown") && (hasToken || page.auth.includes("header"));
+  return page.ownKeysS !== null && place?.api === "gateway" && isSignedIn;
 }
 
 /** @param {State} state */
@@ -246,6 +274,18 @@ function draftName(state) {
 function withoutDraft(state) {
   const { [draftName(state)]: _, ...drafts } = state.drafts;
   return { ...state, drafts };
+}
+
+/**
+ * What is being written stays where it is when a new conversation gets its id.
+ * @param {State} before
+ * @param {State} after
+ * @returns {State}
+ */
+function withDraftOf(before, after) {
+  const draft = draftOf(before);
+  if (draftName(before) === draftName(after) || draft === "") return after;
+  return { ...after, drafts: { ...withoutDraft(before).drafts, [draftName(after)]: draft } };
 }
 
 /**

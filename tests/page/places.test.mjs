@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { pathOf } from "../../static/scripts/chats.mjs";
 import { chatOf, conversationOf, periodOf } from "../../static/scripts/history.mjs";
 import { PARAMETERS, parameterFields, readUseCases, readValue, USE_CASES } from "../../static/scripts/parameters.mjs";
-import { placeOf, readPageConfig, typedAddress, urlOf } from "../../static/scripts/places.mjs";
+import { placeOf, programsUrl, readPageConfig, typedAddress, urlOf } from "../../static/scripts/places.mjs";
 
 test("a base URL that ends in a version speaks OpenAI's dialect, any other address is a gateway's", () => {
   assert.deepEqual(placeOf("."), { api: "gateway", base: "" });
@@ -14,6 +14,8 @@ test("a base URL that ends in a version speaks OpenAI's dialect, any other addre
   assert.deepEqual(placeOf("https://a.example/llm", "openai"), { api: "openai", base: "https://a.example/llm" });
   assert.equal(urlOf({ api: "gateway", base: "" }, "chat"), "chat");
   assert.equal(urlOf({ api: "gateway", base: "https://a.example" }, "chat"), "https://a.example/chat");
+  assert.equal(programsUrl({ api: "gateway", base: "" }, "https://a.example/llm/?x#y"), "https://a.example/llm/v1");
+  assert.equal(programsUrl({ api: "gateway", base: "https://b.example" }, "https://a.example/"), "https://b.example/v1");
 });
 
 test("what is no address of the web is none", () => {

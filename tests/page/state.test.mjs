@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { wireMessages } from "../../static/scripts/answers.mjs";
 import { emptyChat, pathOf, titleOf, variantsOf } from "../../static/scripts/chats.mjs";
 import { readPageConfig } from "../../static/scripts/places.mjs";
-import { canRetry, canSend, draftOf, initialState, instructionsOf, isStreaming, reduce } from "../../static/scripts/state.mjs";
+import { canMakeKeys, canRetry, canSend, draftOf, initialState, instructionsOf, isStreaming, reduce } from "../../static/scripts/state.mjs";
 
 const page = readPageConfig({ gateway: "." });
 const there = { type: "page_known", page, place: page.place, hasToken: false };
@@ -134,4 +134,28 @@ test("states are never changed in place", () => {
     { type: "edited", id: 1, text: "w" }, done, { type: "turned", id: 1 }, { type: "history_known", rows: [], next: null, isMore: false },
     { type: "dialog", dialog: { kind: "sign_in" } }, { type: "noticed", text: "n" }, { type: "values_reset" }, { type: "reset" }];
   actions.reduce((state, action) => freeze(reduce(freeze(state), action)), initialState());
+});
+
+test("what is written while a new conversation gets its id stays where it is", () => {
+  const writing = after(sent("hello"), { type: "draft_changed", text: "and then" });
+  const begun = reduce(writing, { type: "said", said: { kind: "begun", interaction: "i", conversation: "r", policy: null }, seconds: 0 });
+  assert.equal(begun.chat.root, "r");
+  assert.equal(draftOf(begun), "and then");
+  assert.equal(draftOf(reduce(begun, { type: "reset" })), "");
+});
+
+test("a key is known as long as its dialog is open, and can be made by who is signed in alone", () => {
+  const made = { value: "sk-gw-x", expiresAt: 1, baseUrl: "http://g/v1" };
+  const open = after({ type: "dialog", dialog: { kind: "keys" } }, { type: "key_made", made });
+  assert.equal(open.keys.made, made);
+  assert.equal(JSON.stringify(reduce(open, { type: "dialog", dialog: null })).includes("sk-gw-x"), false);
+  const given = (auth, hasToken) => {
+    const config = readPageConfig({ gateway: ".", auth, own_keys_s: 60 });
+    return [{ type: "page_known", page: config, place: config.place, hasToken }, known].reduce(reduce, initialState());
+  };
+  assert.equal(canMakeKeys(given(["keys", "header"], false)), true);
+  assert.equal(canMakeKeys(given(["keys", "jwt"], true)), true);
+  assert.equal(canMakeKeys(given(["keys", "open"], false)), false);
+  assert.equal(canMakeKeys(reduce(given(["keys"], true), { type: "models_refused" })), false);
+  assert.equal(canMakeKeys(after()), false);
 });

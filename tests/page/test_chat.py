@@ -485,7 +485,7 @@ async def locked(tmp_path: Path, postgres: PostgresServer, **env: str) -> AsyncI
     """A gateway that knows its callers by keys, and one of its keys."""
     dsn = postgres.create_database()
     async with LoopbackUpstream() as upstream:
-        gateway = GatewayProcess.upon(tmp_path, upstream.url, dsn, GATEWAY_AUTH="keys", **env)
+        gateway = GatewayProcess.upon(tmp_path, upstream.url, dsn, **{"GATEWAY_AUTH": "keys", **env})
         async with gateway:
             key = await new_key(tmp_path, dsn)
             await until_known(gateway, key)
@@ -522,6 +522,84 @@ async def test_a_key_is_asked_for_and_stays_in_the_tab(
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_text("Sign in to see your conversations").wait_for()
         assert key not in await page.evaluate("JSON.stringify({...sessionStorage})")
+
+
+BY_PROXY = {
+    "GATEWAY_AUTH": "header, keys",
+    "GATEWAY_AUTH_TRUSTED_NETWORKS": "127.0.0.1",
+    "GATEWAY_AUTH_USER_HEADER": "X-User",
+    "GATEWAY_AUTH_OWN_KEYS_S": "43200",
+}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_whoever_a_proxy_has_signed_in_makes_a_key_sees_it_once_and_revokes_it(
+    browser: Browser, tmp_path: Path, postgres: PostgresServer, width: int
+) -> None:
+    options: dict[str, Any] = {
+        "extra_http_headers": {"X-User": "ann"},
+        "permissions": ["clipboard-read", "clipboard-write"],
+        "viewport": {"width": width, "height": 800},
+    }
+    async with (
+        locked(tmp_path, postgres, **BY_PROXY) as (gateway, _),
+        watched(browser, f"{gateway.url}/", **options) as page,
+    ):
+        await page.wait_for_selector(".starters")
+        if width < 900:
+            await page.get_by_role("button", name="Conversations").click()
+        await page.get_by_role("button", name="Generate a token").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#key-name")).to_be_focused()
+        await page.keyboard.type("notebook")
+        await page.keyboard.press("Enter")
+        value = page.get_by_label("Your key, shown this once")
+        await expect(value).to_be_focused()
+        await expect(page.locator("#key-ends")).to_have_text(re.compile(r"It ends .*\d\d:\d\d"))
+        await page.get_by_role("button", name="Copy the key").click()
+        await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        key = await page.evaluate("navigator.clipboard.readText()")
+        await expect(value).to_have_value(key)
+        lines = f"export OPENAI_BASE_URL={gateway.url}/v1\nexport OPENAI_API_KEY={key}"
+        await expect(page.locator(".made-key pre")).to_have_text(lines)
+        assert await faults_of_axe(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        async with ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
+            answer = await session.get(f"{gateway.url}/keys")
+            assert [each["name"] for each in (await answer.json())["data"]] == ["notebook"]
+            await page.get_by_role("button", name="Close").locator("visible=true").last.click()
+            everything = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.body.innerHTML])"
+            await until(page, "document.querySelector('#keys').open === false")
+            assert key not in await page.evaluate(everything)
+            await page.get_by_role("button", name="Generate a token").click()
+            await page.get_by_role("button", name="Revoke “notebook”").click()
+            await expect(page.locator(".own-keys li")).to_have_count(0)
+            assert (await session.get(f"{gateway.url}/keys")).status == 401
+
+
+async def test_a_key_that_makes_keys_offers_it_in_the_sign_in_sheet_and_what_it_made_is_told_why_not(
+    browser: Browser, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    links = {"GATEWAY_TOKEN_URL": "https://tokens.example/new"}
+    async with (
+        locked(tmp_path, postgres, GATEWAY_AUTH_OWN_KEYS_S="60", **links) as (gateway, key),
+        watched(browser, f"{gateway.url}/") as page,
+    ):
+        await expect(page.get_by_role("link", name="Generate a token")).to_be_visible()  # nobody is signed in yet
+        for used in (key, ""):
+            await page.locator("#token").fill(used or key)
+            await page.keyboard.press("Enter")
+            await page.get_by_role("button", name="Signed in with a key").click()
+            sheet = page.locator("#sign-in")
+            await expect(sheet.get_by_role("link", name="Generate a token")).to_be_hidden()
+            await sheet.get_by_role("button", name="Generate a token").click()
+            await page.get_by_role("button", name="Generate", exact=True).click()
+            if used:
+                await expect(page.locator("#key-value")).to_have_value(re.compile("^sk-gw-"))
+                key = await page.locator("#key-value").input_value()
+                await page.keyboard.press("Escape")
+                await page.get_by_role("button", name="Signed in with a key").click()
+        await expect(page.locator("#keys .fault")).to_contain_text("makes no others")
 
 
 async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(

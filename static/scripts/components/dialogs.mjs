@@ -1,13 +1,15 @@
 // @ts-check
 // What is set apart from the conversation: the model's parameters, the key and address, a conversation's title.
 
-import { iconButton, make } from "../dom.mjs";
+import { make } from "../dom.mjs";
 import { PARAMETERS, readValue } from "../parameters.mjs";
-import { instructionsOf } from "../state.mjs";
+import { canMakeKeys, instructionsOf } from "../state.mjs";
+import { keysSheet } from "./keys.mjs";
+import { field, sheetOf } from "./sheets.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 /** @typedef {import("../controller.mjs").Actions} Actions */
-/** @typedef {{ el: HTMLDialogElement, update: (state: State, isOpening: boolean) => void }} Sheet */
+/** @typedef {import("./sheets.mjs").Sheet} Sheet */
 
 /**
  * @param {HTMLElement} el
@@ -16,51 +18,34 @@ import { instructionsOf } from "../state.mjs";
  */
 export function mount(el, actions) {
   /** @type {Record<string, Sheet>} */
-  const sheets = { parameters: parameterSheet(actions), sign_in: signInSheet(actions), conversation: conversationSheet(actions) };
-  for (const sheet of Object.values(sheets)) {
-    sheet.el.addEventListener("close", () => actions.showDialog(null));
+  const sheets = { parameters: parameterSheet(actions), sign_in: signInSheet(actions), conversation: conversationSheet(actions), keys: keysSheet(actions) };
+  /** @type {Set<string>} closed by the state: it may already want it, or another, open again when the browser tells */
+  const closed = new Set();
+  for (const [kind, sheet] of Object.entries(sheets)) {
+    sheet.el.addEventListener("close", () => {
+      if (!closed.delete(kind)) actions.showDialog(null); // the person closed it
+    });
     sheet.el.addEventListener("click", (event) => {
       if (event.target === sheet.el) sheet.el.close(); // beside it
     });
     el.append(sheet.el);
   }
+  let last = "";
   return {
     update(state) {
       for (const [kind, sheet] of Object.entries(sheets)) {
         const isWanted = state.dialog?.kind === kind;
         const isOpening = isWanted && !sheet.el.open;
-        if (isWanted || sheet.el.open) sheet.update(state, isOpening);
+        if (isWanted || sheet.el.open || kind === last) sheet.update(state, isOpening); // a closed one forgets what it showed
         if (isOpening) sheet.el.showModal();
-        else if (!isWanted && sheet.el.open) sheet.el.close();
+        else if (!isWanted && sheet.el.open) {
+          closed.add(kind);
+          sheet.el.close();
+        }
       }
+      last = state.dialog?.kind ?? "";
     },
   };
-}
-
-/**
- * @param {string} id
- * @param {string} title
- * @param {...Node} children
- */
-function sheetOf(id, title, ...children) {
-  const heading = make("h2", { id: `${id}-title`, textContent: title });
-  const el = make("dialog", { id, className: "sheet" });
-  const head = make("div", { className: "sheet-head" }, heading, iconButton("close", "Close", () => el.close()));
-  el.setAttribute("aria-labelledby", heading.id);
-  el.append(make("div", { className: "sheet-body" }, head, ...children));
-  return el;
-}
-
-/**
- * @param {string} label
- * @param {HTMLElement} control
- * @param {string} [help]
- */
-function field(label, control, help = "") {
-  const words = make("label", { htmlFor: control.id, textContent: label });
-  const line = make("p", { className: "help", id: `${control.id}-help`, textContent: help });
-  if (help) control.setAttribute("aria-describedby", line.id);
-  return make("div", { className: "field" }, words, control, ...(help ? [line] : []));
 }
 
 /** @param {Actions} actions @returns {Sheet} */
@@ -107,15 +92,17 @@ function parameterSheet(actions) {
 function signInSheet(actions) {
   const address = make("input", { id: "address", type: "url", placeholder: "https://gateway.example", autocomplete: "off", spellcheck: false });
   const where = field("Address", address, "A gateway, or the base URL of a server that speaks OpenAI’s API, which ends in /v1.");
-  const token = make("input", { id: "token", type: "password", placeholder: "sk-…", autocomplete: "off", spellcheck: false });
+  const token = make("input", { id: "token", autofocus: true, type: "password", placeholder: "sk-…", autocomplete: "off", spellcheck: false });
   const fault = make("p", { className: "fault" });
   fault.setAttribute("role", "alert");
-  const made = make("a", { className: "quiet", target: "_blank", rel: "noopener noreferrer", textContent: "Generate a token" });
+  const linked = make("a", { className: "quiet", target: "_blank", rel: "noopener noreferrer", textContent: "Generate a token" });
+  const made = make("button", { type: "button", className: "quiet", textContent: "Generate a token" });
+  made.addEventListener("click", () => void actions.showKeys());
   const forget = make("button", { type: "button", className: "quiet", textContent: "Sign out" });
   const enter = make("button", { type: "submit", className: "filled", textContent: "Use it" });
   const form = make("form", {}, where,
     field("Key or token", token, "It stays in this tab and is forgotten when the tab is closed. It is sent to this address only."),
-    fault, make("div", { className: "sheet-tools" }, made, forget, enter));
+    fault, make("div", { className: "sheet-tools" }, linked, made, forget, enter));
   form.noValidate = true;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -130,8 +117,9 @@ function signInSheet(actions) {
     el,
     update(state, isOpening) {
       where.hidden = state.page.isFixed;
-      made.hidden = state.page.tokenUrl === null;
-      if (state.page.tokenUrl) made.href = state.page.tokenUrl;
+      made.hidden = !canMakeKeys(state);
+      linked.hidden = !made.hidden || state.page.tokenUrl === null;
+      if (state.page.tokenUrl) linked.href = state.page.tokenUrl;
       forget.hidden = !state.hasToken;
       const isRefused = state.models === "refused" && state.hasToken;
       if (isRefused !== wasRefused || isOpening) { // a quick refusal comes before the sheet has been seen to close
@@ -147,7 +135,7 @@ function signInSheet(actions) {
 
 /** @param {Actions} actions @returns {Sheet} */
 function conversationSheet(actions) {
-  const title = make("input", { id: "conversation-name", maxLength: 200, required: true });
+  const title = make("input", { id: "conversation-name", autofocus: true, maxLength: 200, required: true });
   const suggest = make("button", { type: "button", className: "quiet", textContent: "Let the model name it" });
   const hide = make("button", { type: "button", className: "quiet danger", textContent: "Hide from history" });
   const save = make("button", { type: "submit", className: "filled", textContent: "Rename" });

@@ -4,6 +4,7 @@
 import { titleOf } from "../chats.mjs";
 import { focusComposer, icon, iconButton, make } from "../dom.mjs";
 import { periodOf } from "../history.mjs";
+import { canMakeKeys } from "../state.mjs";
 import { nextTheme, theme } from "../theme.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
@@ -121,6 +122,8 @@ function mountFoot(actions) {
   const docs = link("API");
   const key = make("button", { type: "button", className: "plain" }, icon("key"), make("span"));
   key.addEventListener("click", () => actions.showDialog({ kind: "sign_in" }));
+  const generate = make("button", { type: "button", className: "plain" }, icon("plus"), "Generate a token");
+  generate.addEventListener("click", () => void actions.showKeys());
   const label = make("span");
   const colours = make("button", { type: "button", className: "plain" }, icon("theme"), label);
   const tell = () => (label.textContent = { system: "Colours: as the system", light: "Colours: light", dark: "Colours: dark" }[theme()]);
@@ -129,7 +132,7 @@ function mountFoot(actions) {
     tell();
   });
   tell();
-  const el = make("div", { className: "side-foot" }, key, colours, make("p", { className: "links" }, report, docs));
+  const el = make("div", { className: "side-foot" }, key, generate, colours, make("p", { className: "links" }, report, docs));
   return {
     el,
     /** @param {State} state */
@@ -140,7 +143,8 @@ function mountFoot(actions) {
       docs.hidden = page.docsUrl === null;
       if (page.docsUrl) docs.href = page.docsUrl;
       const isOpen = page.isFixed && page.auth.length === 1 && page.auth[0] === "open";
-      key.hidden = isOpen;
+      key.hidden = isOpen || (canMakeKeys(state) && !state.hasToken); // a proxy has signed them in
+      generate.hidden = !canMakeKeys(state);
       const words = state.hasToken ? "Signed in with a key" : page.isFixed ? "Sign in" : "Connection";
       if (key.lastChild && key.lastChild.textContent !== words) key.lastChild.textContent = words;
     },
