@@ -327,6 +327,24 @@ async def test_a_draft_survives_a_reload(browser: Browser, stage: Stage) -> None
         await until(page, "document.querySelector('#composer-text')?.value === 'half a thought'")
 
 
+async def test_words_that_follow_a_question_at_once_are_the_next_draft(browser: Browser, stage: Stage) -> None:
+    go_on = asyncio.Event()
+    async with chatting(browser, stage) as page:
+        stage.upstream.script(held("One two three four.", go_on))
+        await page.locator("#composer-text").fill("go")
+        # Before a frame could show anything, and before the conversation has its id
+        await page.evaluate(
+            "(() => { const field = document.querySelector('#composer-text');"
+            " field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true}));"
+            " field.value += 'and then'; field.dispatchEvent(new Event('input')); })()"
+        )
+        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await expect(page.locator("#composer-text")).to_have_value("and then")
+        go_on.set()
+        await answered(page)
+        await expect(page.locator("#composer-text")).to_have_value("and then")
+
+
 async def test_hostile_markdown_runs_nothing_and_asks_nobody(browser: Browser, stage: Stage) -> None:
     """`watched` checks the other hosts, the policy and the dialogs."""
     async with chatting(browser, stage) as page:

@@ -21,16 +21,21 @@ export function mount(el, actions) {
   const policy = make("a", { target: "_blank", rel: "noopener noreferrer", textContent: "Usage policy" });
   el.append(notice, form, make("div", { className: "under" }, hint, policy));
 
+  /** What was sent leaves the field at once, not a frame later: the next words may already be coming. */
+  const submit = () => {
+    actions.send(text.value);
+    text.value = draftOf(actions.state());
+  };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    actions.send(text.value);
+    submit();
   });
   text.addEventListener("input", () => actions.changeDraft(text.value));
   text.addEventListener("keydown", (event) => {
     if (event.key === "ArrowUp" && text.value === "") return void editLast(event);
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    actions.send(text.value);
+    submit();
   });
   stop.addEventListener("click", () => {
     actions.stop();
