@@ -23,6 +23,7 @@ from gateway.edge.keys import (
     LIVE,
     METRICS,
     PAGE,
+    PRICES,
     READINESS,
     RECENT,
     REPORTS,
@@ -44,6 +45,7 @@ from gateway.identity.opening import open_reception
 from gateway.ids import Ids
 from gateway.lag import LoopLag
 from gateway.policy.chain import Policy
+from gateway.prices import Prices
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
 from gateway.record.journal import Journal
@@ -139,7 +141,8 @@ async def _furnish(
 async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Vitals]:
     """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
     database = await stack.enter_async_context(open_database(settings))
-    keeper = Interactions(database)
+    app[PRICES] = prices = Prices(settings.upstream.token_prices)
+    keeper = Interactions(database, prices.cost_of)
     stack.push_async_callback(keeper.aclose)
     journal = Journal(settings.journal, settings.journal_dir)
     submissions = _submissions(settings)

@@ -256,6 +256,9 @@ def _list(takes: str, read_one: Callable[[str], Any] = str, *, least: int = 0) -
     return Form(takes, read, lambda values: ", ".join(map(str, values)))
 
 
+_PRICE = r"[0-9]{1,6}(\.[0-9]{1,9})?"
+
+
 def _as_prices(value: object, _: Environ) -> tuple[tuple[str, float], ...]:
     if isinstance(value, tuple | dict):
         value = [f"{size}={price}" for size, price in dict(value).items()]
@@ -264,7 +267,7 @@ def _as_prices(value: object, _: Environ) -> tuple[tuple[str, float], ...]:
         size, _sign, price = (part.strip() for part in item.partition("="))
         if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", size):
             raise ValueError(f"{size[:40]!r} is no size; 1024x1024 would be one")
-        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", price):
+        if not re.fullmatch(_PRICE, price):
             raise ValueError(f"{price[:40]!r} is no price in USD; 0.02 would be one")
         found[size] = float(price)
     if not found:
@@ -274,6 +277,25 @@ def _as_prices(value: object, _: Environ) -> tuple[tuple[str, float], ...]:
 
 def _shown_prices(prices: tuple[tuple[str, float], ...]) -> str:
     return ", ".join(f"{size}={price:g}" for size, price in prices)
+
+
+def _as_token_prices(value: object, _: Environ) -> tuple[tuple[str, tuple[float, float, float]], ...]:
+    """By model: of a prompt, of a cached one (as any other, where it is not said), of an answer."""
+    if isinstance(value, tuple | dict):
+        value = [f"{model}={prices}" for model, prices in dict(value).items()]
+    found: dict[str, tuple[float, float, float]] = {}
+    for item in _items(value):
+        model, _sign, text = (part.strip() for part in item.rpartition("="))
+        prices = text.split("/")
+        if not model or len(prices) not in (2, 3) or not all(re.fullmatch(_PRICE, price) for price in prices):
+            raise ValueError(f"{item[:60]!r} is none; gpt-5=1.25/10 or gpt-5=1.25/0.125/10 would be")
+        numbers = [float(price) for price in prices]
+        found[model] = (numbers[0], numbers[-2], numbers[-1])
+    return tuple(found.items())
+
+
+def _shown_token_prices(prices: tuple[tuple[str, tuple[float, float, float]], ...]) -> str:
+    return ", ".join(f"{model}={'/'.join(f'{each:g}' for each in three)}" for model, three in prices)
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -446,6 +468,9 @@ NETWORKS_OR_NONE = Form("`none`, or " + NETWORKS.takes, _as_networks_or_none, NE
 NAMES = _list("a list of names with commas between them")
 PRICES = Form("a list of sizes and prices such as 1024x1024=0.02, with commas between them", _as_prices, _shown_prices)
 NAME = Form("a name of at most 256 characters", _as_name)
+TOKEN_PRICES = Form(
+    "a list of models and prices such as gpt-5=1.25/10, with commas between them", _as_token_prices, _shown_token_prices
+)
 HEADER_NAME = Form("a header's name such as X-Forwarded-User", _as_header_name)
 ISSUER = Form("the URL of an OpenID issuer, without query", _as_issuer)
 LEEWAY = _number("a number of seconds above 0, at most 300", 300)

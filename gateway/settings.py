@@ -192,6 +192,14 @@ class UpstreamSettings:
     max_answer_bytes: int = _set(
         "GATEWAY_MAX_ANSWER_BYTES", 64 << 20, forms.BODY_SIZE, "Largest chat answer that is taken."
     )
+    token_prices: tuple[tuple[str, tuple[float, float, float]], ...] = _set(
+        "GATEWAY_TOKEN_PRICES",
+        (),
+        forms.TOKEN_PRICES,
+        "What models cost in USD for a million tokens, as `model=prompt/answer` or `model=prompt/cached/answer`; "
+        "0 is free.",
+        "the providers' list prices",
+    )
     ask_usage: bool = _set(
         "GATEWAY_ASK_USAGE", True, forms.FLAG, "Ask the upstream for token usage when the caller did not."
     )

@@ -13,6 +13,7 @@ from gateway.edge.replay import Room
 from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
 from gateway.ids import Ids
+from gateway.prices import Prices
 from gateway.readiness import Readiness
 from gateway.scrape import Scrape
 from gateway.settings import Settings
@@ -39,4 +40,5 @@ ANSWERS = web.AppKey("answers", Answers)
 CONVERSATION_SETTINGS = web.AppKey("conversation settings", ConversationSettings)
 REPORTS = web.AppKey("reports", Reports)
 SUMMARIES = web.AppKey("summaries", Summaries)
+PRICES = web.AppKey("prices", Prices)
 PAGE = web.AppKey("page", Path)

@@ -10,9 +10,8 @@ import orjson
 from aiohttp import web
 
 from gateway.edge.fields import MOST_CHARACTERS
-from gateway.edge.keys import PAGE, READINESS, REPORTS
+from gateway.edge.keys import PAGE, PRICES, READINESS, REPORTS
 from gateway.edge.page import HEADERS
-from gateway.edge.prices import price_of
 from gateway.edge.talks import caller_of
 from gateway.errors import CallerError
 from gateway.store.reports import Question
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gateway.model import Json
+    from gateway.prices import Prices
     from gateway.store.reports import Figures
 
     Row = Mapping[str, Any]
@@ -54,11 +54,11 @@ async def figures(request: web.Request) -> web.Response:
     question = Question(caller, *_asked(request, datetime.now(UTC).date()))
     found = await request.app[REPORTS].read(question)
     readiness = await request.app[READINESS].ask()
-    body = {**report(question, found), "freshness": _freshness(found, readiness.checks["journal"])}
+    body = {**report(question, found, request.app[PRICES]), "freshness": _freshness(found, readiness.checks["journal"])}
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def report(question: Question, found: Figures) -> Json:
+def report(question: Question, found: Figures, prices: Prices) -> Json:
     """The figures as the page draws them. Pure."""
     of_days = [row for row in found.usage if row["is_of_day"]]
     of_users = [row for row in found.usage if not row["is_of_day"]]
@@ -66,10 +66,14 @@ def report(question: Question, found: Figures) -> Json:
         "from": question.first.isoformat(),
         "to": question.last.isoformat(),
         "is_of_everybody": question.caller.is_auditor,
-        "totals": {**_sum(of_days), "conversations": _conversations(found), "users": _count(of_users, "user_name")},
-        "days": _by(of_days, "day"),
-        "users": _most_first(_by(of_users, "user_name")),
-        "models": _most_first(_by(of_days, "model")),
+        "totals": {
+            **_sum(of_days, prices),
+            "conversations": _conversations(found),
+            "users": _count(of_users, "user_name"),
+        },
+        "days": _by(of_days, "day", prices),
+        "users": _most_first(_by(of_users, "user_name", prices)),
+        "models": _most_first(_by(of_days, "model", prices)),
         "conversations_by_day": [
             {"day": row["day"].isoformat(), "user_name": row["user_name"], "conversations": row["conversations"]}
             for row in found.conversations
@@ -121,18 +125,21 @@ def _freshness(found: Figures, journal: Mapping[str, Any]) -> Json:
     }
 
 
-def _by(rows: Iterable[Row], name: str) -> list[Json]:
+def _by(rows: Iterable[Row], name: str, prices: Prices) -> list[Json]:
     """Sums of the rows that have the same of one column, in the order in which these come."""
     groups: defaultdict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row[name]].append(row)
     return [
-        {name: key.isoformat() if isinstance(key, date) else key, **_sum(members)} for key, members in groups.items()
+        {name: key.isoformat() if isinstance(key, date) else key, **_sum(members, prices)}
+        for key, members in groups.items()
     ]
 
 
-def _sum(rows: Iterable[Row]) -> Json:
-    """`cost_usd` is null when no price of any of it is known; `unpriced_tokens` are those that it leaves out."""
+def _sum(rows: Iterable[Row], prices: Prices) -> Json:
+    """`cost_usd` is null when no price of any of it is known; `unpriced_tokens` are those that it leaves out.
+
+    Rows say what they cost; those of a seed system, or from before a price was known, cost what they would today."""
     sums: Json = dict.fromkeys(SUMS, 0)
     cost: float | None = None
     unpriced = 0
@@ -141,7 +148,7 @@ def _sum(rows: Iterable[Row]) -> Json:
             sums[name] += row[name]
         if row["cost_usd"] is not None:
             cost = (cost or 0.0) + row["cost_usd"]
-        price = price_of(row["model"])
+        price = prices.of(row["model"])
         if price is None:
             unpriced += row["open_tokens"]
         elif row["open_tokens"]:

@@ -15,13 +15,14 @@ from gateway.model import Kind
 from gateway.store import statements as sql
 from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, named_asks, other_asks, place
 from gateway.store.pool import AWAY, unavailable
-from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of
+from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of, told_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.model import Record
     from gateway.store.pool import Connection, Database
+    from gateway.store.rows import CostOf
 
 LOCKS = 0x6C6C6D67  # namespace of our advisory locks
 SLICE = 32  # rows that are made in one go; then the event loop has a turn
@@ -44,8 +45,9 @@ class Interactions:
 
     name = "postgres"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cost_of: CostOf = told_cost) -> None:
         self._database = database
+        self._cost_of = cost_of
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._is_abandoned = False
@@ -55,15 +57,15 @@ class Interactions:
         rows: list[Row] = []
         for count, record in enumerate(records):
             if record.size > LARGE_BYTES:
-                rows.append(await asyncio.to_thread(row_of, record))
+                rows.append(await asyncio.to_thread(row_of, record, self._cost_of))
             else:
-                rows.append(row_of(record))
+                rows.append(row_of(record, self._cost_of))
             if count % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         await self._write(rows, sum(record.size for record in records))
 
     async def keep_raw(self, record: Record) -> None:
-        await self._write([raw_row_of(record)], record.size)
+        await self._write([raw_row_of(record, self._cost_of)], record.size)
 
     def abandon(self) -> None:
         """Break off what is in flight; its outcome stays unknown."""

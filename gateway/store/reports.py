@@ -39,40 +39,77 @@ PENDING = "select exists (select from llm_logs.report_changes)"
 
 # Sums of each day and model, then of each user and model; `open` are the tokens whose price no row says
 USAGE = """
+with of_days as (
+    select
+        day, model, calls, prompt_tokens, completion_tokens, total_tokens, estimated_calls, cost_usd,
+        open_prompt_tokens, open_completion_tokens, open_tokens, complete, truncated, upstream_error, client_cancelled,
+        policy_blocked, interrupted, last_at
+    from llm_logs.report_usage_by_day
+    where $2 and $5::text is null and $1::text is not null and day between $3 and $4
+        and ($6::text is null or model = $6) and ($7::text is null or title = $7)
+    union all
+    select
+        day, model, calls, prompt_tokens, completion_tokens, total_tokens, estimated_calls, cost_usd,
+        open_prompt_tokens, open_completion_tokens, open_tokens, complete, truncated, upstream_error, client_cancelled,
+        policy_blocked, interrupted, last_at
+    from llm_logs.report_usage
+    where not ($2 and $5::text is null) and ($2 or user_name = $1) and day between $3 and $4
+        and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
+        and ($7::text is null or title = $7)
+)
 select
-    grouping(day) = 0 as is_of_day, day, user_name, model,
-    sum(calls) as calls,
+    true as is_of_day, day, null as user_name, model,
+    sum(calls)::bigint as calls,
     sum(prompt_tokens::double precision)::bigint as prompt_tokens,
     sum(completion_tokens::double precision)::bigint as completion_tokens,
     sum(total_tokens::double precision)::bigint as total_tokens,
-    sum(estimated_calls) as estimated_calls,
+    sum(estimated_calls)::bigint as estimated_calls,
     sum(cost_usd) as cost_usd,
-    coalesce(sum(prompt_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_prompt_tokens,
-    coalesce(sum(completion_tokens::double precision) filter (where cost_usd is null), 0)::bigint
-        as open_completion_tokens,
-    coalesce(sum(total_tokens::double precision) filter (where cost_usd is null), 0)::bigint as open_tokens,
-    sum(complete) as complete,
-    sum(truncated) as truncated,
-    sum(upstream_error) as upstream_error,
-    sum(client_cancelled) as client_cancelled,
-    sum(policy_blocked) as policy_blocked,
-    sum(interrupted) as interrupted,
+    sum(open_prompt_tokens::double precision)::bigint as open_prompt_tokens,
+    sum(open_completion_tokens::double precision)::bigint as open_completion_tokens,
+    sum(open_tokens::double precision)::bigint as open_tokens,
+    sum(complete)::bigint as complete,
+    sum(truncated)::bigint as truncated,
+    sum(upstream_error)::bigint as upstream_error,
+    sum(client_cancelled)::bigint as client_cancelled,
+    sum(policy_blocked)::bigint as policy_blocked,
+    sum(interrupted)::bigint as interrupted,
+    max(last_at) as last_at
+from of_days
+group by day, model
+union all
+select
+    false, null, user_name, model,
+    sum(calls)::bigint as calls,
+    sum(prompt_tokens::double precision)::bigint as prompt_tokens,
+    sum(completion_tokens::double precision)::bigint as completion_tokens,
+    sum(total_tokens::double precision)::bigint as total_tokens,
+    sum(estimated_calls)::bigint as estimated_calls,
+    sum(cost_usd) as cost_usd,
+    sum(open_prompt_tokens::double precision)::bigint as open_prompt_tokens,
+    sum(open_completion_tokens::double precision)::bigint as open_completion_tokens,
+    sum(open_tokens::double precision)::bigint as open_tokens,
+    sum(complete)::bigint as complete,
+    sum(truncated)::bigint as truncated,
+    sum(upstream_error)::bigint as upstream_error,
+    sum(client_cancelled)::bigint as client_cancelled,
+    sum(policy_blocked)::bigint as policy_blocked,
+    sum(interrupted)::bigint as interrupted,
     max(last_at) as last_at
 from llm_logs.report_usage
 where ($2 or user_name = $1) and day between $3 and $4
     and ($5::text is null or user_name = $5) and ($6::text is null or model = $6) and ($7::text is null or title = $7)
-group by grouping sets ((day, model), (user_name, model))
+group by user_name, model
 order by day, user_name, model
 """
 
 # Conversations of each day, by user; $8: users with the most of them, the others are added up under null
 CONVERSATIONS = """
 with days as materialized (
-    select day, user_name, count(*) as conversations
-    from llm_logs.report_conversations
-    where is_first and $6::text is null and $7::text is null
+    select day, user_name, conversations
+    from llm_logs.report_conversations_by_day
+    where $6::text is null and $7::text is null
         and ($2 or user_name = $1) and day between $3 and $4 and ($5::text is null or user_name = $5)
-    group by day, user_name
     union all
     select day, user_name, count(*)
     from (
@@ -96,16 +133,46 @@ order by day, most.user_name
 
 # The conversations with the most tokens, and how many there are. $8: how many
 LARGEST = """
-with sums as materialized (
+with of_parts as materialized (
     select key, sum(total_tokens::double precision) as total_tokens
     from llm_logs.report_conversations
-    where ($2 or user_name = $1) and day between $3 and $4
+    where not is_alone and ($2 or user_name = $1) and day between $3 and $4
         and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
         and ($7::text is null or title = $7)
     group by key
 ),
 largest as (
-    select key from sums order by total_tokens desc, key limit $8
+    select key
+    from (
+        (select key, total_tokens from of_parts order by total_tokens desc, key limit $8)
+        union all
+        (
+            select key, total_tokens
+            from llm_logs.report_conversations
+            where is_alone and ($2 or user_name = $1) and day between $3 and $4
+            and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
+            and ($7::text is null or title = $7)
+            order by total_tokens desc, key
+            limit $8
+        )
+    ) as each
+    order by total_tokens desc, key
+    limit $8
+),
+all_of_them as materialized (
+    select (select count(*) from of_parts) + sum(alone)::bigint as conversations
+    from (
+        select coalesce(sum(alone), 0) as alone
+        from llm_logs.report_conversations_by_day
+        where $6::text is null and $7::text is null
+            and ($2 or user_name = $1) and day between $3 and $4 and ($5::text is null or user_name = $5)
+        union all
+        select count(*)
+        from llm_logs.report_conversations
+        where is_alone and ($6::text is not null or $7::text is not null) and ($2 or user_name = $1)
+            and day between $3 and $4 and ($5::text is null or user_name = $5)
+            and ($6::text is null or model = $6) and ($7::text is null or title = $7)
+    ) as each
 ),
 named as (
     select
@@ -118,8 +185,9 @@ named as (
         and ($7::text is null or title = $7)
     group by user_name, conversation
 )
-select named.*, newest.convo_title, (select count(*) from sums) as conversations
+select named.*, newest.convo_title, all_of_them.conversations
 from named
+cross join all_of_them
 left join lateral (
     select convo_title
     from llm_logs.chatgpt_logs
@@ -132,56 +200,103 @@ order by named.total_tokens desc, named.user_name, named.conversation
 
 # p50 and p95 of each day, of each model, and of all, in milliseconds
 TIMES = """
-with counts as (
-    select
-        day, model, measure, step, sum(chats) as chats,
-        grouping(day) = 0 as is_of_day, grouping(model) = 0 as is_of_model
+with chosen as materialized (
+    select day, model, step, durations, first_tokens
+    from llm_logs.report_times_by_day
+    where $2 and $5::text is null and $7::text is null and day between $3 and $4
+        and ($6::text is null or model = $6)
+    union all
+    select day, model, each.step, each.durations, each.first_tokens
+    from llm_logs.report_times_by_title
+    cross join unnest(steps, durations, first_tokens) as each (step, durations, first_tokens)
+    where $2 and $5::text is null and title = $7 and day between $3 and $4 and ($6::text is null or model = $6)
+    union all
+    select day, model, step, count(*) filter (where is_duration), count(*) filter (where not is_duration)
     from (
-        select day, model, measure, step, chats
-        from llm_logs.report_times_by_day
-        where $2 and $5::text is null and $7::text is null and day between $3 and $4
-            and ($6::text is null or model = $6)
+        select day, model, true as is_duration, unnest(durations) as step
+        from llm_logs.report_times
+        where not ($2 and $5::text is null) and ($2 or user_name = $1)
+            and day between $3 and $4 and ($5::text is null or user_name = $5)
+            and ($6::text is null or model = $6) and ($7::text is null or title = $7)
         union all
-        select day, model, measure, step, count(*)
-        from (
-            select day, model, 'duration' as measure, unnest(durations) as step
-            from llm_logs.report_times
-            where not ($2 and $5::text is null and $7::text is null) and ($2 or user_name = $1)
-                and day between $3 and $4 and ($5::text is null or user_name = $5)
-                and ($6::text is null or model = $6) and ($7::text is null or title = $7)
-            union all
-            select day, model, 'first_token', unnest(first_tokens)
-            from llm_logs.report_times
-            where not ($2 and $5::text is null and $7::text is null) and ($2 or user_name = $1)
-                and day between $3 and $4 and ($5::text is null or user_name = $5)
-                and ($6::text is null or model = $6) and ($7::text is null or title = $7)
-        ) as each
-        group by day, model, measure, step
-    ) as all_times
-    group by grouping sets ((day, measure, step), (model, measure, step), (measure, step))
+        select day, model, false, unnest(first_tokens)
+        from llm_logs.report_times
+        where not ($2 and $5::text is null) and ($2 or user_name = $1)
+            and day between $3 and $4 and ($5::text is null or user_name = $5)
+            and ($6::text is null or model = $6) and ($7::text is null or title = $7)
+    ) as each
+    group by day, model, step
+),
+of_models as materialized (
+    select model, step, sum(durations)::bigint as durations, sum(first_tokens)::bigint as first_tokens
+    from chosen
+    group by model, step
+),
+counts as (
+    select
+        day, null::text as model, step, sum(durations)::bigint as durations, sum(first_tokens)::bigint as first_tokens
+    from chosen
+    group by day, step
+    union all
+    select null, model, step, durations, first_tokens from of_models
+    union all
+    select null, null, step, sum(durations)::bigint, sum(first_tokens)::bigint from of_models group by step
 ),
 running as (
     select
-        *, sum(chats) over (partition by is_of_day, is_of_model, day, model, measure order by step) as so_far,
-        sum(chats) over (partition by is_of_day, is_of_model, day, model, measure) as total
+        day, model, step,
+        sum(durations) over so_far as durations, sum(durations) over whole as all_durations,
+        sum(first_tokens) over so_far as first_tokens, sum(first_tokens) over whole as all_first_tokens
     from counts
+    window whole as (partition by day, model), so_far as (partition by day, model order by step)
+),
+found as (
+    select
+        day, model, max(all_durations)::bigint as all_durations, max(all_first_tokens)::bigint as all_first_tokens,
+        min(step) filter (where durations >= 0.50 * all_durations) as duration_p50,
+        min(step) filter (where durations >= 0.95 * all_durations) as duration_p95,
+        min(step) filter (where first_tokens >= 0.50 * all_first_tokens) as first_token_p50,
+        min(step) filter (where first_tokens >= 0.95 * all_first_tokens) as first_token_p95
+    from running
+    group by day, model
 )
 select
-    day, case when is_of_model then model end as model, measure, is_of_model, is_of_day,
-    max(total)::bigint as chats,
-    round(exp(min(step) filter (where so_far >= 0.50 * total) / 20.0))::double precision as p50_ms,
-    round(exp(min(step) filter (where so_far >= 0.95 * total) / 20.0))::double precision as p95_ms
-from running
-group by is_of_day, is_of_model, day, model, measure
+    day, model, measure, model is not null as is_of_model, day is not null as is_of_day, chats,
+    round(exp(p50 / 20.0))::double precision as p50_ms, round(exp(p95 / 20.0))::double precision as p95_ms
+from found
+cross join lateral (
+    values
+    ('duration', all_durations, duration_p50, duration_p95),
+    ('first_token', all_first_tokens, first_token_p50, first_token_p95)
+) as each (measure, chats, p50, p95)
+where chats > 0 and $1::text is not null
 order by day, model, measure
 """
 
-# What one may choose from; $1 to $4: as above
+# What one may choose from; $1 to $4: as above. Users are looked up one after the other in the index: few against their
+# days
 CHOICES = """
-select user_name, model, title
-from llm_logs.report_usage
-where ($2 or user_name = $1) and day between $3 and $4
-group by grouping sets ((user_name), (model), (title))
+with recursive users as (
+    (select user_name from llm_logs.report_usage order by user_name limit 1)
+    union all
+    select (
+        select next.user_name from llm_logs.report_usage as next
+        where next.user_name > users.user_name order by next.user_name limit 1
+    )
+    from users where users.user_name is not null
+),
+kinds as (
+    select model, title from llm_logs.report_usage_by_day where $2 and day between $3 and $4
+    union all
+    select model, title from llm_logs.report_usage where not $2 and user_name = $1 and day between $3 and $4
+)
+select user_name, null as model, null as title
+from users
+where ($2 or user_name = $1) and exists (
+    select from llm_logs.report_usage as its where its.user_name = users.user_name and its.day between $3 and $4
+)
+union all
+select null, model, title from kinds group by grouping sets ((model), (title))
 order by user_name, model, title
 """
 

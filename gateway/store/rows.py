@@ -15,15 +15,22 @@ from gateway.model import Kind
 from gateway.store.jsonb import NOTHING, Held, hold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from gateway.model import Record, Usage
+
+    CostOf = Callable[[Record], float | None]  # USD; None: not known
 
 CHATS = (Kind.CHAT, Kind.RESPONSE)
 MOST_TOKENS = 2**63 - 1
 MOST_LETTERS = 250  # of a name in an index: two of them must fit into 2,704 bytes
 _NUL = "\x00"
+
+
+def told_cost(record: Record) -> float | None:
+    """What the record itself says."""
+    return record.answer.usage_cost
 
 
 class Stored(NamedTuple):
@@ -52,18 +59,18 @@ class Row:
         return next(self.marks.earlier, None)
 
 
-def row_of(record: Record) -> Row:
+def row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
     """Raises RecordRefused for a record that cannot even be written as a row."""
     try:
-        return _row_of(record, hold(record.interaction.body), hold(record.answer.body))
+        return _row_of(record, hold(record.interaction.body), hold(record.answer.body), cost_of)
     except Exception as error:  # whatever it is about this one, the others must go on
         raise RecordRefused(f"no row can be made of it: {error!r}") from error
 
 
-def raw_row_of(record: Record) -> Row:
+def raw_row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
     """The plainest form: both bodies as bytes alone. Raises RecordRefused."""
     try:
-        row = _row_of(record, _bytes_only(record.interaction.body), _bytes_only(record.answer.body))
+        row = _row_of(record, _bytes_only(record.interaction.body), _bytes_only(record.answer.body), cost_of)
     except Exception as error:
         raise RecordRefused(f"no row can be made of it: {error!r}") from error
     row.columns["usage_info"] = None
@@ -74,7 +81,7 @@ def _bytes_only(body: bytes) -> Held:
     return Held(None, body, None) if body else NOTHING
 
 
-def _row_of(record: Record, request: Held, response: Held) -> Row:
+def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> Row:
     interaction, answer = record.interaction, record.answer
     principal, usage = interaction.principal, answer.usage
     columns = {
@@ -104,7 +111,7 @@ def _row_of(record: Record, request: Held, response: Held) -> Row:
         "bytes_in": answer.bytes_in,
         "bytes_out": answer.bytes_out,
         "error": answer.error,
-        "usage_cost": answer.usage_cost,
+        "usage_cost": cost_of(record),
         "request_type": interaction.request_type,
         "response_type": answer.body_type,
         "request_size": answer.request_size,

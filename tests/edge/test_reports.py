@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.edge.openapi.document import document
-from gateway.edge.prices import price_of
 from gateway.edge.reports import report
 from gateway.model import Principal, Role
+from gateway.prices import Prices
 from gateway.store.reports import Figures, Question
 from tests.edge.test_openapi import is_fitting
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.model import Json
 
 TODAY = datetime.now(UTC).date()
+PRICES = Prices()
 AUDITOR = Principal("eve", roles=frozenset((Role.AUDITOR,)))
 
 
@@ -47,22 +48,22 @@ def cell(**more: Any) -> Json:
     }
 
 
-def made(*usage: Json) -> Json:
+def made(*usage: Json, prices: Prices = PRICES) -> Json:
     question = Question(AUDITOR, TODAY - timedelta(7), TODAY)
-    return report(question, Figures(usage, (), (), (), (), is_behind=False))
+    return report(question, Figures(usage, (), (), (), (), is_behind=False), prices)
 
 
 def test_a_cost_is_that_of_the_list_for_each_kind_of_token() -> None:
-    price = price_of("gpt-4o")
+    price = PRICES.of("gpt-4o")
     assert price is not None
-    assert price == price_of("openai/gpt-4o")
+    assert price == PRICES.of("openai/gpt-4o")
     found = made(cell(tokens=(3_000_000, 1_000_000)))["totals"]
     assert found["cost_usd"] == pytest.approx(3_000_000 * price.prompt + 1_000_000 * price.completion)
     assert found["unpriced_tokens"] == 0
 
 
 def test_a_model_without_a_price_costs_null_and_its_tokens_are_told() -> None:
-    assert price_of("demo") is None
+    assert PRICES.of("demo") is None
     found = made(cell(model="demo", tokens=(7, 5)))
     assert found["totals"]["cost_usd"] is None
     assert found["totals"]["unpriced_tokens"] == 12
@@ -74,6 +75,12 @@ def test_a_model_without_a_price_costs_null_and_its_tokens_are_told() -> None:
 
 def test_a_price_that_the_row_says_wins_over_the_list() -> None:
     assert made(cell(cost_usd=0.5, tokens=(1_000_000, 0)))["totals"]["cost_usd"] == 0.5
+
+
+def test_the_companys_own_price_wins_over_the_list_and_may_be_nothing() -> None:
+    own = Prices((("gpt-4o", (1.0, 1.0, 2.0)), ("demo", (0.0, 0.0, 0.0))))
+    found = made(cell(tokens=(1_000_000, 1_000_000)), cell(model="demo", tokens=(7, 5)), prices=own)["totals"]
+    assert (found["cost_usd"], found["unpriced_tokens"]) == (3.0, 0)
 
 
 def test_rows_are_added_up_by_day_model_and_user() -> None:

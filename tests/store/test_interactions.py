@@ -35,6 +35,7 @@ async def test_all_that_is_known_stands_in_the_row(database: str) -> None:
     )
     said = answer(
         error="nothing",
+        usage_cost=0.5,
         upstream_request_id="up-1",
         response_size=5,
         response_sha256="ab",
@@ -77,6 +78,7 @@ async def test_all_that_is_known_stands_in_the_row(database: str) -> None:
             "prompt_tokens": 3,
             "completion_tokens": 4,
             "usage_estimated": False,
+            "usage_cost": 0.5,
             "bytes_in": 10,
             "bytes_out": 11,
             "error": "nothing",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.model import Principal, Role
+from gateway.store.interactions import Interactions
 from gateway.store.reports import SHOWN_USERS, Figures, Question, Reports
 from tests.store.samples import chat, rows_of, store, user
 
@@ -182,6 +184,41 @@ async def test_what_the_gateway_keeps_is_in_the_next_report(database: str) -> No
         assert total(figures, "calls") == 1
         assert len(figures.largest) == 1
         assert figures.newest is not None
+
+
+async def test_what_a_chat_cost_is_in_its_row_in_the_views_and_in_the_report(database: str) -> None:
+    async with store(database) as (db, _):
+        keeper = Interactions(db, lambda record: 0.25 if record.answer.usage else None)
+        told = chat(user("hello"))
+        await keeper.keep([told, replace(chat(user("hm")), answer=replace(told.answer, usage=None))])
+        await keeper.aclose()
+        rows = await rows_of(
+            db,
+            "select usage_cost, cost_usd from llm_logs.chatgpt_logs inner join llm_logs.usage_by_call using (id)",
+        )
+        assert sorted(map(tuple, rows), key=str) == [(0.25, 0.25), (None, None)]
+        await insert(db)
+        figures = await Reports(db).read(ALL)
+        assert sum(row["cost_usd"] or 0 for row in figures.usage if row["is_of_day"]) == 0.25
+        assert total(figures, "open_tokens") == 12, "of the row that says no cost"
+
+
+async def test_a_conversation_over_midnight_is_one_and_after_a_part_is_gone_still_is(database: str) -> None:
+    async with store(database) as (db, _):
+        reports = Reports(db)
+        for day in (1, 2, 3):
+            await insert(db, day=date(2026, 1, day))
+            figures = await reports.read(ALL)
+            assert [row["total_tokens"] for row in figures.largest] == [12 * day]
+            assert figures.largest[0]["conversations"] == 1
+        for day, left in ((2, 24), (1, 12)):
+            await rows_of(db, "delete from llm_logs.chatgpt_logs where response_time = $1", date(2026, 1, day))
+            figures = await reports.read(ALL)
+            assert [row["total_tokens"] for row in figures.largest] == [left]
+        one_day = await reports.read(Question(EVE, date(2026, 1, 3), date(2026, 1, 3)))
+        assert [row["total_tokens"] for row in one_day.largest] == [12]
+        alone = await rows_of(db, "select is_alone from llm_logs.report_conversations")
+        assert [row["is_alone"] for row in alone] == [True]
 
 
 async def test_many_may_refresh_at_once_and_nothing_counts_twice(database: str) -> None:

@@ -30,7 +30,7 @@ _SUMS: Json = {
     "interrupted": _COUNT,
     "cost_usd": {
         "type": ["number", "null"],
-        "description": "By today's list prices, and what images cost; null: none of the prices is known.",
+        "description": "By the prices of the time, or today's for calls stored without one; null: none is known.",
     },
     "unpriced_tokens": {
         **_COUNT,

@@ -73,13 +73,13 @@ function tiles({ totals, is_of_everybody: isAll }) {
     ...(isAll ? [tile("Users", numbers.numberText(totals.users))] : []),
     tile("Conversations", numbers.numberText(totals.conversations)), tile("Calls", numbers.numberText(totals.calls)),
     tile("Tokens", numbers.shortText(totals.total_tokens)), tile("Cost", numbers.dollarText(totals.cost_usd), totals.unpriced_tokens > 0 ? "in part not known" : ""),
-    tile("Not complete", numbers.shareText(failed, totals.calls)), tile("Refused by policy", numbers.numberText(totals.policy_blocked)));
+    tile("Not complete", numbers.shareText(failed, totals.calls)), tile("Policy refusals", numbers.numberText(totals.policy_blocked)));
 }
 
 /** @param {any} totals */
 function costLead(totals) {
   const rest = totals.unpriced_tokens > 0 ? ` ${numbers.numberText(totals.unpriced_tokens)} tokens are of models whose price is not known; they are not in it.` : "";
-  return `${totals.cost_usd === null ? "No price is known." : `${dollars(totals)} by today's list prices, without discounts for cached prompts.`}${rest}`;
+  return `${totals.cost_usd === null ? "No price is known." : `${dollars(totals)} by the prices of the time, or by today's for calls that were stored without one.`}${rest}`;
 }
 
 /** @param {any} totals */
