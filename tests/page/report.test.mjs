@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { conversationSeries, csvOf, daysBetween, dollarText, drawnDays, queryOf, shareText, stacked, tableOfDays, timeText, valuesOf } from "../../static/scripts/report/numbers.mjs";
+import { conversationSeries, csvOf, daysBetween, dollarText, drawnDays, queryOf, shareText, shortText, stacked, tableOfDays, timeText, valuesOf } from "../../static/scripts/report/numbers.mjs";
 
 test("no text of a CSV is taken for a formula, and numbers stay numbers", () => {
   const rows = [["=1+1", -3], ["+1", null], ["-1", 0.5], ["@sum", 1], [" =1", 1], ["\t=1", 1], ['a "b", c', 1], ["a\nb", 1], ["Änne", 1]];
@@ -41,4 +41,8 @@ test("what is not known is said, not shown as nothing", () => {
 
 test("only filters that are set are in the query", () => {
   assert.equal(queryOf({ from: "2026-01-01", user: "", title: "a&b" }), "from=2026-01-01&title=a%26b");
+});
+
+test("a tick of an axis says where it stands", () => {
+  assert.deepEqual([250_000, 1_250_000, 18_836_000].map(shortText), ["250K", "1.25M", "18.8M"]);
 });

@@ -11,7 +11,7 @@ export const OUTCOMES = /** @type {const} */ ([
 ]);
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 /** @param {Cell} value */
 export function numberText(value) {
