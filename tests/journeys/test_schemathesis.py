@@ -95,6 +95,7 @@ async def test_every_answer_is_as_the_document_says(
     env = {
         "DATABASE_URL": database,
         "GATEWAY_AUTH": "keys,jwt",
+        "GATEWAY_AUTH_OWN_KEYS_S": "3600",
         "GATEWAY_AUTH_AUDIENCE": AUDIENCE,
         "GATEWAY_AUTH_ADMIN_GROUPS": "admins",
         "GATEWAY_AUTH_AUDITOR_GROUPS": "admins",
