@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.edge import keys_admin, keys_own
 from gateway.edge.guard import Guard
-from gateway.edge.keys import GUARD, IDENTITY, IDS, LIVE, SETTINGS
+from gateway.edge.keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
 from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
 from gateway.identity.identity import Identity
@@ -21,6 +21,7 @@ from gateway.identity.ring import KeyRing
 from gateway.ids import Ids
 from gateway.model import Principal
 from gateway.settings import Settings, load
+from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,7 +76,7 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
 
     office = KeyOffice(store, ids, changed)
     app[SETTINGS], app[IDS], app[LIVE] = Settings(data_dir=tmp_path), ids, Live()
-    app[GUARD] = Guard(load({"GATEWAY_AUTH": "keys"}))
+    app[GUARD], app[METRICS] = Guard(load({"GATEWAY_AUTH": "keys"})), Metrics()
     app[IDENTITY], app[keys_admin.KEY_OFFICE] = Identity(keys=ring), office
     app.add_routes(
         [
