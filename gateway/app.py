@@ -77,10 +77,13 @@ if TYPE_CHECKING:
     from gateway.record.keeper import Keeper
     from gateway.settings import Settings
 
+NO_RULES = Policy()
 SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for the next start
 
 
-def build_app(settings: Settings, recorder: Recorder | None = None, seat: Seat | None = None) -> web.Application:
+def build_app(
+    settings: Settings, recorder: Recorder | None = None, seat: Seat | None = None, policy: Policy = NO_RULES
+) -> web.Application:
     """The application of one process; `seat` says which of its supervisor's workers it is. `recorder` stands in for the
     journal, which then is not opened (the benchmark's measure of what the log costs)."""
     app = web.Application(middlewares=[one_line_per_request])
@@ -98,7 +101,7 @@ def build_app(settings: Settings, recorder: Recorder | None = None, seat: Seat |
 
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _furnish(app, settings, recorder, seat or Seat(), stack)
+            await _furnish(app, settings, recorder, seat or Seat(), policy, stack)
             yield
 
     app.cleanup_ctx.append(house)
@@ -106,7 +109,12 @@ def build_app(settings: Settings, recorder: Recorder | None = None, seat: Seat |
 
 
 async def _furnish(
-    app: web.Application, settings: Settings, recorder: Recorder | None, seat: Seat, stack: AsyncExitStack
+    app: web.Application,
+    settings: Settings,
+    recorder: Recorder | None,
+    seat: Seat,
+    policy: Policy,
+    stack: AsyncExitStack,
 ) -> None:
     pulse = Pulse()
     metrics = app[METRICS]
@@ -122,7 +130,7 @@ async def _furnish(
     vitals: Vitals | None = None
     if recorder is None:
         recorder, vitals = await _open_journal(app, settings, stack)
-    app[EXCHANGE] = Exchange(Policy(), catalogue, Counted(recorder, metrics), pulse, terms)
+    app[EXCHANGE] = Exchange(policy, catalogue, Counted(recorder, metrics), pulse, terms)
     stack.callback(LoopLag(metrics.lagged).close)
 
     async def look() -> list[Metric]:

@@ -22,7 +22,6 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
-from gateway.policy.verdicts import Reject
 from gateway.relay.bodies import Digest, Passage, WholeBody
 from gateway.relay.events import Client as RelayClient
 from gateway.relay.events import Relay
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.account import Recorder
+    from gateway.model import Ruling
     from gateway.policy.chain import Policy
     from gateway.pulse import Pulse
     from gateway.relay.care import Assembler, Dialect
@@ -131,14 +131,14 @@ class Exchange:
         Raises PolicyRejected, UpstreamError, JournalFull, Stopped, CallerError as long as nothing has been sent; what
         goes wrong later ends the stream with an error event.
         """
-        asked, verdict = self._policy.review(asked, talk.caller)
+        asked, ruling, refusal = self._policy.review(asked, talk.caller)
         _require_model(talk.caller, asked.model)
         provider = self._catalogue.for_model(asked.model)
-        account = self._begin(talk, dialect.kind, provider, asked)
+        account = self._begin(talk, dialect.kind, provider, asked, ruling)
         try:
-            if isinstance(verdict, Reject):
-                account.close(Outcome.POLICY_BLOCKED, error=verdict.rule)
-                raise PolicyRejected(verdict.message)
+            if refusal is not None:
+                account.close(Outcome.POLICY_BLOCKED, error=refusal)
+                raise PolicyRejected(refusal)
             reply, drops_usage = await self._open(talk, asked, dialect, provider)
             account.head = reply.head
             try:
@@ -155,7 +155,7 @@ class Exchange:
                 raise talk.stopped from None
             raise
 
-    def _begin(self, talk: Talk, kind: Kind, provider: Provider, asked: ChatRequest) -> Account:
+    def _begin(self, talk: Talk, kind: Kind, provider: Provider, asked: ChatRequest, ruling: Ruling | None) -> Account:
         interaction = Interaction(
             id=talk.id,
             kind=kind,
@@ -171,6 +171,7 @@ class Exchange:
             convo_title=asked.convo_title,
             convo_show=talk.convo_show,
             request_type=talk.content_type,
+            policy=ruling,
             body=asked.raw,
         )
         talk.account = Account(self._recorder, interaction)
@@ -283,7 +284,7 @@ class Exchange:
 
     def as_recorded(self, asked: ChatRequest, caller: Principal) -> ChatRequest:
         """The request as the policy lets it through, which is what the record keeps of it."""
-        return self._policy.review(asked, caller)[0]
+        return self._policy.review(asked, caller).request
 
     # --- everything else ---------------------------------------------------------------------------------------------
 

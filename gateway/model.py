@@ -24,6 +24,14 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # the gateway itself went away
 
 
+class PolicyOutcome(StrEnum):
+    """What the company's policy did with a request that it did not let through as it stood."""
+
+    MASKED = "masked"
+    REDIRECTED = "redirected"  # to another model, perhaps masked as well
+    REJECTED = "rejected"
+
+
 class Kind(StrEnum):
     """What was asked for; decides the table in which the interaction is kept."""
 
@@ -116,6 +124,14 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the policy did with a request, and the rules by which: all of them, in order. A refusing one is the last."""
+
+    outcome: PolicyOutcome
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Interaction:
     """The first half of a record: what was asked, by whom, when. Written before the upstream hears of it."""
 
@@ -133,6 +149,7 @@ class Interaction:
     convo_title: str | None = None
     convo_show: bool = True
     request_type: str | None = None  # Content-Type of the body
+    policy: Ruling | None = None  # None: it was let through as it stood
     body: bytes = b""  # empty when it is streamed, and then known by `Answer.request_size` and `.request_sha256`
 
 

@@ -81,6 +81,7 @@ def _conclude(story: Story, recent: RecentAnswers) -> None:
         error=error.message if isinstance(error, GatewayError) else account.answer.error,
         model=account.interaction.model,
         started_at=account.interaction.started_at,
+        policy=account.interaction.policy,
     )
     recent.note(story.talk.caller.user, story.asked, answer)
 

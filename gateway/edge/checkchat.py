@@ -87,8 +87,9 @@ def _tell_end(answer: StoredAnswer) -> NoReturn:
 async def show(request: web.Request) -> web.Response:
     """GET /chat/{id}: one of the caller's chats, over or not; what was said, and how it ended. Auditors see anybody's.
 
-    `{"uuid", "root_uuid", "running", "outcome", "error", "model", "started_at", "response"}`; `response` is the
-    completion, also of an answer that was cut short, and null where there is none.
+    `{"uuid", "root_uuid", "running", "outcome", "error", "model", "started_at", "policy", "response"}`; `response` is
+    the completion, also of an answer that was cut short, and null where there is none; `policy` says what the company's
+    policy did, null: nothing.
     """
     caller, interaction_id = await caller_of(request), id_in(request)
     for story in request.app[LIVE].stories_of(caller):
@@ -106,6 +107,7 @@ async def show(request: web.Request) -> web.Response:
         error=answer.error,
         model=answer.model,
         started_at=answer.started_at,
+        policy=answer.policy,
         response=_json(answer.body),
     )
 
@@ -120,6 +122,7 @@ def _running(story: Story) -> web.Response:
         error=None,
         model=None if account is None else account.interaction.model,
         started_at=None if account is None else account.interaction.started_at,
+        policy=None if account is None else account.interaction.policy,
         response=None,
     )
 

@@ -10,12 +10,14 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
+from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client
 from gateway.upstream.headers import response_headers
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
+    from gateway.exchange import Talk
     from gateway.upstream.provider import Head
 
 HEARTBEAT = b": heartbeat\n\n"  # a comment: the one thing between events that breaks no client
@@ -46,13 +48,23 @@ class HttpClient(Client):
         "_request",
         "_silent_since",
         "_stall_s",
+        "_talk",
         "_transport",
         "_unsent_head",
         "response",
     )
 
-    def __init__(self, request: web.Request, headers: dict[str, str], *, heartbeat_s: float, stall_s: float) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        headers: dict[str, str],
+        talk: Talk | None = None,
+        *,
+        heartbeat_s: float,
+        stall_s: float,
+    ) -> None:
         self._request = request
+        self._talk = talk
         self._headers = headers
         self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
@@ -161,4 +173,6 @@ class HttpClient(Client):
     def _headers_of(self, head: Head) -> CIMultiDict[str]:
         headers = CIMultiDict(response_headers(head))
         headers.update(self._headers)
+        if of_policy := policy_headers(self._talk):
+            headers.update(of_policy)
         return headers

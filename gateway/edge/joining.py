@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,7 +9,7 @@ from aiohttp import web
 from gateway.edge.chat import header_of
 from gateway.edge.fields import id_in
 from gateway.edge.keys import LIVE, SETTINGS
-from gateway.edge.request_keys import FOLLOWED, REQUEST_ID
+from gateway.edge.request_keys import FOLLOWED
 from gateway.edge.talks import caller_of, client_of
 from gateway.errors import CallerError
 from gateway.upstream.provider import Head
@@ -50,8 +49,6 @@ async def join(request: web.Request) -> web.StreamResponse:
     if story.replay is None:
         raise CallerError("this answer is no stream; GET /chat/{id} has it when it is over", code="not_a_stream")
     request[FOLLOWED] = talk = story.talk
-    client = client_of(
-        request, replace(talk, request_id=request[REQUEST_ID]), x_conversation_id=header_of(story.root, talk)
-    )
+    client = client_of(request, talk, x_conversation_id=header_of(story.root, talk))
     await story.replay.follow(client, EVENTS, request.app[SETTINGS].server.heartbeat_s)
     return client.answered()

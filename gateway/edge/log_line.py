@@ -26,6 +26,9 @@ def _add_interaction(line: dict[str, Any], account: Account) -> None:
     line["model"] = interaction.model
     line["upstream"] = interaction.upstream
     line["stream"] = interaction.is_stream
+    if interaction.policy is not None:
+        line["policy"] = interaction.policy.outcome.value
+        line["policy_rules"] = interaction.policy.rules
     if answer is None:
         return
     line["outcome"] = answer.outcome.value

@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.edge.errors import error_response, http_error_response, of_http_exception, unexpected
 from gateway.edge.keys import GUARD, IDS, LIVE, METRICS
 from gateway.edge.log_line import canonical_line
+from gateway.edge.policy_headers import policy_headers
 from gateway.edge.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
 from gateway.errors import GatewayError
 
@@ -47,6 +48,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     except GatewayError as error:
         fault, code = _told(error)
         response = error_response(error)
+        response.headers.update(policy_headers(request.get(TALK)))
         _cut_if_begun(request)
     except web.HTTPException as error:
         if error.status < 400:

@@ -56,8 +56,9 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
 
 
 def client_of(request: web.Request, talk: Talk, **more: str) -> HttpClient:
-    """The caller's side; `more` are further headers of the answer, underscores for dashes."""
+    """The side of one who gets the answer: it may have been asked for by another request. `more` are further headers,
+    underscores for dashes."""
     server = request.app[SETTINGS].server
-    headers = {"x-request-id": talk.request_id, "x-interaction-id": str(talk.id)}
+    headers = {"x-request-id": request[REQUEST_ID], "x-interaction-id": str(talk.id)}
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
-    return HttpClient(request, headers, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)
+    return HttpClient(request, headers, talk, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)

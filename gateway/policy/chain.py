@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.policy.verdicts import ALLOW, Allow, Mask, Redirect, Reject, Verdict
+from gateway.model import PolicyOutcome, Ruling
+from gateway.policy.verdicts import Allow, Mask, Redirect, Reject, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,25 +15,36 @@ if TYPE_CHECKING:
     Rule = Callable[[ChatRequest, Principal], Verdict]
 
 
+class Review(NamedTuple):
+    """What all rules together say: the request as it may go on, what was done with it, and why it may not go on."""
+
+    request: ChatRequest
+    ruling: Ruling | None = None  # None: every rule allows it
+    refusal: str | None = None  # for the caller
+
+
 class Policy:
     """Rules in order. The first refusal ends the matter; each mask is what the next rule sees."""
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._rules = tuple(rules)
 
-    def review(self, request: ChatRequest, caller: Principal) -> tuple[ChatRequest, Verdict]:
-        """The request as it may go on, and the weightiest verdict: reject over redirect over mask over allow."""
-        said: Verdict = ALLOW
+    def review(self, request: ChatRequest, caller: Principal) -> Review:
+        """Of what several rules did, the weightiest counts: reject over redirect over mask; all are named."""
+        outcome = PolicyOutcome.MASKED
+        fired: list[str] = []
         for rule in self._rules:
             verdict = rule(request, caller)
             match verdict:
                 case Allow():
                     continue
                 case Reject():
-                    return request, verdict
-                case Mask():
-                    request = verdict.request
-                    said = said if isinstance(said, Redirect) else verdict
+                    ruling = Ruling(PolicyOutcome.REJECTED, (*fired, verdict.rule))
+                    return Review(request, ruling, verdict.message)
                 case Redirect():
-                    request, said = verdict.request, verdict
-        return request, said
+                    outcome = PolicyOutcome.REDIRECTED
+                case Mask():
+                    pass
+            request = verdict.request
+            fired.append(verdict.rule)
+        return Review(request, Ruling(outcome, tuple(fired)) if fired else None)

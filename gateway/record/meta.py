@@ -8,14 +8,14 @@ from uuid import UUID
 
 import orjson
 
-from gateway.model import Answer, Interaction, Kind, Outcome, Principal, Usage
+from gateway.model import Answer, Interaction, Kind, Outcome, PolicyOutcome, Principal, Ruling, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 def of_interaction(interaction: Interaction) -> bytes:
-    principal = interaction.principal
+    principal, ruling = interaction.principal, interaction.policy
     return _dumps(
         {
             "kind": interaction.kind,
@@ -33,6 +33,7 @@ def of_interaction(interaction: Interaction) -> bytes:
             "convo_title": interaction.convo_title,
             "convo_show": interaction.convo_show,
             "request_type": interaction.request_type,
+            "policy": ruling and {"outcome": ruling.outcome, "rules": ruling.rules},
         }
     )
 
@@ -72,7 +73,14 @@ def to_interaction(key: bytes, meta: bytes, body: bytes) -> Interaction:
     known = _loads(meta)
     principal = Principal(user=known.pop("user"), title=known.pop("title", None), key_id=known.pop("key_id", None))
     kind = Kind(known.pop("kind"))
-    return Interaction(id=UUID(bytes=key), kind=kind, principal=principal, body=body, **_fields(known, Interaction))
+    policy = _to_ruling(known.pop("policy", None))  # journals of older gateways have none
+    return Interaction(
+        id=UUID(bytes=key), kind=kind, principal=principal, policy=policy, body=body, **_fields(known, Interaction)
+    )
+
+
+def _to_ruling(known: Mapping[str, Any] | None) -> Ruling | None:
+    return None if known is None else Ruling(PolicyOutcome(known["outcome"]), tuple(known["rules"]))
 
 
 def to_answer(meta: bytes, body: bytes) -> Answer:

@@ -19,7 +19,7 @@ def payload_of(record: Record) -> bytes:
     `time_logged` is the answer's end, for a record is in the journal before its end is shown: sent again, a submission
     is the same text. Devices and software stay empty, since a record knows neither.
     """
-    interaction, answer = record.interaction, record.answer
+    interaction, answer, ruling = record.interaction, record.answer, record.interaction.policy
     ended = _time(answer.finished_at)
     return orjson.dumps(
         {
@@ -36,6 +36,7 @@ def payload_of(record: Record) -> bytes:
             "associated_software": [],
             "api_token_id": _text(interaction.principal.key_id),
             "outcome": answer.outcome,
+            "policy": ruling and {"outcome": ruling.outcome, "rules": [_text(rule) for rule in ruling.rules]},
             "error": _text(answer.error),
         }
     )

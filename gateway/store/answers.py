@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from gateway.model import Outcome
+from gateway.model import Outcome, PolicyOutcome, Ruling
 from gateway.store.jsonb import hold
 from gateway.store.rows import storable_text
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ANSWER_TO = """
 select
     id, coalesce(root_gpt_id, id::text) as root, outcome, error, model, started_at, response::text as response,
-    response_raw
+    response_raw, policy_outcome, policy_rules
 from llm_logs.chatgpt_logs
 where user_name = $1 and path like '/chat%'
     and jsonb_hash_extended(request, 0) = jsonb_hash_extended($2::json::jsonb, 0) and request = $2::json::jsonb
@@ -35,7 +35,7 @@ limit 1
 BY_ID = """
 select
     id, coalesce(root_gpt_id, id::text) as root, outcome, error, model, started_at, response::text as response,
-    response_raw
+    response_raw, policy_outcome, policy_rules
 from llm_logs.chatgpt_logs
 where id = $2 and (user_name = $1 or $3)
 """
@@ -52,6 +52,7 @@ class StoredAnswer:
     error: str | None = None
     model: str | None = None
     started_at: float | None = None  # Unix time; None: a seed system's row
+    policy: Ruling | None = None
 
 
 class Answers:
@@ -90,4 +91,9 @@ def _answer(row: Record) -> StoredAnswer:
         error=row["error"],
         model=row["model"],
         started_at=None if started_at is None else started_at.timestamp(),
+        policy=_ruling(row["policy_outcome"], row["policy_rules"]),
     )
+
+
+def _ruling(outcome: str | None, rules: list[str] | None) -> Ruling | None:
+    return None if outcome is None else Ruling(PolicyOutcome(outcome), tuple(rules or ()))

@@ -81,7 +81,8 @@ select c.id, c.response_time, row_to_json(c)::text as body
 from (
     select
         id, request, usage_info, user_name, title, response_time, response, convo_title, convo_show,
-        coalesce(root_gpt_id, id::text) as root_gpt_id, kind, model, outcome, error, prompt_tokens, completion_tokens
+        coalesce(root_gpt_id, id::text) as root_gpt_id, kind, model, outcome, error, prompt_tokens, completion_tokens,
+        policy_outcome, policy_rules
     from llm_logs.chatgpt_logs
     where user_name = $2 and ($2 = $1 or $3) and id = any($4::uuid[])
 ) as c

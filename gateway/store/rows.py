@@ -83,7 +83,7 @@ def _bytes_only(body: bytes) -> Held:
 
 def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> Row:
     interaction, answer = record.interaction, record.answer
-    principal, usage = interaction.principal, answer.usage
+    principal, usage, ruling = interaction.principal, answer.usage, interaction.policy
     columns = {
         "id": interaction.id,
         "kind": interaction.kind,
@@ -92,6 +92,8 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
         "key_id": principal.key_id,
         "usage_info": usage and _usage_info(usage),
         "outcome": answer.outcome,
+        "policy_outcome": ruling and ruling.outcome,
+        "policy_rules": ruling and [indexed_text(rule) for rule in ruling.rules],
         "status": answer.status,
         "method": interaction.method,
         "path": interaction.path,

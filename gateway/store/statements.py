@@ -18,7 +18,7 @@ insert into llm_logs.chatgpt_logs (
     is_stream,
     started_at, finished_at, first_token_ms, duration_ms, prompt_tokens, completion_tokens, usage_estimated,
     bytes_in, bytes_out, error, request_type, response_type, request_size, response_size, request_sha256,
-    response_sha256
+    response_sha256, policy_outcome, policy_rules
 )
 select
     to_timestamp(r.finished_at) at time zone 'utc', r.id, r.user_name, r.title, r.request, r.response,
@@ -30,7 +30,8 @@ select
     r.method, r.path, r.model, r.answered_model, r.upstream, r.key_id, r.request_id, r.upstream_request_id,
     r.is_stream, to_timestamp(r.started_at), to_timestamp(r.finished_at), r.first_token_ms, r.duration_ms,
     r.prompt_tokens, r.completion_tokens, r.usage_estimated, r.bytes_in, r.bytes_out, r.error, r.request_type,
-    r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256
+    r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256,
+    r.policy_outcome, r.policy_rules
 from json_to_recordset($1::json) as r (
     id uuid, user_name text, title text, request jsonb, response jsonb, usage_info jsonb, usage_cost real,
     request_raw integer, response_raw integer, convo_title text, convo_show boolean, root_gpt_id text, parent_id
@@ -40,7 +41,7 @@ from json_to_recordset($1::json) as r (
     finished_at double precision, first_token_ms double precision, duration_ms double precision, prompt_tokens bigint,
     completion_tokens bigint, usage_estimated boolean, bytes_in bigint, bytes_out bigint, error text,
     request_type text, response_type text, request_size bigint, response_size bigint, request_sha256 text,
-    response_sha256 text
+    response_sha256 text, policy_outcome text, policy_rules text []
 )
 left join llm_logs.conversation_settings as s on s.user_name = r.user_name and s.root_gpt_id = r.root_gpt_id
 on conflict (id) do nothing
@@ -52,7 +53,7 @@ insert into llm_logs.image_logs (
     kind, outcome, status, method, path, model, answered_model, upstream, key_id, request_id, upstream_request_id,
     is_stream, started_at, finished_at, first_token_ms, duration_ms, prompt_tokens, completion_tokens,
     usage_estimated, bytes_in, bytes_out, error, request_type, response_type, request_size, response_size,
-    request_sha256, response_sha256
+    request_sha256, response_sha256, policy_outcome, policy_rules
 )
 select
     to_timestamp(r.finished_at) at time zone 'utc', r.id, r.user_name, r.title, r.request, r.response,
@@ -61,7 +62,8 @@ select
     r.method, r.path, r.model, r.answered_model, r.upstream, r.key_id, r.request_id, r.upstream_request_id,
     r.is_stream, to_timestamp(r.started_at), to_timestamp(r.finished_at), r.first_token_ms, r.duration_ms,
     r.prompt_tokens, r.completion_tokens, r.usage_estimated, r.bytes_in, r.bytes_out, r.error, r.request_type,
-    r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256
+    r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256,
+    r.policy_outcome, r.policy_rules
 from json_to_recordset($1::json) as r (
     id uuid, user_name text, title text, request jsonb, response jsonb, usage_info jsonb, usage_cost real,
     request_raw integer, response_raw integer, kind text, outcome text, status integer, method text, path text,
@@ -69,7 +71,8 @@ from json_to_recordset($1::json) as r (
     boolean, started_at double precision, finished_at double precision, first_token_ms double precision,
     duration_ms double precision, prompt_tokens bigint, completion_tokens bigint, usage_estimated boolean,
     bytes_in bigint, bytes_out bigint, error text, request_type text, response_type text, request_size bigint,
-    response_size bigint, request_sha256 text, response_sha256 text
+    response_size bigint, request_sha256 text, response_sha256 text, policy_outcome
+    text, policy_rules text []
 )
 on conflict (id) do nothing
 """
@@ -80,7 +83,7 @@ insert into llm_logs.api_logs (
     outcome, status, method, path, model, answered_model, upstream, key_id, request_id, upstream_request_id,
     is_stream, started_at, finished_at, first_token_ms, duration_ms, prompt_tokens, completion_tokens,
     usage_estimated, bytes_in, bytes_out, error, request_type, response_type, request_size, response_size,
-    request_sha256, response_sha256
+    request_sha256, response_sha256, policy_outcome, policy_rules
 )
 select
     to_timestamp(r.finished_at) at time zone 'utc', r.id, r.user_name, r.title, r.request, r.response,
@@ -89,7 +92,8 @@ select
     r.method, r.path, r.model, r.answered_model, r.upstream, r.key_id, r.request_id, r.upstream_request_id,
     r.is_stream, to_timestamp(r.started_at), to_timestamp(r.finished_at), r.first_token_ms, r.duration_ms,
     r.prompt_tokens, r.completion_tokens, r.usage_estimated, r.bytes_in, r.bytes_out, r.error, r.request_type,
-    r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256
+    r.response_type, r.request_size, r.response_size, r.request_sha256, r.response_sha256,
+    r.policy_outcome, r.policy_rules
 from json_to_recordset($1::json) as r (
     id uuid, user_name text, title text, request jsonb, response jsonb, usage_info jsonb, usage_cost real,
     request_raw integer, response_raw integer, kind text, outcome text, status integer, method text, path text,
@@ -97,7 +101,8 @@ from json_to_recordset($1::json) as r (
     boolean, started_at double precision, finished_at double precision, first_token_ms double precision,
     duration_ms double precision, prompt_tokens bigint, completion_tokens bigint, usage_estimated boolean,
     bytes_in bigint, bytes_out bigint, error text, request_type text, response_type text, request_size bigint,
-    response_size bigint, request_sha256 text, response_sha256 text
+    response_size bigint, request_sha256 text, response_sha256 text, policy_outcome
+    text, policy_rules text []
 )
 on conflict (id) do nothing
 """

@@ -51,6 +51,8 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"set-cookie",
         b"set-cookie2",
         b"x-request-id",
+        b"x-policy-outcome",  # what this gateway's policy did is its own to say
+        b"x-policy-rule",
         b"date",
         b"server",
         b"alt-svc",

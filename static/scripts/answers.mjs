@@ -9,7 +9,7 @@ import { problemOfEvent } from "./problems.mjs";
 /** @typedef {{ role: string, content: unknown }} WireMessage */
 /** @typedef {{ prompt: number, completion: number }} Usage */
 /** @typedef {{ ids: string[], isDemo: boolean }} Models */
-/** @typedef {{ verdict: "masked" | "redirected" | "changed", detail: string }} Policy */
+/** @typedef {{ verdict: "masked" | "redirected" | "rejected" | "changed", detail: string }} Policy */
 
 /**
  * One thing that was said of an answer.
@@ -115,16 +115,27 @@ export function textOf(content) {
 }
 
 /**
- * What the company's policy did, as the gateway's answer says in its headers: nothing, or it masked or redirected.
+ * What the company's policy did, as the gateway's answer says in its headers.
  * @param {Headers} headers
  * @returns {Policy | null}
  */
 export function readPolicy(headers) {
-  const verdict = headers.get("x-policy-outcome")?.trim().toLowerCase() ?? "";
+  return policyOf(headers.get("x-policy-outcome"), headers.get("x-policy-rule"));
+}
+
+/**
+ * What the company's policy did, as headers or rows say: nothing, or it masked, redirected or refused.
+ * @param {unknown} outcome
+ * @param {unknown} rules by which it did so: one text, or a list
+ * @returns {Policy | null}
+ */
+export function policyOf(outcome, rules) {
+  const verdict = typeof outcome === "string" ? outcome.trim().toLowerCase() : "";
   if (verdict === "" || verdict === "allow" || verdict === "allowed") return null;
-  const detail = headers.get("x-policy-rule") ?? "";
+  const detail = Array.isArray(rules) ? rules.join(", ") : typeof rules === "string" ? rules : "";
   if (verdict.startsWith("mask")) return { verdict: "masked", detail };
-  return { verdict: verdict.startsWith("redirect") ? "redirected" : "changed", detail };
+  if (verdict.startsWith("redirect")) return { verdict: "redirected", detail };
+  return { verdict: verdict.startsWith("reject") ? "rejected" : "changed", detail };
 }
 
 /**

@@ -1,7 +1,7 @@
 // @ts-check
 // The only room of the page that speaks to the network: the gateway's API, or a server's that speaks OpenAI's.
 
-import { parseObject, readChunk, readCompletion, readModels, readPolicy } from "./answers.mjs";
+import { parseObject, policyOf, readChunk, readCompletion, readModels, readPolicy } from "./answers.mjs";
 import { urlOf } from "./places.mjs";
 import { problemOfAnswer, problemOfCut, problemOfNetwork } from "./problems.mjs";
 import { createEventReader } from "./sse.mjs";
@@ -59,7 +59,10 @@ export function createGateway(place, token, send = (...request) => fetch(...requ
     const answer = await reachable(send(urlOf(place, path), { ...options, headers, credentials: place.base === "" ? "same-origin" : "omit" }));
     if (answer.ok) return answer;
     const text = await answer.text().catch(() => "");
-    throw new Failure(problemOfAnswer(answer.status, text, isDirect), answer.status, String(parseObject(text)?.error?.code ?? ""));
+    const problem = problemOfAnswer(answer.status, text, isDirect);
+    const policy = readPolicy(answer.headers);
+    const rule = policy?.verdict === "rejected" && policy.detail ? ` (${policy.detail})` : "";
+    throw new Failure({ ...problem, detail: `${problem.detail}${rule}` }, answer.status, String(parseObject(text)?.error?.code ?? ""));
   }
 
   /**
@@ -139,7 +142,9 @@ export function createGateway(place, token, send = (...request) => fetch(...requ
     async find(id, signal) {
       const found = await askObject(`chat/${encodeURIComponent(id)}`, undefined, signal);
       const outcome = String(found?.outcome ?? "");
-      return { isRunning: found?.running === true, outcome, detail: String(found?.error ?? ""), said: readCompletion(found?.response) };
+      const policy = policyOf(found?.policy?.outcome, found?.policy?.rules);
+      const begun = { kind: /** @type {const} */ ("begun"), interaction: id, conversation: found?.root_uuid ?? null, policy };
+      return { isRunning: found?.running === true, outcome, detail: String(found?.error ?? ""), said: [begun, ...readCompletion(found?.response)] };
     },
 
     /**

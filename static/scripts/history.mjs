@@ -1,7 +1,7 @@
 // @ts-check
 // The gateway's rows as conversations: for the list, and to go on with. Pure.
 
-import { readCompletion, textOf } from "./answers.mjs";
+import { policyOf, readCompletion, textOf } from "./answers.mjs";
 import { emptyChat, shortened, withMessage } from "./chats.mjs";
 import { splitThought } from "./markdown.mjs";
 
@@ -68,6 +68,8 @@ function answerOf(row) {
   }
   const { thought, text } = splitThought(answer.text);
   if (thought) Object.assign(answer, { thought, text });
+  const policy = policyOf(row?.policy_outcome, row?.policy_rules);
+  if (policy) answer.policy = policy;
   if (row?.outcome && row.outcome !== "complete") answer.status = "stopped";
   return answer;
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.app import build_app
+from gateway.app import NO_RULES, build_app
 from gateway.settings import load
 from tests.loopback import LoopbackUpstream
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aiohttp import ClientResponse, web
+
+    from gateway.policy.chain import Policy
 
 BY_HEADER = {
     "GATEWAY_AUTH": "header",
@@ -113,7 +115,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, dsn: str, *, pace: float = 0.0, **env: str) -> AsyncIterator[House]:
+async def house(
+    folder: Path, dsn: str, *, pace: float = 0.0, policy: Policy = NO_RULES, **env: str
+) -> AsyncIterator[House]:
     async with LoopbackUpstream(pace=pace) as upstream:
         environ = {
             "GATEWAY_DATA_DIR": str(folder),
@@ -123,7 +127,7 @@ async def house(folder: Path, dsn: str, *, pace: float = 0.0, **env: str) -> Asy
             "GATEWAY_JOURNAL_SYNC": "none",
         }
         settings = load(environ | BY_HEADER | env)
-        async with TestClient(TestServer(build_app(settings))) as client:
+        async with TestClient(TestServer(build_app(settings, policy=policy))) as client:
             it = House(client, upstream, dsn)
             try:
                 yield it

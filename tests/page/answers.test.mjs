@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { firstChoice, readChunk, readCompletion, readModels, readPolicy, requestBody, textOf } from "../../static/scripts/answers.mjs";
+import { firstChoice, policyOf, readChunk, readCompletion, readModels, readPolicy, requestBody, textOf } from "../../static/scripts/answers.mjs";
 import { problemOfAnswer, problemOfEvent } from "../../static/scripts/problems.mjs";
 
 const chunk = (value) => readChunk(JSON.stringify(value));
@@ -36,6 +36,14 @@ test("what the policy did is read from the answer's headers", () => {
   assert.equal(policy({ "x-policy-outcome": "allow" }), null);
   assert.deepEqual(policy({ "x-policy-outcome": "mask", "x-policy-rule": "iban" }), { verdict: "masked", detail: "iban" });
   assert.deepEqual(policy({ "x-policy-outcome": "redirected" }), { verdict: "redirected", detail: "" });
+  assert.deepEqual(policy({ "x-policy-outcome": "rejected", "x-policy-rule": "a, b" }), { verdict: "rejected", detail: "a, b" });
+});
+
+test("what the policy did is read from rows, also where they hold nonsense", () => {
+  assert.equal(policyOf(null, null), null);
+  assert.deepEqual(policyOf("masked", ["iban", "names"]), { verdict: "masked", detail: "iban, names" });
+  assert.deepEqual(policyOf("rejected", 5), { verdict: "rejected", detail: "" });
+  for (const odd of [undefined, 5, {}, [], ""]) assert.equal(policyOf(odd, "x"), null);
 });
 
 test("another choice than the first is not shown", () => {

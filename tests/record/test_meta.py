@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import Answer, Interaction, Kind, Outcome, Principal, Usage
+from gateway.model import Answer, Interaction, Kind, Outcome, PolicyOutcome, Principal, Ruling, Usage
 from gateway.record.meta import of_answer, of_interaction, to_answer, to_interaction
 from tests.record.samples import IDS, answer, interaction
 
 TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+NAMES = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 COUNTS = st.integers(0, 2**63 - 1)
 
@@ -39,6 +40,7 @@ INTERACTIONS = st.builds(
     convo_title=TEXTS,
     convo_show=st.booleans(),
     request_type=TEXTS,
+    policy=st.none() | st.builds(Ruling, st.sampled_from(PolicyOutcome), st.tuples(NAMES) | st.tuples(NAMES, NAMES)),
     body=st.binary(),
 )
 ANSWERS = st.builds(
@@ -108,3 +110,9 @@ def test_a_newer_gateways_fields_are_ignored() -> None:
     asked = interaction()
     meta = json.dumps(json.loads(of_interaction(asked)) | {"mood": "fine"}).encode()
     assert to_interaction(asked.id.bytes, meta, asked.body) == dataclasses.replace(asked)
+
+
+def test_a_journal_from_before_there_was_a_policy_is_read() -> None:
+    asked = interaction()
+    older = {name: value for name, value in json.loads(of_interaction(asked)).items() if name != "policy"}
+    assert to_interaction(asked.id.bytes, json.dumps(older).encode(), asked.body) == asked

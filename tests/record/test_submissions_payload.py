@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model import Answer, Interaction, Kind, Outcome, Principal, Record
+from gateway.model import Answer, Interaction, Kind, Outcome, PolicyOutcome, Principal, Record, Ruling
 from gateway.record.meta import of_answer, of_interaction, to_answer, to_interaction
 from gateway.record.payload import payload_of
 from tests.record.samples import answer, interaction
@@ -32,7 +32,7 @@ FIELDS = {
 
 def told(asked: Interaction, said: Answer) -> dict[str, Any]:
     told = json.loads(payload_of(Record(asked, said)))
-    assert told.keys() == FIELDS | {"interaction_id", "outcome", "error"}
+    assert told.keys() == FIELDS | {"interaction_id", "outcome", "policy", "error"}
     for name in ("time_submitted", "time_logged", "response_timestamp"):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", told[name])
     assert isinstance(told, dict)
@@ -56,6 +56,7 @@ def test_a_chat_is_told_with_everything_that_the_contract_names() -> None:
         "associated_software": [],
         "api_token_id": "k1",
         "outcome": "complete",
+        "policy": None,
         "error": None,
     }
 
@@ -69,11 +70,12 @@ def test_an_image_is_told() -> None:
 
 def test_a_rejected_one_is_told_with_the_reason() -> None:
     rejected = told(
-        interaction(),
+        interaction(policy=Ruling(PolicyOutcome.REJECTED, ("hide numbers", "caf\udce9"))),
         answer(b"", outcome=Outcome.POLICY_BLOCKED, status=None, body_type=None, model=None, error="no secrets"),
     )
     assert (rejected["outcome"], rejected["error"], rejected["raw_response"]) == ("policy_blocked", "no secrets", None)
     assert rejected["raw_request"]["messages"][0]["content"] == "hi"
+    assert rejected["policy"] == {"outcome": "rejected", "rules": ["hide numbers", "caf\\udce9"]}
     assert rejected["llm_model"] == "m"  # the one that was asked for
 
 

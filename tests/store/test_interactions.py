@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import RecordRefused, StoreUnavailable
-from gateway.model import Answer, Kind, Outcome, Principal, Record, Usage
+from gateway.model import Answer, Kind, Outcome, PolicyOutcome, Principal, Record, Ruling, Usage
 from gateway.store.rows import indexed_text
 from tests.record.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
@@ -32,6 +32,7 @@ async def test_all_that_is_known_stands_in_the_row(database: str) -> None:
         convo_show=False,
         request_type="application/json",
         started_at=1_800_000_000.25,
+        policy=Ruling(PolicyOutcome.REDIRECTED, ("card numbers", "keep it inside")),
     )
     said = answer(
         error="nothing",
@@ -61,6 +62,8 @@ async def test_all_that_is_known_stands_in_the_row(database: str) -> None:
             "parent_id": None,
             "root_inferred": True,
             "outcome": "complete",
+            "policy_outcome": "redirected",
+            "policy_rules": ["card numbers", "keep it inside"],
             "status": 200,
             "method": "POST",
             "path": "/v1/chat/completions",
@@ -196,6 +199,19 @@ async def test_names_that_are_too_long_for_an_index_are_abbreviated(database: st
         assert rows[0]["root_gpt_id"] == rows[1]["root_gpt_id"] != other
         assert rows[0]["user_name"].startswith(long[:100])
         assert len("é" * 250) == len(indexed_text("é" * 250)) == len(indexed_text("é" * 251))
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"), [(Kind.RESPONSE, "chatgpt_logs"), (Kind.IMAGE, "image_logs"), (Kind.OTHER, "api_logs")]
+)
+async def test_whatever_rules_are_called_each_table_keeps_them(database: str, kind: Kind, table: str) -> None:
+    odd = ("b\udcffob\x00", "", "é" * 1000, 'a,"b"{}')
+    asked = interaction(kind=kind, policy=Ruling(PolicyOutcome.MASKED, odd))
+    async with store(database) as (db, interactions):
+        await interactions.keep([Record(asked, answer())])
+        (row,) = await rows_of(db, f"select policy_outcome, policy_rules from llm_logs.{table}")
+        assert row["policy_outcome"] == "masked"
+        assert row["policy_rules"] == ["b\\udcffob\ufffd", "", indexed_text("é" * 1000), 'a,"b"{}']
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.edge.openapi.completions import COMPLETION, QUESTION, STREAM, spoken, streamed
 from gateway.edge.openapi.errors import OF_BODIES, OF_UPSTREAM, error, refusals
 from gateway.edge.openapi.pieces import ID, answer, json_body, parameter, schema
+from gateway.model import PolicyOutcome
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -22,6 +23,7 @@ _KEPT: Json = {
     "error": None,
     "model": "demo",
     "started_at": 1760000000.25,
+    "policy": {"outcome": "masked", "rules": ["card numbers"]},
     "response": _ANSWER,
 }
 
@@ -51,6 +53,15 @@ SCHEMAS: Json = {
             "error": {"type": ["string", "null"]},
             "model": {"type": ["string", "null"]},
             "started_at": {"type": ["number", "null"], "description": "Unix time in seconds."},
+            "policy": {
+                "type": ["object", "null"],
+                "description": "What the company's policy did, and by which rules; null: nothing.",
+                "required": ["outcome", "rules"],
+                "properties": {
+                    "outcome": {"enum": list(PolicyOutcome)},
+                    "rules": {"type": "array", "items": {"type": "string"}},
+                },
+            },
             "response": {"description": "What was said, also where it was cut short; null: nothing."},
         },
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.openapi.errors import OF_BODIES, OF_UPSTREAM, refusals
-from gateway.edge.openapi.pieces import event, headers, json_body, json_text, parameter, schema
+from gateway.edge.openapi.pieces import OF_POLICY, event, headers, json_body, json_text, parameter, schema
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -221,7 +221,7 @@ def spoken(name: str, example: Json, event_name: str, stream: str, *more_headers
         "description": "The answer: whole, or as server-sent events when the request says `stream: true`. A stream "
         "ends with its dialect's own last event; one that broke off ends with an `error` event instead. Lines that "
         "begin with a colon are heartbeats.",
-        "headers": headers("x-interaction-id", *more_headers),
+        "headers": headers("x-interaction-id", *OF_POLICY, *more_headers),
         "content": {
             "application/json": {"schema": schema(name), "example": example},
             "text/event-stream": {"schema": schema(event_name), "example": stream},
@@ -233,7 +233,7 @@ def streamed(event_name: str, stream: str, *more_headers: str) -> Json:
     """An answer that is a stream, whatever the request says."""
     return {
         "description": "The answer as server-sent events.",
-        "headers": headers("x-interaction-id", *more_headers),
+        "headers": headers("x-interaction-id", *OF_POLICY, *more_headers),
         "content": {"text/event-stream": {"schema": schema(event_name), "example": stream}},
     }
 

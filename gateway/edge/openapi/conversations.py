@@ -8,6 +8,7 @@ from gateway.edge.openapi.chat import INTERACTION
 from gateway.edge.openapi.completions import COMPLETION, QUESTION
 from gateway.edge.openapi.errors import OF_BODIES, refusals
 from gateway.edge.openapi.pieces import ID, VISIBLE, answer, json_body, schema
+from gateway.model import PolicyOutcome
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -45,6 +46,8 @@ _ROW: Json = {
     "kind": "chat",
     "model": "demo",
     "outcome": "complete",
+    "policy_outcome": None,
+    "policy_rules": None,
     "error": None,
     "prompt_tokens": 6,
     "completion_tokens": 3,
@@ -142,6 +145,8 @@ SCHEMAS: Json = {
             "kind": {"type": ["string", "null"]},
             "model": {"type": ["string", "null"]},
             "outcome": {"type": ["string", "null"], "description": "How the answer ended, such as `complete`."},
+            "policy_outcome": {"enum": [*PolicyOutcome, None], "description": "What the policy did; null: nothing."},
+            "policy_rules": {"type": ["array", "null"], "items": {"type": "string"}},
             "error": {"type": ["string", "null"]},
             "prompt_tokens": {"type": ["integer", "null"]},
             "completion_tokens": {"type": ["integer", "null"]},

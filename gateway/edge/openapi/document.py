@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.edge.openapi import chat, completions, conversations, errors, house, images, keys, passing, reports
 from gateway.edge.openapi.pieces import ID
+from gateway.model import PolicyOutcome
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -79,6 +80,12 @@ HEADERS: Json = {
         "example": chat.INTERACTION,
     },
     "x-conversation-id": _text_header("The conversation, by its first interaction's id.", chat.INTERACTION),
+    "x-policy-outcome": {
+        "description": "What the company's policy did with the request; not there when it let it through as it stood.",
+        "schema": {"enum": list(PolicyOutcome)},
+        "example": "masked",
+    },
+    "x-policy-rule": _text_header("By which rules, in order; a refusing one is the last.", "card numbers"),
     "x-should-retry": {
         "description": "Asking again changes nothing.",
         "schema": {"const": "false"},

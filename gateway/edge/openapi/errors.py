@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.edge.openapi.pieces import headers, schema
+from gateway.edge.openapi.pieces import OF_POLICY, headers, schema
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -66,6 +66,7 @@ RESPONSES: Json = {
         "not_allowed",
         "only admins make keys",
         _FINAL,
+        *OF_POLICY,
     ),
     "404": error(
         "There is no such thing, or it is somebody else's: the two are not told apart.",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 ID = {"type": "string", "format": "uuid", "description": "UUIDv7: ids sort by time."}
 VISIBLE = r"[^\s\x1c-\x1f\x85]"  # something but white space, as Python sees it: these five are no space in ECMAScript
+OF_POLICY = ("x-policy-outcome", "x-policy-rule")
 MOMENT = {"type": "integer", "description": "Unix time in seconds."}
 
 

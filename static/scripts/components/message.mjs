@@ -163,6 +163,7 @@ function showPolicy(el, message) {
   const words = {
     masked: "Your company’s policy masked sensitive parts of this exchange before they went on.",
     redirected: "Your company’s policy sent this exchange to another model.",
+    rejected: "Your company’s policy refused this message; it did not go on.",
     changed: "Your company’s policy changed this exchange.",
   }[message.policy.verdict];
   el.replaceChildren(icon("shield"), make("span", {}, message.policy.detail ? `${words} (${message.policy.detail})` : words));

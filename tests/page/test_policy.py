@@ -1,0 +1,79 @@
+"""The chat page at a gateway with rules: it says plainly what the policy did, at once and after a reload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from tests.edge.house import House, house
+from tests.edge.rules import CARD, COMPANYS
+from tests.page.looking import faults_of_axe, watched
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser, Page
+
+    from tests.postgres import PostgresServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ANN = {"X-User": "ann"}
+PAY = f"Pay with {CARD.decode()}"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ruled(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    dsn = postgres.create_database()
+    async with house(tmp_path_factory.mktemp("gateway"), dsn, policy=COMPANYS) as it:
+        yield it
+    postgres.drop_database(dsn)
+
+
+async def send(page: Page, text: str) -> None:
+    await page.locator("#composer-text").fill(text)
+    await page.keyboard.press("Enter")
+
+
+async def test_a_mask_is_said_above_the_answer_and_again_from_the_history(browser: Browser, ruled: House) -> None:
+    async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
+        await send(page, PAY)
+        await page.wait_for_selector(".assistant.complete")
+        said = await page.locator(".policy:visible").inner_text()
+        assert "masked sensitive parts" in said
+        assert "(card numbers)" in said
+        assert await faults_of_axe(page) == []
+        await ruled.rows(1)
+        await page.evaluate("sessionStorage.clear()")
+        await page.reload()
+        await page.locator(".past .open").first.click()
+        await page.wait_for_selector(".assistant.complete")
+        assert await page.locator(".policy:visible").inner_text() == said
+
+
+async def test_another_model_is_said(browser: Browser, ruled: House) -> None:
+    async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
+        await send(page, "Here are our plans")
+        await page.wait_for_selector(".assistant.complete")
+        assert "another model" in await page.locator(".policy:visible").inner_text()
+        assert "(plans stay inside)" in await page.locator(".policy:visible").inner_text()
+
+
+async def test_a_refusal_says_which_rule_and_that_the_message_can_be_changed(browser: Browser, ruled: House) -> None:
+    async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
+        await send(page, "How do I build a weapon?")
+        problem = page.locator(".problem:visible")
+        await problem.wait_for()
+        assert "policy does not allow this message" in await problem.inner_text()
+        assert "Weapons are not talked about here. (no weapons)" in await problem.inner_text()
+        await problem.get_by_role("button", name="Edit the message").click()
+        assert await page.locator(".edit-text").input_value() == "How do I build a weapon?"
+
+
+async def test_what_is_allowed_says_nothing_of_a_policy(browser: Browser, ruled: House) -> None:
+    async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
+        await send(page, "Hello!")
+        await page.wait_for_selector(".assistant.complete")
+        assert await page.locator(".policy:visible").count() == 0
