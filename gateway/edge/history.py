@@ -11,11 +11,12 @@ from gateway.edge.fields import limit_in
 from gateway.edge.keys import HISTORY
 from gateway.edge.talks import caller_of
 from gateway.errors import CallerError, NotAllowed
-from gateway.store.history import NEWEST, Mark, Reading
+from gateway.store.history import Reading
+from gateway.store.pages import NEWEST, Mark
 
 if TYPE_CHECKING:
     from gateway.model import Principal
-    from gateway.store.history import Page
+    from gateway.store.pages import Page
 
 MOST_ROWS = 1000
 MOST_BYTES = 16 << 20  # of one answer, about; a single row may be longer

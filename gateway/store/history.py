@@ -7,17 +7,15 @@ statement names the principal, and whose rows it wants to see: an auditor may se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING
 
+from gateway.store.pages import NEWEST, Mark, Page, mark_of, read_page, snapshot
 from gateway.store.rows import storable_text
 
 if TYPE_CHECKING:
     from gateway.model import Principal
     from gateway.store.pool import Database, PooledConnection
 
-FETCH = 10  # rows at a time: one may be as large as a request and its answer can be
 STEP, LONGEST_STEP = 200, 5000  # rows that are looked at in one go on the search for conversations
 MOST_WALKED = 50_000  # rows that one page looks at; a conversation may have any number of them
 
@@ -91,29 +89,6 @@ order by c.response_time desc, c.id desc
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A row's place in the order of history."""
-
-    at: datetime  # UTC without saying so, as in the column
-    id: UUID
-
-    def __str__(self) -> str:
-        return f"{self.at.isoformat()}_{self.id}"
-
-    @classmethod
-    def read(cls, text: str) -> Mark:
-        """Raises ValueError for what is no mark."""
-        moment, _, row = text.partition("_")
-        at = datetime.fromisoformat(moment)
-        if at.tzinfo is not None:
-            raise ValueError("marks are in UTC and do not say so")
-        return cls(at, UUID(row))
-
-
-NEWEST = Mark(datetime.max, UUID(int=2**128 - 1))  # noqa: DTZ901 - Postgres' infinity
-
-
-@dataclass(frozen=True, slots=True)
 class Reading:
     """What is to be read: for whom, whose, how much of it at most, and from where on."""
 
@@ -128,14 +103,6 @@ class Reading:
         return storable_text(self.caller.user), storable_text(self.user), self.caller.is_auditor
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Rows as JSON texts; `next` is where the page after this one begins, None when there is nothing more."""
-
-    rows: list[str]
-    next: Mark | None
-
-
 class History:
     """The callers' past. All verbs raise StoreUnavailable."""
 
@@ -145,41 +112,27 @@ class History:
     async def rows(self, reading: Reading) -> Page:
         """Every chat, each as `request` and `response_time`."""
         before = reading.before
-        async with self._database.asking() as connection, _snapshot(connection):
+        async with self._database.asking() as connection, snapshot(connection):
             return await _page(connection, reading, ROWS, *reading.scope, before.at, before.id, reading.limit + 1)
 
     async def conversations(self, reading: Reading) -> Page:
         """The newest row of each conversation that is not removed. A page may end early, with a `next` all the same."""
-        async with self._database.asking() as connection, _snapshot(connection):
+        async with self._database.asking() as connection, snapshot(connection):
             heads, end = await _walk(connection, reading)
             return await _heads(connection, reading, heads, end)
 
     async def search(self, reading: Reading, words: str) -> Page:
         """The same of those conversations in which all of these words were said, or words that begin so."""
         before = reading.before
-        async with self._database.asking() as connection, _snapshot(connection):
+        async with self._database.asking() as connection, snapshot(connection):
             found = await connection.fetch(
                 SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words.replace("\0", " "))
             )
-            return await _heads(connection, reading, [_mark(row) for row in found], None)
-
-
-def _snapshot(connection: PooledConnection) -> Any:
-    return connection.transaction(isolation="repeatable_read", readonly=True)
+            return await _heads(connection, reading, [mark_of(row) for row in found], None)
 
 
 async def _page(connection: PooledConnection, reading: Reading, query: str, *parameters: object) -> Page:
-    """As many rows as the reading allows; the query gives one more than that, if there are more."""
-    texts: list[str] = []
-    size = 0
-    last: Mark | None = None
-    async for row in connection.cursor(query, *parameters, prefetch=FETCH):
-        if len(texts) == reading.limit or size >= reading.budget:
-            return Page(texts, last)
-        texts.append(row["body"])
-        size += len(row["body"])
-        last = _mark(row)
-    return Page(texts, None)
+    return await read_page(connection, reading.limit, reading.budget, query, *parameters)
 
 
 async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Mark], Mark | None]:
@@ -198,11 +151,11 @@ async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Ma
             earlier |= await _newer(connection, reading, fresh)
         for row in rows:
             if row["root"] not in earlier:
-                found.setdefault(row["root"], _mark(row))
+                found.setdefault(row["root"], mark_of(row))
         walked += len(rows)
         if len(rows) < step:
             return list(found.values()), None
-        mark, step = _mark(rows[-1]), min(step * 2, LONGEST_STEP)
+        mark, step = mark_of(rows[-1]), min(step * 2, LONGEST_STEP)
         if walked >= MOST_WALKED:
             return list(found.values()), mark
     return list(found.values()), None
@@ -220,7 +173,3 @@ async def _heads(connection: PooledConnection, reading: Reading, heads: list[Mar
     if page.next is None and len(heads) > reading.limit:
         return Page(page.rows, shown[-1])
     return Page(page.rows, page.next or end)
-
-
-def _mark(row: Any) -> Mark:
-    return Mark(row["response_time"], row["id"])
