@@ -67,6 +67,12 @@ class NotFound(CallerError):
     code = "not_found"
 
 
+class TooBroad(CallerError):
+    """There is too much to look through."""
+
+    code = "too_broad"
+
+
 class AnswerNotWhole(CallerError):
     """The answer that is asked about has ended, and not well; the code says how, as an outcome."""
 
@@ -151,6 +157,10 @@ class IdentityUnavailable(ServiceError):
     """Who asks cannot be told now; it says nothing about the credential."""
 
     code = "identity_unavailable"
+
+
+class TooManyWatchers(ServiceError):
+    code = "too_many_watchers"
 
 
 class StoreUnusable(StoreUnavailable):

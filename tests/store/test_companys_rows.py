@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SEED = (Path(__file__).parent / "seed.sql").read_text()
 ROOT = "1a481b96-c7fd-4526-91b8-57bfb2a255a5"
 VIEWS = (
+    "interactions",
+    "turns",
     "usage_by_call",
     "usage_by_conversation",
     "usage_by_day",
