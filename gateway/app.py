@@ -14,6 +14,7 @@ from gateway.edge.cors import allow_origins
 from gateway.edge.guard import Guard
 from gateway.edge.keys import (
     ANSWERS,
+    AUDIT,
     CONVERSATION_SETTINGS,
     EXCHANGE,
     GUARD,
@@ -31,6 +32,7 @@ from gateway.edge.keys import (
     SCRAPE,
     SETTINGS,
     SUMMARIES,
+    WATCHERS,
 )
 from gateway.edge.keys_admin import KEY_OFFICE
 from gateway.edge.live import Live
@@ -38,6 +40,7 @@ from gateway.edge.middlewares import one_line_per_request
 from gateway.edge.recent import RecentAnswers
 from gateway.edge.replay import Room
 from gateway.edge.routes import routes
+from gateway.edge.watchers import Watchers
 from gateway.exchange import Exchange, Terms
 from gateway.identity.identity import Identity
 from gateway.identity.office import KeyOffice
@@ -55,6 +58,8 @@ from gateway.record.submissions import Submissions
 from gateway.scrape import Scrape, Seat
 from gateway.shipped import shipped
 from gateway.store.answers import Answers
+from gateway.store.arrivals import Arrivals
+from gateway.store.audit import Audit
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.history import History
@@ -64,7 +69,7 @@ from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 from gateway.telemetry.metrics import Metrics
-from gateway.upkeep import ReportUpkeep, Upkeep
+from gateway.upkeep import Upkeep, forgetting, refreshing
 from gateway.upstream.catalogue import Catalogue
 from gateway.vitals import Busy, Vitals
 
@@ -172,9 +177,13 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     app[CONVERSATION_SETTINGS] = ConversationSettings(database)
     app[SUMMARIES] = Summaries(database)
     app[REPORTS] = Reports(database)
-    report_upkeep = ReportUpkeep(app[REPORTS])
-    report_upkeep.start()
-    stack.push_async_callback(report_upkeep.aclose)
+    app[AUDIT] = Audit(database)
+    arrivals = Arrivals(database)
+    app[WATCHERS] = Watchers(arrivals)
+    stack.push_async_callback(app[WATCHERS].aclose)
+    for chore in (refreshing(app[REPORTS]), forgetting(arrivals)):
+        chore.start()
+        stack.push_async_callback(chore.aclose)
     keys = Keys(database)
     reception = await stack.enter_async_context(open_reception(settings, keys))
     app[IDENTITY] = reception.identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,13 +14,18 @@ from gateway.shipped import shipped
 from gateway.store.migrations import make_partitions, migrate
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from gateway.record.shipper import Shipper
+    from gateway.store.arrivals import Arrivals
     from gateway.store.pool import Database
     from gateway.store.reports import Reports
 
 RETRY_S = 2.0
 DAY_S = 86_400.0
 REPORT_S = 10.0
+FORGET_S = 300.0
+KEPT = timedelta(hours=1)  # who was away for longer than that looks for what came meanwhile
 
 log = structlog.get_logger()
 
@@ -77,15 +83,17 @@ class Upkeep:
                 log.warning("no partitions made", error=error.message)
 
 
-class ReportUpkeep:
-    """Adds up what the report shows, now and then, so that who asks for it waits for the last seconds' rows only."""
+class Chore:
+    """What is to be done in the database now and then. When that is away, the next time will do."""
 
-    def __init__(self, reports: Reports) -> None:
-        self._reports = reports
+    def __init__(self, name: str, every_s: float, work: Callable[[], Awaitable[object]]) -> None:
+        self._name = name
+        self._every_s = every_s
+        self._work = work
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._for_ever(), name="report upkeep")
+        self._task = asyncio.create_task(self._for_ever(), name=self._name)
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -95,9 +103,23 @@ class ReportUpkeep:
 
     async def _for_ever(self) -> None:
         while True:
-            await asyncio.sleep(REPORT_S)
+            await asyncio.sleep(self._every_s)
             try:
-                while await self._reports.refresh():
-                    pass
-            except StoreUnavailable as error:  # the figures say how fresh they are
-                log.debug("the report is not brought up to date", error=error.message)
+                await self._work()
+            except StoreUnavailable as error:
+                log.debug("a chore is not done", chore=self._name, error=error.message)
+
+
+def refreshing(reports: Reports) -> Chore:
+    """Adds up what the report shows, so that who asks for it waits for the last seconds' rows only."""
+
+    async def refresh() -> None:
+        while await reports.refresh():
+            pass
+
+    return Chore("report upkeep", REPORT_S, refresh)
+
+
+def forgetting(arrivals: Arrivals) -> Chore:
+    """Forgets arrivals that nobody comes back for any more."""
+    return Chore("arrivals upkeep", FORGET_S, lambda: arrivals.forget(KEPT))

@@ -138,6 +138,10 @@ class HttpClient(Client):
         elif now - self._silent_since >= self._heartbeat_s:
             self.write(HEARTBEAT)
 
+    def is_silent(self, now: float) -> bool:
+        """Whether nothing was written for so long that the next beat is a heartbeat."""
+        return 0.0 < self._silent_since <= now - self._heartbeat_s
+
     async def drained(self) -> None:
         """Wait for a slow reader; one who reads nothing for too long is taken for gone."""
         writer = self._request._payload_writer

@@ -49,3 +49,11 @@ def limit_in(request: web.Request, usual: int, most: int) -> int:
     if not (given.isascii() and given.isdigit() and len(given) <= 9 and 1 <= int(given) <= most):
         raise CallerError(f"`limit` must be a number from 1 to {most}", param="limit")
     return int(given)
+
+
+def text_asked(request: web.Request, name: str) -> str | None:
+    """A text of the query, None where it is empty. Raises CallerError."""
+    given = request.query.get(name) or None
+    if given is not None and len(given) > MOST_CHARACTERS:
+        raise CallerError(f"`{name}` must be at most {MOST_CHARACTERS} characters", param=name)
+    return given

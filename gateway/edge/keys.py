@@ -10,6 +10,7 @@ from gateway.edge.guard import Guard
 from gateway.edge.live import Live
 from gateway.edge.recent import RecentAnswers
 from gateway.edge.replay import Room
+from gateway.edge.watchers import Watchers
 from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
 from gateway.ids import Ids
@@ -18,6 +19,7 @@ from gateway.readiness import Readiness
 from gateway.scrape import Scrape
 from gateway.settings import Settings
 from gateway.store.answers import Answers
+from gateway.store.audit import Audit
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.history import History
 from gateway.store.reports import Reports
@@ -39,6 +41,8 @@ HISTORY = web.AppKey("history", History)
 ANSWERS = web.AppKey("answers", Answers)
 CONVERSATION_SETTINGS = web.AppKey("conversation settings", ConversationSettings)
 REPORTS = web.AppKey("reports", Reports)
+AUDIT = web.AppKey("audit", Audit)
+WATCHERS = web.AppKey("watchers", Watchers)
 SUMMARIES = web.AppKey("summaries", Summaries)
 PRICES = web.AppKey("prices", Prices)
 PAGE = web.AppKey("page", Path)

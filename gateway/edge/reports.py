@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from gateway.edge.fields import MOST_CHARACTERS
+from gateway.edge.fields import text_asked
 from gateway.edge.keys import PAGE, PRICES, READINESS, REPORTS
 from gateway.edge.page import HEADERS
 from gateway.edge.talks import caller_of
@@ -93,7 +93,7 @@ def _asked(request: web.Request, today: date) -> tuple[date, date, str | None, s
     first = _day(request, "from", date.fromordinal(max(1, last.toordinal() - USUAL_DAYS + 1)))
     if first > last:
         raise CallerError("`from` must not come after `to`", param="from")
-    user, model, title = (_text(request, name) for name in ("user", "model", "title"))
+    user, model, title = (text_asked(request, name) for name in ("user", "model", "title"))
     return first, last, user, model, title
 
 
@@ -105,13 +105,6 @@ def _day(request: web.Request, name: str, usual: date) -> date:
         return datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError as error:
         raise CallerError(f"`{name}` must be a day such as 2026-01-31", param=name) from error
-
-
-def _text(request: web.Request, name: str) -> str | None:
-    given = request.query.get(name) or None
-    if given is not None and len(given) > MOST_CHARACTERS:
-        raise CallerError(f"`{name}` must be at most {MOST_CHARACTERS} characters", param=name)
-    return given
 
 
 def _freshness(found: Figures, journal: Mapping[str, Any]) -> Json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.edge import (
+    audit,
     chat,
     checkchat,
     conversations,
@@ -62,6 +63,10 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/page.json", page.config),
         web.get("/report", reports.page),
         web.get("/report/figures", reports.figures),
+        web.get("/live", audit.page),
+        web.get("/live/events", audit.events, allow_head=False),
+        web.get("/live/search", audit.search),
+        web.get("/live/conversations/{id}", audit.conversation),
         web.get("/docs", docs.page),
         web.get("/openapi.json", docs.openapi),
         web.get("/static/{path:.+}", page.asset),

@@ -34,6 +34,7 @@ EXAMPLES_LONG = 600
 # These have nothing to find: no answer is being made when they ask, and the demo model only chats.
 FRUITLESS = {"POST /chat/{id}/stop", "GET /chat/{id}/stream", "POST /image_gen", "POST /v1/embeddings"}
 FRUITLESS |= {f"{method} /v1/{{path}}" for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
+ENDLESS = {"GET /live/events"}  # left out in the configuration
 
 # A chat as a seed system kept it, under the id that the document has in its examples: so there is something to find.
 KEPT = f"""
@@ -112,7 +113,7 @@ async def test_every_answer_is_as_the_document_says(
         assert status == 0, f"{said[-20_000:]}\n{failures[:3]}"
         assert failures == []
         assert gateway.is_running
-    assert report["operations"]["tested"] == report["operations"]["total"] > 30
+    assert report["operations"]["tested"] == report["operations"]["total"] - len(ENDLESS) > 30
     assert {phase["status"] for phase in report["phases"].values()} == {"success"}
     fruitless = {name for name, times in accepted(report["valid_rates"]).items() if not times}
     assert fruitless == FRUITLESS

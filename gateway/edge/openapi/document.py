@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.edge.openapi import chat, completions, conversations, errors, house, images, keys, passing, reports
+from gateway.edge.openapi import audit, chat, completions, conversations, errors, house, images, keys, passing, reports
 from gateway.edge.openapi.pieces import ID
 from gateway.model import PolicyOutcome
 
 if TYPE_CHECKING:
     from gateway.model import Json
 
-RESOURCES = (completions, passing, chat, conversations, images, reports, keys, house)
+RESOURCES = (completions, passing, chat, conversations, images, reports, audit, keys, house)
 
 _INTRODUCTION = """\
 A gateway to language models that keeps every word in your own Postgres.
@@ -41,6 +41,7 @@ TAGS: list[Json] = [
     },
     {"name": "Images", "description": "Images, and what they cost."},
     {"name": "Report", "description": "What is used, by whom, at what cost and how well."},
+    {"name": "Audit", "description": "What everybody says, for auditors: as it happens, and in the whole log."},
     {"name": "Keys", "description": "Who may ask."},
     {"name": "Health", "description": "For machines that watch this one."},
     {"name": "Page", "description": "What a browser shows."},
@@ -125,6 +126,7 @@ PARAMETERS: Json = {
         "x-request-id",
         "Names this request in the logs, if it is 1 to 128 letters, digits and `._:/+=-`; else the gateway makes one.",
     ),
+    "last-event-id": _header("Last-Event-ID", "The last event that was seen."),
     "x-conversation-id": _header(
         "x-conversation-id", "The conversation that this belongs to, as `root_id` in the body."
     ),

@@ -1,0 +1,141 @@
+"""Those who watch get what has come since they looked, however quick they are, and nobody is asked for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.edge.watchers import MOST_OF_ONE, MOST_WATCHERS, Watchers
+from gateway.errors import StoreUnavailable, TooManyWatchers
+from gateway.store.arrivals import Arrival, Arrivals, End
+from tests.store.samples import chat, store, user
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from gateway.store.interactions import Interactions
+
+
+@asynccontextmanager
+async def hub(dsn: str, *, most_kept: int = 100, batch: int = 10) -> AsyncIterator[tuple[Watchers, Interactions]]:
+    async with store(dsn) as (db, interactions):
+        watchers = Watchers(Arrivals(db), every_s=0.02, batch=batch, most_kept=most_kept)
+        yield watchers, interactions
+        await watchers.aclose()
+
+
+async def read(watchers: Watchers, position: int, wanted: int) -> list[int]:
+    """The positions of so many, as one gets them who asks again and again."""
+    seen: list[int] = []
+    async with asyncio.timeout(20):
+        while len(seen) < wanted:
+            fresh, position = await watchers.after(position, 0.05)
+            seen += [each.position for each in fresh]
+    again, _ = await watchers.after(position, 0.1)
+    assert again == ()
+    return seen
+
+
+@pytest.mark.parametrize("most_kept", [5, 10, 1000])
+async def test_a_slow_one_misses_nothing_and_is_told_nothing_twice(database: str, most_kept: int) -> None:
+    """Also when more has come than is kept for all: then Postgres is asked."""
+    async with hub(database, most_kept=most_kept) as (watchers, interactions):
+        with watchers.watching("eve"):
+            position, has_missed = await watchers.begin(None)
+            assert (position, has_missed) == (0, False)
+            await asyncio.sleep(0.1)
+            await interactions.keep([chat(user(str(n))) for n in range(64)])
+            await asyncio.sleep(0.3)
+            assert await read(watchers, position, 64) == list(range(1, 65))
+
+
+async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None:
+    async with hub(database) as (watchers, interactions):
+        with watchers.watching("eve"):
+            reading = asyncio.create_task(read(watchers, 0, 3))
+            for text in "abc":
+                await asyncio.sleep(0.05)
+                await interactions.keep([chat(user(text))])
+            assert await reading == [1, 2, 3]
+
+
+async def test_one_who_comes_back_after_all_had_left_goes_on(database: str) -> None:
+    async with hub(database) as (watchers, interactions):
+        with watchers.watching("eve"):
+            await interactions.keep([chat(user("a"))])
+            assert await read(watchers, 0, 1) == [1]
+        async with asyncio.timeout(5):
+            while watchers.position is not None:
+                await asyncio.sleep(0.01)
+        await interactions.keep([chat(user(text)) for text in "bc"])
+        with watchers.watching("eve"):
+            assert await watchers.begin(1) == (1, False)
+            assert await read(watchers, 1, 2) == [2, 3]
+
+
+class Unwell:
+    """A database that is away, and then is not."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.asked = 0
+
+    async def number(self, most: int) -> int:
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return 0
+
+    async def end(self) -> End:
+        return End(7, 0)
+
+    async def after(self, position: int, most: int) -> Sequence[Arrival]:
+        return []
+
+
+async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
+    source = Unwell()
+    watchers = Watchers(source, every_s=0.01)
+    with watchers.watching("eve"):
+        for is_away in (True, False, True, False):
+            source.is_away = is_away
+            async with asyncio.timeout(5):
+                while watchers.is_away is not is_away:
+                    assert await watchers.after(7, 0.05) == ((), 7)
+    await watchers.aclose()
+
+
+async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
+    source = Unwell()
+    watchers = Watchers(source, every_s=0.05)
+    await asyncio.sleep(0.1)
+    assert source.asked == 0
+    with watchers.watching("eve"), watchers.watching("eve"), watchers.watching("ann"):
+        await asyncio.sleep(0.5)
+    assert 2 <= source.asked <= 11
+    await asyncio.sleep(0.1)
+    asked = source.asked
+    await asyncio.sleep(0.2)
+    assert source.asked == asked
+    await watchers.aclose()
+
+
+async def test_there_is_room_for_so_many_and_so_many_of_one() -> None:
+    watchers = Watchers(Unwell(), every_s=0.05)
+    taken = [watchers.watching(f"user {n // MOST_OF_ONE}") for n in range(MOST_WATCHERS)]
+    for each in taken[:MOST_OF_ONE]:
+        each.__enter__()
+    with pytest.raises(TooManyWatchers), watchers.watching("user 0"):
+        pass
+    for each in taken[MOST_OF_ONE:]:
+        each.__enter__()
+    with pytest.raises(TooManyWatchers), watchers.watching("another"):
+        pass
+    for each in taken:
+        each.__exit__(None, None, None)
+    with watchers.watching("user 0"):
+        pass
+    await watchers.aclose()

@@ -1,0 +1,62 @@
+"""Watching a whole gateway: what any of its processes keeps is told once, and a stop keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from tests.gateway_process import GatewayProcess
+from tests.journeys.stage import hello
+from tests.loopback import LoopbackUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+async def told(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
+    """The events of a stream, each by its name and data, until it ends."""
+    while block := await response.content.readuntil(b"\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.decode().strip().split("\n") if not line.startswith(":"))
+        if fields:
+            yield fields["event"], json.loads(fields["data"])
+
+
+async def test_the_answers_of_all_workers_are_told_once_and_a_stop_ends_the_watch(
+    tmp_path: Path, database: str
+) -> None:
+    async with (
+        LoopbackUpstream() as upstream,
+        GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2") as gateway,
+        aiohttp.ClientSession(gateway.url) as session,
+        session.get("/live/events") as response,
+    ):
+        events = told(response)
+        assert (await anext(events))[0] == "begun"
+
+        async def say(number: int) -> None:
+            # Each over a connection of its own, which the kernel gives to either process.
+            asked = hello(f"number {number}")
+            async with (
+                aiohttp.ClientSession(gateway.url) as caller,
+                caller.post("/v1/chat/completions", json=asked) as answer,
+            ):
+                assert answer.status == 200
+
+        await asyncio.gather(*(say(number) for number in range(40)))
+        async with asyncio.timeout(30):
+            asked = [(await anext(events))[1]["asked"] for _ in range(40)]
+        assert sorted(asked) == sorted(f"number {number}" for number in range(40))
+
+        began = time.monotonic()
+        stopping = asyncio.create_task(gateway.stop())
+        name, data = await anext(events)
+        assert (name, data["code"]) == ("ended", "shutting_down")
+        assert await response.content.read() == b""
+        assert await stopping == 0
+        assert time.monotonic() - began < 10  # of the 30 s that answers would have
+        assert gateway.complaints() == []
