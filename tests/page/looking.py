@@ -36,9 +36,11 @@ async def watched(
     page.on("console", lambda line: complaints.append(line.text) if "Security Policy" in line.text else None)
     page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
     context.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    await page.goto(url)
-    yield page
-    await context.close()
+    try:
+        await page.goto(url)
+        yield page
+    finally:
+        await context.close()  # also its connections, for which a gateway in this process would wait
     assert complaints == []
     assert {host for host in asked if host} <= {urlsplit(url).netloc} | hosts
 

@@ -65,6 +65,7 @@ function show(report) {
   const { elements, pictures } = sectionsOf(report);
   place.replaceChildren(...elements);
   redraws = pictures.map((start) => start());
+  /** @type {HTMLElement} */ (document.getElementById("live")).hidden = !report.is_of_everybody; // for auditors, as well
   status.textContent = `${report.is_of_everybody ? "Everybody's use" : "Your own use"}, ${report.from} to ${report.to} (UTC). ${freshness(report.freshness)}`;
 }
 

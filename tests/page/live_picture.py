@@ -1,0 +1,66 @@
+"""The live page's picture for the README: `python -m tests.page.live_picture`, with a gateway of its own behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playwright.async_api import async_playwright
+
+from tests.edge.house import house
+from tests.edge.rules import COMPANYS
+from tests.page.conftest import ARGUMENTS
+from tests.page.office import SAID, say_all
+from tests.postgres import running_postgres
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from tests.edge.house import House
+
+PICTURES = Path(__file__).resolve().parents[2] / "deploy" / "pictures"
+AUDITOR = {"X-User": "eve", "X-Groups": "auditors"}
+# A morning lies between the first and the last.
+SPREAD = """
+update llm_logs.chatgpt_logs as c set response_time = response_time - n * n * interval '37 s'
+from (select id, row_number() over (order by id desc) as n from llm_logs.chatgpt_logs) as o where o.id = c.id
+"""
+WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 760}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 780}, "has_touch": True}
+
+
+async def shoot(browser: Browser, it: House, path: Path, *, is_open: bool, **options: Any) -> None:
+    context = await browser.new_context(extra_http_headers=AUDITOR, **options)
+    page = await context.new_page()
+    await page.goto(str(it.client.make_url("/live")))
+    await page.locator(".list li").nth(len(SAID) - 1).wait_for()
+    if is_open:
+        await page.locator(".list a", has_text="Add that we paid").click()
+        await page.locator(".turn").nth(1).wait_for()
+    await asyncio.sleep(0.5)
+    await page.screenshot(path=path)
+    await context.close()
+
+
+async def main(folder: Path) -> None:
+    with running_postgres() as server, tempfile.TemporaryDirectory() as data:
+        async with house(Path(data), server.dsn, policy=COMPANYS) as it, async_playwright() as driver:
+            await say_all(it)
+            await it.rows(len(SAID))
+            await it.fetch(SPREAD)
+            chromium = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
+            for scheme in ("light", "dark"):
+                await shoot(chromium, it, folder / f"live-{scheme}.png", is_open=True, color_scheme=scheme, **WIDE)
+            if folder != PICTURES:  # for a look while working on it
+                await shoot(chromium, it, folder / "list.png", is_open=False, **WIDE)
+                await shoot(chromium, it, folder / "phone.png", is_open=False, **PHONE)
+                await shoot(chromium, it, folder / "phone-open.png", is_open=True, color_scheme="dark", **PHONE)
+            await chromium.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURES))

@@ -1,0 +1,243 @@
+"""The live page in a real browser at a real gateway: what is said appears, is found, and opens; for auditors alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.edge.keys import LIVE
+from tests.edge.house import House, house
+from tests.edge.rules import CARD, COMPANYS
+from tests.loopback import chat_completion
+from tests.page.looking import faults_of_axe, until, watched
+from tests.page.office import SAID, say_all
+from tests.page.test_chat import HOSTILE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from playwright.async_api import Browser, Page
+
+    from tests.postgres import PostgresServer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+AUDITOR = {"X-User": "eve", "X-Groups": "auditors"}
+PAID = "Add that we paid with card [card number] already."
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    dsn = postgres.create_database()
+    async with house(tmp_path_factory.mktemp("gateway"), dsn, policy=COMPANYS, GATEWAY_AUTH="header, keys") as it:
+        await say_all(it)
+        await it.rows(len(SAID))
+        yield it
+    postgres.drop_database(dsn)
+
+
+def opened(browser: Browser, it: House, query: str = "", **options: Any) -> AbstractAsyncContextManager[Page]:
+    options = {"extra_http_headers": AUDITOR, **options}
+    return watched(browser, str(it.client.make_url("/live")) + query, **options)
+
+
+async def is_watching(page: Page) -> None:
+    await page.locator(".pulse.live").wait_for()
+    await page.locator(".list li").first.wait_for()
+
+
+async def test_what_is_said_appears_with_what_the_policy_did(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        await filled.chat(f"Pay {CARD.decode()} at once", by="nora")
+        line = page.locator(".list li").first
+        await line.locator(".asked", has_text="Pay [card number] at once").wait_for()
+        assert await line.locator(".who").inner_text() == "nora"
+        assert await line.locator(".verdict").inner_text() == "Masked"
+        await filled.ask("/chat", {"model": "m", "messages": [{"role": "user", "content": "a weapon"}]}, by="olaf")
+        await page.locator(".list li:first-child .verdict.rejected").wait_for()
+        texts = await page.locator(".list li .asked").all_inner_texts()
+        assert len(texts) == len(await filled.fetch("select from llm_logs.chatgpt_logs"))
+
+
+async def test_a_click_opens_the_whole_conversation_and_escape_closes_it(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        await page.locator(".list a", has_text=PAID).click()
+        turns = page.locator(".turn")
+        await turns.nth(1).wait_for()
+        assert await turns.count() == 2
+        assert "Draft a reply to Brandt" in await turns.nth(0).inner_text()
+        assert PAID in await turns.nth(1).inner_text()
+        assert "masked parts of this request" in await turns.nth(1).locator(".ruling").inner_text()
+        assert "card numbers" in await turns.nth(1).locator(".ruling").inner_text()
+        assert "open=" in page.url
+        await page.reload()  # the address says what is open
+        await turns.nth(1).wait_for()
+        await page.keyboard.press("Escape")
+        await page.locator("#conversation").wait_for(state="hidden")
+        assert "open=" not in page.url
+
+
+async def test_a_refused_one_says_who_refused_it_and_why(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled, "?policy=rejected&user=guest-17%40corp.example") as page:
+        await page.locator(".list a").click()
+        text = await page.locator(".turn").inner_text()
+        assert "The policy refused this request" in text
+        assert "no weapons" in text
+        assert "Weapons are not talked about here." in text
+
+
+async def test_filters_and_words_narrow_what_is_shown_and_stay_in_the_address(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        await page.locator("select[name=outcome]").select_option("upstream_error")
+        await until(page, "document.querySelectorAll('.list li').length === 1")
+        assert "outcome=upstream_error" in page.url
+        await page.locator("text=Clear").click()
+        await page.locator("input[name=q]").fill("deliv late")
+        await until(page, "document.querySelectorAll('.list li').length === 1")
+        assert await page.locator(".list .asked").inner_text() == SAID[2][2][-1]["content"]
+        await page.locator(".pulse.searching").wait_for()
+        await page.reload()
+        await until(page, "document.querySelectorAll('.list li').length === 1")
+        assert await page.locator("input[name=q]").input_value() == "deliv late"
+        await page.locator("input[name=q]").fill("nobody ever said")
+        await page.locator("text=Nothing like this in the log.").wait_for()
+
+
+async def test_a_pause_lets_what_comes_wait_until_it_is_wanted(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        count = await page.locator(".list li").count()
+        await page.get_by_role("button", name="Pause").click()
+        await filled.chat("while paused", by="pia")
+        fresh = page.get_by_role("button", name="1 new")
+        await fresh.wait_for()
+        assert await page.locator(".list li").count() == count
+        await fresh.click()
+        await page.locator(".list li:first-child", has_text="while paused").wait_for()
+        await page.get_by_role("button", name="Go on").click()
+        await filled.chat("after the pause", by="pia")
+        await page.locator(".list li:first-child", has_text="after the pause").wait_for()
+
+
+async def test_what_is_read_does_not_move_away_under_the_reader(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled, viewport={"width": 1280, "height": 400}) as page:
+        await is_watching(page)
+        await page.locator("#lines").evaluate("el => el.scrollTop = 200")
+        await until(page, "document.querySelector('#lines').scrollTop > 120")
+        await filled.chat("while scrolled", by="pia")
+        await page.get_by_role("button", name="1 new").click()
+        await page.locator(".list li:first-child", has_text="while scrolled").wait_for()
+        assert await page.locator("#lines").evaluate("el => el.scrollTop") == 0
+
+
+async def test_hostile_words_are_words(browser: Browser, filled: House) -> None:
+    filled.upstream.script(chat_completion(HOSTILE))
+    await filled.chat(HOSTILE, by="<img src=x onerror=alert(1)>", model="<script>alert(1)</script>")
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        line = page.locator(".list li", has_text="<img src=x onerror=alert(1)>").first
+        assert await line.locator(".who").inner_text() == "<img src=x onerror=alert(1)>"
+        await line.locator("a").click()
+        await page.locator(".turn").wait_for()
+        assert await page.locator(".turn .words p").first.text_content() == HOSTILE
+        assert await page.locator("#lines img, #lines script, #conversation img, #conversation script").count() == 0
+        assert "Live" in await page.title()
+
+
+@pytest.mark.parametrize("who", [{}, {"X-User": "ann"}], ids=["a stranger", "no auditor"])
+async def test_who_may_not_watch_sees_how_to_sign_in_and_nothing_else(
+    browser: Browser, filled: House, who: dict[str, str]
+) -> None:
+    async with opened(browser, filled, extra_http_headers=who) as page:
+        await page.locator("#signin").wait_for()
+        for part in ("#lines", "#filters", "#conversation"):
+            assert not await page.locator(part).is_visible()
+        assert "corp.example" not in await page.content()
+        assert await faults_of_axe(page) == []
+
+
+async def test_an_auditors_key_opens_the_page_and_its_end_closes_it(browser: Browser, filled: House) -> None:
+    order = {"user": "vera", "name": "watching", "roles": ["auditor"]}
+    key = (await filled.ask("/admin/keys", order, by="root/admins")).json()
+    async with opened(browser, filled, extra_http_headers={}) as page:
+        await page.locator("#signin input").fill("sk-wrong")
+        await page.keyboard.press("Enter")
+        await page.locator("#signin input").fill(key["value"])
+        await page.keyboard.press("Enter")
+        await is_watching(page)
+        await filled.ask(f"/admin/keys/{key['id']}", by="root/admins", method="DELETE")
+        await page.locator("#signin").wait_for()
+        assert not await page.locator("#lines").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_it_fits_reads_well_and_has_no_serious_finding(
+    browser: Browser, filled: House, scheme: str, width: int
+) -> None:
+    async with opened(browser, filled, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        await is_watching(page)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        assert await faults_of_axe(page) == []
+        await page.locator(".list a", has_text=PAID).click()
+        await page.locator(".turn").nth(1).wait_for()
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        assert await faults_of_axe(page) == []
+
+
+async def test_the_keyboard_reaches_everything_and_comes_back(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.className") == "skip"
+        link = page.locator(".list a").nth(2)
+        await link.focus()
+        await page.keyboard.press("Enter")
+        await page.locator(".turn").first.wait_for()
+        assert await page.evaluate("document.activeElement.tagName") == "H2"
+        await page.keyboard.press("Escape")
+        await until(page, "document.activeElement === document.querySelectorAll('.list a')[2]")
+
+
+async def test_what_came_is_told_to_those_who_listen_now_and_then_only(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        await page.evaluate(
+            "window.told = []; new MutationObserver(() => told.push(document.getElementById('told').textContent))"
+            ".observe(document.getElementById('told'), {childList: true})"
+        )
+        for number in range(6):
+            await filled.chat(f"babble {number}", by="pia")
+        await page.locator(".list li:first-child", has_text="babble 5").wait_for()
+        assert len(await page.evaluate("told")) <= 1
+
+
+async def test_a_gateway_that_stops_is_found_again(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        filled.app[LIVE].is_draining = True
+        try:
+            await page.locator(".pulse.lost").wait_for()
+        finally:
+            filled.app[LIVE].is_draining = False
+        await filled.chat("meanwhile", by="pia")
+        await page.locator(".list li:first-child", has_text="meanwhile").wait_for()
+        await page.locator(".pulse.live").wait_for()
+        assert await page.locator(".list li", has_text="meanwhile").count() == 1
+
+
+async def test_the_report_leads_auditors_here_and_back(browser: Browser, filled: House) -> None:
+    async with watched(browser, str(filled.client.make_url("/report")), extra_http_headers=AUDITOR) as page:
+        await page.get_by_role("link", name="Live").click()
+        await is_watching(page)
+        await page.get_by_role("link", name="Report").click()
+        await page.locator(".tiles").wait_for()
+    async with watched(browser, str(filled.client.make_url("/report")), extra_http_headers={"X-User": "ann"}) as page:
+        await page.locator(".tiles").wait_for()
+        assert await page.get_by_role("link", name="Live").count() == 0
