@@ -6,13 +6,15 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
 from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client
-from gateway.upstream.headers import response_headers
+from gateway.upstream.headers import response_fields, response_headers
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -172,7 +174,41 @@ class HttpClient(Client):
         return self.response
 
     async def send(self, status: int, head: Head, body: bytes) -> None:
-        self.response = web.Response(status=status, body=body, headers=self._headers_of(head))
+        self.response = self._sent_at_once(status, head, body) or web.Response(
+            status=status, body=body, headers=self._headers_of(head)
+        )
+
+    def _sent_at_once(self, status: int, head: Head, body: bytes) -> web.StreamResponse | None:
+        """Head and body in one write, put together from the upstream's own bytes: aiohttp decodes each header and
+        encodes it again, which costs a twentieth of a request. None: something else has a say in this answer."""
+        request, transport = self._request, self._transport
+        if (
+            transport is None
+            or transport.is_closing()
+            or request.version != HttpVersion11
+            or request.method == "HEAD"
+            or not request.keep_alive
+            or request.app.on_response_prepare
+            or status in (204, 304)
+            or head.get(b"content-type") is None
+        ):
+            return None
+        response = web.StreamResponse(status=status)
+        ours = {**self._headers, **policy_headers(self._talk)}
+        lines = [b"%b: %b" % field for field in response_fields(head)]
+        lines += [f"{name}: {value}".encode() for name, value in ours.items()]
+        lines.append(
+            b"Content-Length: %d\r\nDate: %b\r\nServer: %b"
+            % (len(body), rfc822_formatted_time().encode(), SERVER_SOFTWARE.encode())
+        )
+        message = b"\r\n".join([b"HTTP/1.1 %d %b" % (status, (response.reason or "").encode()), *lines, b""])
+        if message.count(b"\n") != len(lines) + 3 or message.count(b"\r") != len(lines) + 3:
+            return None  # a line too many, in somebody's header
+        message += b"\r\n" + body
+        request._payload_writer.output_size += len(message)
+        transport.write(message)
+        response._keep_alive = response._eof_sent = True  # nothing is left for aiohttp to do
+        return response
 
     def _headers_of(self, head: Head) -> CIMultiDict[str]:
         headers = CIMultiDict(response_headers(head))

@@ -88,16 +88,19 @@ def request_headers(
     )
 
 
-def response_headers(head: Head) -> list[tuple[str, str]]:
-    """The upstream's headers that the caller may see, decoded as aiohttp wants them."""
+def response_fields(head: Head) -> RawHeaders:
+    """The upstream's headers that the caller may see."""
     dropped = NOT_SENT_BACK
     if options := _connection_options(head.headers):
         dropped |= options
-    return [
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in head.headers
-        if name not in dropped and not name.startswith(OF_HOSTS)
-    ]
+    return tuple(
+        [(name, value) for name, value in head.headers if name not in dropped and not name.startswith(OF_HOSTS)]
+    )
+
+
+def response_headers(head: Head) -> list[tuple[str, str]]:
+    """The same decoded, as aiohttp wants them."""
+    return [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in response_fields(head)]
 
 
 def _connection_options(raw: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
