@@ -10,10 +10,12 @@ Names and buckets follow OpenTelemetry's conventions for generative AI, as Prome
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from gateway import __version__
 from gateway.errors import UpstreamCut, UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
@@ -38,38 +40,53 @@ _UPSTREAMS_FAULT = frozenset((Outcome.TRUNCATED, Outcome.UPSTREAM_ERROR))
 LAGS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
+class _Times:
+    """A histogram as plain numbers."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Each with all those below it, as Prometheus wants them."""
+        names = [*map(str, self.bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
 class _OfModel:
-    """The instruments of one model, bound to its label once: looking a label up costs more than counting."""
+    """What is counted of one model."""
 
-    __slots__ = ("_durations", "_label", "durations", "first_token", "input_tokens", "output_tokens")
+    __slots__ = ("durations", "first_tokens", "input_tokens", "output_tokens")
 
-    def __init__(self, label: str, durations: Histogram, first_tokens: Histogram, tokens: Counter) -> None:
-        self._label = label
-        self._durations = durations
-        self.durations: dict[Outcome, Histogram] = {}
-        self.first_token = first_tokens.labels(label)
-        self.input_tokens = tokens.labels(label, "input")
-        self.output_tokens = tokens.labels(label, "output")
+    def __init__(self) -> None:
+        self.durations: dict[str, _Times] = {}  # by outcome
+        self.first_tokens = _Times(FIRST_TOKENS_S)
+        self.input_tokens = 0
+        self.output_tokens = 0
 
-    def duration(self, outcome: Outcome) -> Histogram:
+    def duration(self, outcome: str) -> _Times:
         found = self.durations.get(outcome)
         if found is None:
-            found = self.durations[outcome] = self._durations.labels(self._label, outcome)
+            found = self.durations[outcome] = _Times(DURATIONS_S)
         return found
 
 
 class Metrics:
-    """One for the whole process. Counted in by the event loop's thread alone, read by any. Nothing here raises."""
+    """One for the whole process. Counted in by the event loop's thread alone, read by any. Nothing here raises.
+
+    What is counted for every request is plain numbers: the library's instruments, with a lock in each, cost five times
+    as much (10 µs a request).
+    """
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "http_requests",
-            "Requests that are over, by the template of their route; `outcome` is how a recorded answer ended.",
-            ("route", "method", "status", "outcome"),
-            namespace=PREFIX,
-            registry=registry,
-        )
         self._errors = Counter(
             "errors", "Errors that callers were told, by their code.", ("code",), namespace=PREFIX, registry=registry
         )
@@ -82,31 +99,6 @@ class Metrics:
         )
         for fault in (UpstreamUnreachable, UpstreamStalled, UpstreamGarbled, UpstreamCut, UpstreamError):
             self._upstream_errors.labels(fault.code)  # at 0, so that a first one is seen as an increase
-        self._durations = Histogram(
-            "operation_duration",
-            "From a request for a model to the end of its answer, by how that ended.",
-            ("model", "outcome"),
-            namespace=PREFIX,
-            unit="seconds",
-            registry=registry,
-            buckets=DURATIONS_S,
-        )
-        self._first_tokens = Histogram(
-            "time_to_first_token",
-            "From a request for a model to the first piece of its answer.",
-            ("model",),
-            namespace=PREFIX,
-            unit="seconds",
-            registry=registry,
-            buckets=FIRST_TOKENS_S,
-        )
-        self._tokens = Counter(
-            "tokens",
-            "Tokens of prompts (input) and answers (output), estimated where an upstream does not count.",
-            ("model", "token_type"),
-            namespace=PREFIX,
-            registry=registry,
-        )
         self._lag = Histogram(
             "event_loop_lag",
             "By how much a timer of each second was late.",
@@ -118,23 +110,18 @@ class Metrics:
         build = Gauge("build_info", "This gateway.", ("version", "python"), namespace=PREFIX, registry=registry)
         build.labels(__version__, ".".join(map(str, sys.version_info[:3]))).set(1)
         ProcessCollector(registry=registry)
-        self._bytes_in = self._bytes_out = 0  # plain numbers: counters with a lock would cost half a microsecond more
-        self._counters: dict[tuple[str, str, int, Outcome | None], Counter] = {}
-        self._models = {OTHER: self._new_model(OTHER)}
+        self._bytes_in = self._bytes_out = 0
+        self._requests: dict[tuple[str, str, int, str], int] = {}  # by route, method, hundreds of the status, outcome
+        self._models = {OTHER: _OfModel()}
 
     # --- while requests go by ----------------------------------------------------------------------------------------
 
     def answered(self, route: str, method: str, status: int | None, answer: Answer | None, code: str | None) -> None:
         """A request is over. `route` is a template of the router's; `status` None: its caller had left before; `answer`
         is what was recorded, if anything was; `code` that of the error that the caller was told, if there was one."""
-        outcome = answer.outcome if answer is not None else None
+        outcome = str(answer.outcome) if answer is not None else NONE  # an enumeration's own hash costs a call
         key = (route, method if method in METHODS else OTHER, status // 100 if status else 0, outcome)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._counters[key] = self._requests.labels(
-                route, key[1], f"{key[2]}xx" if status else NONE, outcome or NONE
-            )
-        counter.inc()
+        self._requests[key] = self._requests.get(key, 0) + 1
         if code is not None:
             self._errors.labels(code).inc()
         if answer is not None and answer.outcome in _UPSTREAMS_FAULT:
@@ -148,12 +135,12 @@ class Metrics:
         if interaction.model is None and usage is None:
             return
         model = self._model(interaction.model or NONE, answer)
-        model.duration(answer.outcome).observe(answer.duration_ms / 1000)
+        model.duration(str(answer.outcome)).observe(answer.duration_ms / 1000)
         if answer.first_token_ms is not None:
-            model.first_token.observe(answer.first_token_ms / 1000)
+            model.first_tokens.observe(answer.first_token_ms / 1000)
         if usage is not None:
-            model.input_tokens.inc(usage.prompt_tokens)
-            model.output_tokens.inc(usage.completion_tokens)
+            model.input_tokens += usage.prompt_tokens
+            model.output_tokens += usage.completion_tokens
 
     def lagged(self, seconds: float) -> None:
         """The event loop was late by so much."""
@@ -166,11 +153,8 @@ class Metrics:
             is_real = answer.outcome is Outcome.COMPLETE and answer.status == 200
             if not is_real or len(self._models) > MOST_MODELS or len(name) > LONGEST_MODEL or not name.isprintable():
                 return self._models[OTHER]
-            found = self._models[name] = self._new_model(name)
+            found = self._models[name] = _OfModel()
         return found
-
-    def _new_model(self, label: str) -> _OfModel:
-        return _OfModel(label, self._durations, self._first_tokens, self._tokens)
 
     # --- when somebody looks -----------------------------------------------------------------------------------------
 
@@ -179,10 +163,48 @@ class Metrics:
         for metric in self._registry.collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
+        yield self._requests_family()
+        yield from self._model_families()
         relayed = CounterMetricFamily(f"{PREFIX}_relayed_bytes", "Bytes of answers.", labels=("direction",))
         relayed.add_metric(("from_upstream",), self._bytes_in)
         relayed.add_metric(("to_caller",), self._bytes_out)
         yield relayed
+
+    def _requests_family(self) -> Metric:
+        family = CounterMetricFamily(
+            f"{PREFIX}_http_requests",
+            "Requests that are over, by the template of their route; `outcome` is how a recorded answer ended.",
+            labels=("route", "method", "status", "outcome"),
+        )
+        for (route, method, hundreds, outcome), count in list(self._requests.items()):
+            family.add_metric((route, method, f"{hundreds}xx" if hundreds else NONE, outcome), count)
+        return family
+
+    def _model_families(self) -> tuple[Metric, ...]:
+        durations = HistogramMetricFamily(
+            f"{PREFIX}_operation_duration_seconds",
+            "From a request for a model to the end of its answer, by how that ended.",
+            labels=("model", "outcome"),
+            unit="seconds",
+        )
+        first_tokens = HistogramMetricFamily(
+            f"{PREFIX}_time_to_first_token_seconds",
+            "From a request for a model to the first piece of its answer.",
+            labels=("model",),
+            unit="seconds",
+        )
+        tokens = CounterMetricFamily(
+            f"{PREFIX}_tokens",
+            "Tokens of prompts (input) and answers (output), estimated where an upstream does not count.",
+            labels=("model", "token_type"),
+        )
+        for name, model in list(self._models.items()):
+            for outcome, times in list(model.durations.items()):
+                durations.add_metric((name, outcome), times.buckets(), times.total)
+            first_tokens.add_metric((name,), model.first_tokens.buckets(), model.first_tokens.total)
+            tokens.add_metric((name, "input"), model.input_tokens)
+            tokens.add_metric((name, "output"), model.output_tokens)
+        return durations, first_tokens, tokens
 
 
 def _error_type(answer: Answer, code: str | None) -> str:
