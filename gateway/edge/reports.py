@@ -82,6 +82,16 @@ def report(question: Question, found: Figures, prices: Prices) -> Json:
             {name: value for name, value in row.items() if name != "conversations"} for row in found.largest
         ],
         "times": [_time(row) for row in found.times],
+        "policy_by_day": [
+            {"day": row["day"].isoformat(), "outcome": row["outcome"], "requests": row["requests"]}
+            for row in found.policy
+            if row["rule"] is None
+        ],
+        "policy_rules": [
+            {name: row[name] for name in ("rule", "outcome", "requests", "users")}
+            for row in found.policy
+            if row["rule"] is not None
+        ],
         "choices": {
             name: [row[name] for row in found.choices if row[name]] for name in ("user_name", "model", "title")
         },

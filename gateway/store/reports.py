@@ -273,6 +273,24 @@ where chats > 0 and $1::text is not null
 order by day, model, measure
 """
 
+# What the policy did, of each day and then of each rule: a request that several rules have changed counts for each.
+# These are few among the rows, and have an index of their own
+POLICY = """
+with ruled as materialized (
+    select response_time::date as day, policy_outcome as outcome, policy_rules as rules, user_name
+    from llm_logs.chatgpt_logs
+    where policy_outcome is not null and response_time >= $3 and response_time < $4::date + 1
+        and ($2 or user_name = $1) and ($5::text is null or user_name = $5) and ($6::text is null or model = $6)
+        and ($7::text is null or title = $7)
+)
+select day, outcome, null::text as rule, count(*) as requests, count(distinct user_name) as users
+from ruled group by day, outcome
+union all
+select null, outcome, rule, count(*), count(distinct user_name)
+from ruled cross join unnest(rules) as rule group by outcome, rule
+order by day, requests desc, outcome, rule
+"""
+
 # What one may choose from; $1 to $4: as above. Users are looked up one after the other in the index: few against their
 # days
 CHOICES = """
@@ -332,6 +350,7 @@ class Figures:
     conversations: Rows
     largest: Rows
     times: Rows
+    policy: Rows
     choices: Rows
     is_behind: bool  # some rows are stored but not added up yet
 
@@ -367,6 +386,7 @@ class Reports:
                 conversations=await _fetch(connection, CONVERSATIONS, *given, SHOWN_USERS),
                 largest=await _fetch(connection, LARGEST, *given, SHOWN_CONVERSATIONS),
                 times=await _fetch(connection, TIMES, *given),
+                policy=await _fetch(connection, POLICY, *given),
                 choices=await _fetch(connection, CHOICES, *question.scope),
                 is_behind=bool(await connection.fetchval(PENDING)),
             )

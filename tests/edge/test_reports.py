@@ -50,7 +50,7 @@ def cell(**more: Any) -> Json:
 
 def made(*usage: Json, prices: Prices = PRICES) -> Json:
     question = Question(AUDITOR, TODAY - timedelta(7), TODAY)
-    return report(question, Figures(usage, (), (), (), (), is_behind=False), prices)
+    return report(question, Figures(usage, (), (), (), (), (), is_behind=False), prices)
 
 
 def test_a_cost_is_that_of_the_list_for_each_kind_of_token() -> None:

@@ -37,7 +37,7 @@ REPORT: dict[str, Any] = {"viewport": {"width": 1180, "height": 880}}
 COMPANY = """
 insert into llm_logs.chatgpt_logs (
     request, response, user_name, title, response_time, root_gpt_id, convo_title, model, outcome, prompt_tokens,
-    completion_tokens, duration_ms, first_token_ms
+    completion_tokens, duration_ms, first_token_ms, policy_outcome, policy_rules
 )
 select
     '{}', '{}', person, job,
@@ -46,7 +46,9 @@ select
     case when random() < 0.93 then 'complete' when random() < 0.4 then 'client_cancelled'
         when random() < 0.5 then 'upstream_error' when random() < 0.6 then 'policy_blocked' else 'truncated' end,
     (200 + 2600 * random() * (1 + n % 4))::int, (80 + 900 * random())::int,
-    900 + 9000 * random() * random() * case model when 'gpt-5' then 2 else 1 end, 180 + 900 * random() * random()
+    900 + 9000 * random() * random() * case model when 'gpt-5' then 2 else 1 end, 180 + 900 * random() * random(),
+    case when (n * 13 + day) % 31 = 0 then 'masked' when (n * 7 + day) % 67 = 0 then 'redirected' end,
+    case when (n * 13 + day) % 31 = 0 then array['card numbers'] when (n * 7 + day) % 67 = 0 then array['contracts'] end
 from (
     values ('amara.okafor', 'Analyst', 9), ('ben.fischer', 'Engineer', 14), ('chiara.rossi', 'Engineer', 11),
     ('dmitri.volkov', 'Analyst', 6), ('elena.garcia', 'Counsel', 5), ('farid.haddad', 'Support', 8),

@@ -28,14 +28,16 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROWS = """
 insert into llm_logs.chatgpt_logs (
     request, user_name, title, response_time, root_gpt_id, convo_title, model, outcome, prompt_tokens,
-    completion_tokens, duration_ms, first_token_ms
+    completion_tokens, duration_ms, first_token_ms, policy_outcome, policy_rules
 )
 select
     '{}', case when n % 9 = 0 then '=cmd|''calc''!A1' else 'user ' || n % 11 end, 'title ' || n % 2,
     (now() at time zone 'utc')::date - interval '1 day' * (n % 25), 'root ' || n / 4, 'About ' || n / 4,
     (array['gpt-4o', 'claude-sonnet-4-5', 'demo'])[1 + n / 4 % 3],
     (array['complete', 'complete', 'complete', 'upstream_error', 'policy_blocked'])[1 + n % 5],
-    100 + n * 37 % 900, 50 + n * 53 % 500, 800 + n * 131 % 9000, 90 + n * 71 % 900
+    100 + n * 37 % 900, 50 + n * 53 % 500, 800 + n * 131 % 9000, 90 + n * 71 % 900,
+    case when n % 5 = 4 then 'rejected' when n % 7 = 0 then 'masked' end,
+    case when n % 5 = 4 then array['weapons'] when n % 7 = 0 then array['card numbers', 'names <b>'] end
 from generate_series(1, 400) as n
 """
 AUDITOR = {"X-User": "eve", "X-Groups": "auditors"}
@@ -99,7 +101,34 @@ async def test_figures_are_those_of_the_views(browser: Browser, filled: House) -
             assert tokens[day] == (row["prompt_tokens"], row["completion_tokens"])
             assert chats[day] == row["conversations"]
             assert outcomes[day] == row["complete"]
-        await expect(shown.locator(".picture canvas")).to_have_count(6)
+        await expect(shown.locator(".picture canvas")).to_have_count(7)
+
+
+async def test_what_the_policy_did_is_told_by_day_and_by_rule(browser: Browser, filled: House) -> None:
+    async with opened(browser, filled) as shown:
+        by_day = {row[0]: [number(count) for count in row[1:]] for row in await table(shown, "policy")}
+        for row in await filled.fetch(
+            "select response_time::date as day, count(*) filter (where policy_outcome = 'masked') as masked,"
+            " count(*) filter (where policy_outcome = 'rejected') as rejected from llm_logs.chatgpt_logs group by day"
+        ):
+            assert by_day[row["day"].isoformat()] == [row["masked"], row["rejected"]]
+        rules = [(row[0], row[1], number(row[2]), number(row[3])) for row in await table(shown, "policy-rules")]
+        wanted = await filled.fetch(
+            "select rule, policy_outcome, count(*) as requests, count(distinct user_name) as users"
+            " from llm_logs.chatgpt_logs cross join unnest(policy_rules) as rule group by rule, policy_outcome"
+        )
+        words = {"masked": "Masked", "rejected": "Refused"}
+        assert sorted(rules) == sorted(
+            (each["rule"], words[each["policy_outcome"]], each["requests"], each["users"]) for each in wanted
+        )
+    async with opened(browser, filled, who=ANN) as shown:
+        (of_ann,) = await filled.fetch(
+            "select count(*) as refused from llm_logs.chatgpt_logs"
+            " where user_name = 'user 1' and policy_outcome = 'rejected'"
+        )
+        assert [number(row[2]) for row in await table(shown, "policy-rules") if row[0] == "weapons"] == [
+            of_ann["refused"]
+        ]
 
 
 async def test_users_see_their_own_and_auditors_everybodys(browser: Browser, filled: House) -> None:
@@ -163,5 +192,5 @@ async def test_it_fits_reads_well_and_has_no_serious_finding(
 
 async def test_without_a_call_it_says_so(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, "?from=2001-01-01&to=2001-01-31") as shown:
-        await expect(shown.locator(".none")).to_have_count(9)
+        await expect(shown.locator(".none")).to_have_count(11)
         await expect(shown.locator("#status")).to_contain_text("No calls.")

@@ -126,6 +126,35 @@ async def test_users_see_their_own_figures_only(database: str) -> None:
         assert await tokens(reports) == 24
 
 
+async def test_what_the_policy_did_is_counted_by_day_and_by_rule_within_the_callers_reach(database: str) -> None:
+    async with store(database) as (db, _):
+        await rows_of(
+            db,
+            "insert into llm_logs.chatgpt_logs (user_name, title, model, response_time, policy_outcome, policy_rules)"
+            " select (array['ann', 'bob'])[1 + n % 2], 'title', 'model ' || n % 3,"
+            " timestamp '2026-01-01 12:00' + n * interval '1 day',"
+            " (array['masked', 'redirected', 'rejected', null])[1 + n % 4],"
+            " (array['{a,b}', '{b}', '{c}', null])[1 + n % 4]::text[]"
+            " from generate_series(0, 23) as n",
+        )
+        reports = Reports(db)
+        found = (await reports.read(ALL)).policy
+        assert sum(row["requests"] for row in found if row["rule"] is None) == 18
+        assert {(row["rule"], row["outcome"]): row["requests"] for row in found if row["rule"] is not None} == {
+            ("a", "masked"): 6, ("b", "masked"): 6, ("b", "redirected"): 6, ("c", "rejected"): 6,
+        }  # fmt: skip
+        day = replace(ALL, first=date(2026, 1, 3), last=date(2026, 1, 3))
+        assert [(row["rule"], row["outcome"]) for row in (await reports.read(day)).policy] == [
+            (None, "rejected"), ("c", "rejected"),
+        ]  # fmt: skip
+        anns = (await reports.read(Question(ANN, FIRST, LAST))).policy
+        assert {row["outcome"] for row in anns} == {"masked", "rejected"}
+        assert {row["users"] for row in anns} == {1}
+        assert not (await reports.read(Question(ANN, FIRST, LAST, user="bob"))).policy
+        of_a_model = (await reports.read(replace(ALL, model="model 1", title="title"))).policy
+        assert sum(row["requests"] for row in of_a_model if row["rule"] is None) == 6
+
+
 async def test_rows_that_come_days_late_count(database: str) -> None:
     async with store(database) as (db, _):
         reports = Reports(db)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.edge.openapi.errors import refusals
 from gateway.edge.openapi.pieces import answer, headers
+from gateway.model import PolicyOutcome
 
 if TYPE_CHECKING:
     from gateway.model import Json
@@ -14,6 +15,7 @@ _COUNT: Json = {"type": "integer", "minimum": 0}
 _NAME: Json = {"type": "string", "description": "Empty: not known."}
 _NAMES: Json = {"type": "array", "items": {"type": "string"}}
 _DAY: Json = {"type": "string", "format": "date", "description": "UTC."}
+_POLICY_OUTCOME: Json = {"enum": list(PolicyOutcome)}
 _DAY_OR_NULL: Json = {**_DAY, "type": ["string", "null"]}
 
 _SUMS: Json = {
@@ -90,6 +92,10 @@ _PROPERTIES: Json = {
         },
         {},
     ),
+    "policy_by_day": _rows({"day": _DAY, "outcome": _POLICY_OUTCOME, "requests": _COUNT}, {}),
+    "policy_rules": _rows(
+        {"rule": {"type": "string"}, "outcome": _POLICY_OUTCOME, "requests": _COUNT, "users": _COUNT}, {}
+    ),
     "choices": {
         "type": "object",
         "description": "What there is to filter by in these days.",
@@ -145,6 +151,8 @@ _REPORT: Json = {
     "conversations_by_day": [{"day": "2026-10-09", "user_name": "anna@example.com", "conversations": 1}],
     "largest_conversations": [_CONVERSATION],
     "times": [_TIME],
+    "policy_by_day": [{"day": "2026-10-09", "outcome": "masked", "requests": 1}],
+    "policy_rules": [{"rule": "card numbers", "outcome": "masked", "requests": 1, "users": 1}],
     "choices": {"user_name": ["anna@example.com"], "model": ["gpt-4o"], "title": ["Analyst"]},
     "freshness": {"newest_row": "2026-10-09T08:53:20+00:00", "is_behind": False, "waiting": 0, "waiting_s": 0.0},
 }

@@ -10,8 +10,13 @@ export const OUTCOMES = /** @type {const} */ ([
   ["client_cancelled", "Stopped by the user"], ["policy_blocked", "Refused by policy"], ["interrupted", "Gateway ended"],
 ]);
 
+export const POLICY = /** @type {const} */ ([["masked", "Masked"], ["redirected", "Redirected"], ["rejected", "Refused"]]);
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** @param {string} outcome what the policy did, in a word for people */
+export const policyText = (outcome) => POLICY.find(([name]) => name === outcome)?.[1] ?? outcome;
 
 /** @param {Cell} value */
 export function numberText(value) {

@@ -52,6 +52,10 @@ export function sectionsOf(report) {
       { isStacked: true, text: numbers.dollarText, cell: numbers.dollarText }),
     ofDays("Outcomes", `${numbers.numberText(totals.complete)} of ${numbers.numberText(totals.calls)} calls were answered to the end; policy refused ${numbers.numberText(totals.policy_blocked)}.`,
       report.days.length > 0 ? numbers.OUTCOMES.filter(([name]) => totals[name] > 0).map(([name, label]) => of(name, label)) : [], { isStacked: true }),
+    ofDays("Policy", policyLead(report), numbers.POLICY.filter(([name]) => report.policy_by_day.some((/** @type {any} */ row) => row.outcome === name))
+      .map(([name, label]) => ({ label, values: numbers.valuesOf(report.policy_by_day.filter((/** @type {any} */ row) => row.outcome === name), days, "requests") })), { isStacked: true }),
+    ofTable("Policy rules", "What each rule did; a request that several rules changed counts for each.", ["Rule", "What it did", "Requests", "Users"],
+      report.policy_rules.map((/** @type {any} */ row) => [row.rule, numbers.policyText(row.outcome), row.requests, row.users]), 2),
     ofTable("Tokens by user", "Who uses most.", ["User", "Calls", "Prompt tokens", "Completion tokens", "Tokens", "Share", "Cost in USD"],
       report.users.map((/** @type {any} */ row) => [numbers.nameText(row.user_name), row.calls, row.prompt_tokens, row.completion_tokens, row.total_tokens, numbers.shareText(row.total_tokens, totals.total_tokens), row.cost_usd]), 4),
     ofTable("Tokens by conversation", "The largest ones.", ["Conversation", "User", "Chats", "Prompt tokens", "Completion tokens", "Tokens"],
@@ -74,6 +78,15 @@ function tiles({ totals, is_of_everybody: isAll }) {
     tile("Conversations", numbers.numberText(totals.conversations)), tile("Calls", numbers.numberText(totals.calls)),
     tile("Tokens", numbers.shortText(totals.total_tokens)), tile("Cost", numbers.dollarText(totals.cost_usd), totals.unpriced_tokens > 0 ? "in part not known" : ""),
     tile("Not complete", numbers.shareText(failed, totals.calls)), tile("Policy refusals", numbers.numberText(totals.policy_blocked)));
+}
+
+/** @param {any} report */
+function policyLead({ policy_by_day: rows }) {
+  const counts = numbers.POLICY.map(([name, label]) => {
+    const count = rows.filter((/** @type {any} */ row) => row.outcome === name).reduce((/** @type {number} */ sum, /** @type {any} */ row) => sum + row.requests, 0);
+    return `${numbers.numberText(count)} ${label.toLowerCase()}`;
+  });
+  return `Of the chats that the company's policy did not let through as they stood: ${counts.join(", ")}.`;
 }
 
 /** @param {any} totals */
