@@ -67,7 +67,9 @@ cross join lateral (
         (array['Migration plan', 'Contract review', 'Reply to a supplier', 'Flaky test', 'Quarterly figures',
             'Release notes', 'Incident timeline', 'Interview questions'])[1 + (length(person) * 3 + day + n / 4) % 8]
             as about
-) as what
+) as what;
+update llm_logs.chatgpt_logs set policy_outcome = 'rejected', policy_rules = array['weapons']
+where outcome = 'policy_blocked'
 """
 
 

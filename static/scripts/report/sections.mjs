@@ -55,7 +55,7 @@ export function sectionsOf(report) {
     ofDays("Policy", policyLead(report), numbers.POLICY.filter(([name]) => report.policy_by_day.some((/** @type {any} */ row) => row.outcome === name))
       .map(([name, label]) => ({ label, values: numbers.valuesOf(report.policy_by_day.filter((/** @type {any} */ row) => row.outcome === name), days, "requests") })), { isStacked: true }),
     ofTable("Policy rules", "What each rule did; a request that several rules changed counts for each.", ["Rule", "What it did", "Requests", "Users"],
-      report.policy_rules.map((/** @type {any} */ row) => [row.rule, numbers.policyText(row.outcome), row.requests, row.users]), 2),
+      report.policy_rules.map((/** @type {any} */ row) => [row.rule, numbers.policyText(row.outcome), row.requests, row.users]), 2, { isWide: false }),
     ofTable("Tokens by user", "Who uses most.", ["User", "Calls", "Prompt tokens", "Completion tokens", "Tokens", "Share", "Cost in USD"],
       report.users.map((/** @type {any} */ row) => [numbers.nameText(row.user_name), row.calls, row.prompt_tokens, row.completion_tokens, row.total_tokens, numbers.shareText(row.total_tokens, totals.total_tokens), row.cost_usd]), 4),
     ofTable("Tokens by conversation", "The largest ones.", ["Conversation", "User", "Chats", "Prompt tokens", "Completion tokens", "Tokens"],
@@ -113,13 +113,14 @@ function modelRow(report, row) {
 /**
  * @param {string} title @param {string} lead @param {string[]} columns @param {Cell[][]} rows
  * @param {number} measured the column that is drawn as a bar, too
+ * @param {{ isWide: boolean }} form
  */
-function ofTable(title, lead, columns, rows, measured) {
+function ofTable(title, lead, columns, rows, measured, { isWide } = { isWide: true }) {
   const table = { columns, rows };
   const cell = (/** @type {Cell} */ value, /** @type {string} */ column) => (column.includes("USD") ? numbers.dollarText(value) : numbers.numberText(value));
   const body = rows.length > 0 ? scrolled(title, tableOf(title, table, cell, measured)) : make("p", { className: "none", textContent: "Nothing in these days." });
   const element = section(title, lead, table, [body]);
-  element.classList.add("wide");
+  element.classList.toggle("wide", isWide);
   return element;
 }
 
