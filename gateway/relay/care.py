@@ -30,7 +30,11 @@ _NUMBERS = re.compile(rb'"(?:sequence_number|created)": ?[0-9]++')
 _TEXTS_AND_NUMBERS = re.compile(_TEXTS.pattern + rb'|"(sequence_number|created)": ?(?=[0-9])')
 _STRING = re.compile(rb'"[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+"')
 _NUMBER = re.compile(rb"[0-9]++")
-_PADDING = b"obfuscation"  # OpenAI's: random text that says nothing
+# OpenAI's random text that says nothing: a chunk's last member, of plain characters. Behind it only the chunk itself
+# ends; what has its name within a delta or a choice is a field like any other.
+_PADDING = b"obfuscation"
+_PLAIN = re.compile(rb'"[ !#-\[\]-~]*+"')
+_END = b"}\n\n"
 _MOST_VARYING = 4
 # To learn what events look like costs as much as looking at two. So it begins with the third: a stream's first event is
 # like no other, and short streams end before it pays. Events that are never alike are not learned from for ever.
@@ -132,20 +136,22 @@ class Care(ABC):
         names: list[bytes] = []
         at = 0
         for name in members.finditer(event):
-            over = _STRING.match if event[name.end()] == ord('"') else _NUMBER.match
+            named = name[name.lastindex or 0]
+            is_string = event[name.end()] == ord('"')
+            over = (_PLAIN if named == _PADDING else _STRING if is_string else _NUMBER).match
             varying = over(event, name.end())
             if varying is None or name.start() < at:
                 return
             before = event[at : name.end()]
-            names.append(name[name.lastindex or 0])
-            pieces.append(Piece(before, len(before), over, names[-1] in self.texts))
+            names.append(named)
+            pieces.append(Piece(before, len(before), over, named in self.texts))
             at = varying.end()
         if 0 < len(pieces) <= _MOST_VARYING:
             self.shape = Shape(tuple(pieces), event[at:], self._text(pieces, names, event[at:]))
 
     def _text(self, pieces: list[Piece], names: list[bytes], back: bytes) -> str | None:
         """The one text that events with these members say. Where a name may be written with escapes, nobody knows."""
-        said = [name for name in names if name != _PADDING]
+        said = names[:-1] if names[-1] == _PADDING and back == _END else names
         is_clear = not any(b"\\" in piece.before for piece in pieces) and b"\\" not in back
         return said[0].decode() if len(said) == 1 and said[0] in self.texts and is_clear else None
 

@@ -163,3 +163,25 @@ def test_what_is_filed_is_what_came_byte_for_byte() -> None:
     events = [b'data: {"choices":[{"delta":{"content":"%d"}}],"obfuscation":"x"}\n\n' % number for number in range(20)]
     _, _, parts = relayed(events, beat_after=19)
     assert b"".join(parts) == b"".join(events)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'data: {"choices":[{"index":0,"delta":{"content":"a","obfuscation":"%b"}}]}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"a"},"obfuscation":"%b"}]}\n\n',
+        b'data: {"x":{"obfuscation":"%b"},"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n',
+    ],
+)
+def test_only_the_chunks_own_padding_is_nothing_that_was_said(frame: bytes) -> None:
+    """OpenAI's stands at the end of the chunk. What has its name elsewhere is a field like any other, and is kept."""
+    events = [frame % padding for padding in (b"p", b"p", b"p", b"p", b"q", b"r", b"s")]
+    said, _, _ = relayed(events)
+    assert said == read_whole(events)
+    assert "s" in json.dumps(said)
+
+
+def test_a_padding_that_is_no_json_is_found() -> None:
+    good = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}],"obfuscation":"x"}\n\n'
+    _, reader, _ = relayed([*[good] * 6, good.replace(b'"x"', b'"\\x"')])
+    assert len(reader.unparsed) == 1
