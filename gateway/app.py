@@ -193,7 +193,9 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         return {**asdict(journal.state), **asdict(shipper.state())}
 
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
-    app[READINESS] = Readiness(upstream, database, journal_state, submissions.state if submissions else None)
+    app[READINESS] = Readiness(
+        upstream, database, lambda: upkeep.is_prepared, journal_state, submissions.state if submissions else None
+    )
     vitals = Vitals(
         journal=lambda: journal.state,
         journal_max_bytes=settings.journal.max_bytes,

@@ -35,11 +35,14 @@ class Readiness:
         self,
         upstream: str,
         database: Database,
+        is_prepared: Callable[[], bool],
         journal: Callable[[], dict[str, Any]],
         submissions: Callable[[], SubmissionsState] | None = None,
     ) -> None:
+        """`is_prepared`: whether the schema is what this gateway writes to."""
         self._upstream = upstream
         self._database = database
+        self._is_prepared = is_prepared
         self._journal = journal
         self._submissions = submissions
         self._asked_at = 0.0
@@ -49,7 +52,8 @@ class Readiness:
         if self._report is None or time.monotonic() - self._asked_at > FRESH_S:
             is_there = await self._database.ping(1.0)
             journal = self._journal()
-            checks = {"upstream": self._upstream, "postgres": "ok" if is_there else "away", "journal": journal}
+            postgres = "away" if not is_there else "ok" if self._is_prepared() else "unprepared"
+            checks = {"upstream": self._upstream, "postgres": postgres, "journal": journal}
             if self._submissions is not None:
                 checks["submissions"] = asdict(self._submissions())
             self._report = Report(journal["refusal"] is None, is_there, checks)

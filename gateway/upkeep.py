@@ -37,6 +37,7 @@ class Upkeep:
         self._database = database
         self._shipper = shipper
         self._task: asyncio.Task[None] | None = None
+        self.is_prepared = False  # the schema is what this gateway writes to, and what has been said goes there
 
     async def start(self) -> None:
         """A database that is away is waited for, while the gateway serves. Raises StoreUnusable for one that is there
@@ -60,6 +61,7 @@ class Upkeep:
     async def _prepare(self) -> None:
         await migrate(self._database, shipped("sql"))
         await self._shipper.start()
+        self.is_prepared = True
 
     async def _prepare_later(self) -> None:
         while True:

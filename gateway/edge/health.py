@@ -17,8 +17,8 @@ async def ping(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """503 while a request would be refused: shutting down, or no room in the journal. Postgres away is told, but does
-    not count against it: the gateway serves on, and the journal keeps the records until it is back."""
+    """503 while a request would be refused: shutting down, or no room in the journal. Postgres away or not
+    prepared is told, but does not count against it: the gateway serves on, and the journal keeps the records."""
     report = await request.app[READINESS].ask()
     is_draining = request.app[LIVE].is_draining
     is_ready = report.can_serve and not is_draining

@@ -94,6 +94,23 @@ async def test_it_starts_without_postgres_and_ships_when_there_is_one(alone: Sta
     assert list((alone.gateway.folder / "data/journal").glob("*/*.seg")) == []
 
 
+async def test_a_schema_that_cannot_be_prepared_is_told_and_waited_for(alone: Stage, server: PostgresServer) -> None:
+    await alone.fetch("create schema llm_logs")
+    await alone.fetch("create view llm_logs.chatgpt_logs as select 1 as id")  # somebody else's, in our place
+    await alone.aclose()
+    await asyncio.to_thread(server.stop)
+    async with alone.gateway:
+        await readiness(alone, "away")
+        await asyncio.to_thread(server.start)
+        body = await readiness(alone, "unprepared")
+        assert body["status"] == "ready"
+        answer = await alone.chat("Is anybody listening?")
+        assert answer.status == 200
+        await alone.fetch("drop view llm_logs.chatgpt_logs")
+        await readiness(alone, "ok")
+        await check_rows(alone, [answer.request_id])
+
+
 async def test_it_serves_on_when_postgres_goes_and_ships_when_it_comes_back(
     alone: Stage, server: PostgresServer
 ) -> None:

@@ -71,7 +71,11 @@ SCHEMAS: Json = {
             "status": {"enum": ["ready", "not ready"]},
             "draining": {"type": "boolean", "description": "The gateway is shutting down."},
             "upstream": {"type": "string", "description": "Where models are asked: a URL, or `demo`."},
-            "postgres": {"enum": ["ok", "away"], "description": "Away does not count against readiness."},
+            "postgres": {
+                "enum": ["ok", "away", "unprepared"],
+                "description": "Unprepared: it answers, but its schema is not yet this gateway's, or cannot be made so; "
+                "the log says why. Neither counts against readiness: the journal keeps what is said.",
+            },
             "journal": {"type": "object", "description": "Its size, what waits in it, and why it refuses, if so."},
             "submissions": {
                 "type": "object",
