@@ -73,7 +73,7 @@ SCHEMAS: Json = {
             "upstream": {"type": "string", "description": "Where models are asked: a URL, or `demo`."},
             "postgres": {
                 "enum": ["ok", "away", "unprepared"],
-                "description": "Unprepared: it answers, but its schema is not yet this gateway's, or cannot be made so; "
+                "description": "Unprepared: it answers, but its schema is not this gateway's yet, or cannot become it; "
                 "the log says why. Neither counts against readiness: the journal keeps what is said.",
             },
             "journal": {"type": "object", "description": "Its size, what waits in it, and why it refuses, if so."},
