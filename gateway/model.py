@@ -1,10 +1,15 @@
-"""The nouns that travel between the rooms: frozen values, no I/O, no clock."""
+"""The nouns that travel between the rooms: frozen values, no I/O, no clock.
+
+Those that each request makes anew are msgspec's: a frozen dataclass takes three times as long to be made.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +98,7 @@ class ApiKey:
     made_with: UUID | None = None  # the key with which it was made, and without which it counts no more
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one interaction, as the upstream counted them, or as we guessed when it did not say."""
 
     prompt_tokens: int
@@ -107,8 +111,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """One chat completion as asked for, parsed once at the door.
 
     `raw` is what goes upstream, byte for byte (the gateway's own fields already taken out); `body` is the same, parsed.
@@ -131,8 +134,7 @@ class Ruling:
     rules: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Interaction:
+class Interaction(Struct, frozen=True):
     """The first half of a record: what was asked, by whom, when. Written before the upstream hears of it."""
 
     id: UUID
@@ -153,8 +155,7 @@ class Interaction:
     body: bytes = b""  # empty when it is streamed, and then known by `Answer.request_size` and `.request_sha256`
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The second half of a record: what was said, and how it ended."""
 
     outcome: Outcome
@@ -177,8 +178,7 @@ class Answer:
     request_sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """Both halves of an interaction: what the journal holds and the store keeps as one row."""
 
     interaction: Interaction

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.model import Record, Usage
 from gateway.prices import LONGEST_NAME, MOST_REMEMBERED, Price, Prices, list_price

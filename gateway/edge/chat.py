@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.fields import id_in

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.edge.bodies import Pieces, parse_chat, read_body, require_json
 from gateway.edge.keys import EXCHANGE, SETTINGS

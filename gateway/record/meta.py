@@ -13,6 +13,8 @@ from gateway.model import Answer, Interaction, Kind, Outcome, PolicyOutcome, Pri
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from msgspec import Struct
+
 
 def of_interaction(interaction: Interaction) -> bytes:
     principal, ruling = interaction.principal, interaction.policy
@@ -90,9 +92,9 @@ def to_answer(meta: bytes, body: bytes) -> Answer:
     return Answer(outcome=outcome, body=body, usage=usage and Usage(**usage), **_fields(known, Answer))
 
 
-def _fields(known: dict[str, Any], of: type) -> dict[str, Any]:
+def _fields(known: dict[str, Any], of: type[Struct]) -> dict[str, Any]:
     """Without what a newer gateway has written and this one does not know."""
-    names = of.__slots__  # type: ignore[attr-defined]  # every frozen noun has slots
+    names = of.__struct_fields__
     return known if known.keys() <= set(names) else {name: value for name, value in known.items() if name in names}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, structs
 
 from gateway.chat import jsontext
 from gateway.chat.shapes import usage_of
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 SHOWN_BYTES = 1000  # of a plain text that says why a request was refused
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(Struct, frozen=True):
     """A body as the upstream sent it, and the judgement of it.
 
     The caller gets `body`, or `told` in its place, with `head`; or, with `error` and nothing told, that error.
@@ -96,11 +97,11 @@ def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) ->
         )
     failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
     if head.status < 300 and body is None and not is_proved and held.body.lstrip().startswith(b"{"):
-        return replace(failed, outcome=Outcome.TRUNCATED, fault=_cut().message, error=_cut())
+        return structs.replace(failed, outcome=Outcome.TRUNCATED, fault=_cut().message, error=_cut())
     if head.status >= 400 or (head.status < 300 and body is not None and body.get("error")):
         return _refused(failed, body or {})
     error = UpstreamGarbled(f"the upstream answered {head.status} with {_kind(head)} that is not an answer")
-    return replace(failed, fault=error.message, error=error)
+    return structs.replace(failed, fault=error.message, error=error)
 
 
 def _refused(failed: Whole, body: Json) -> Whole:
@@ -108,12 +109,12 @@ def _refused(failed: Whole, body: Json) -> Whole:
     head = failed.head
     status = head.status if 400 <= head.status < 600 else 502
     if isinstance(body.get("error"), dict):
-        return replace(failed, fault=f"the upstream answered {head.status} with an error", status=status)
+        return structs.replace(failed, fault=f"the upstream answered {head.status} with an error", status=status)
     error = UpstreamGarbled(f"the upstream answered {head.status} with {_kind(head)} that is not an answer")
     told = jsontext.write({"error": _shaped(body, _reason(failed, body) or error.message)}, is_plain=False)
     headers = tuple(header for header in plain_head(head).headers if header[0] != b"content-type")
     fitting = replace(head, headers=(*headers, (b"content-type", b"application/json")))
-    return replace(failed, fault=error.message, error=error, status=status, told=told, head=fitting)
+    return structs.replace(failed, fault=error.message, error=error, status=status, told=told, head=fitting)
 
 
 def _shaped(body: Json, message: str) -> Json:

@@ -228,8 +228,8 @@ def _encode(line: dict[str, Any]) -> bytes:
 
 
 def _as_json(value: object) -> str:
-    """What orjson does not know. A dataclass may hold a whole conversation: its name alone is logged."""
-    if hasattr(value, "__dataclass_fields__"):
+    """What orjson does not know. A noun of ours may hold a whole conversation: its name alone is logged."""
+    if hasattr(value, "__dataclass_fields__") or hasattr(value, "__struct_fields__"):
         return f"<{type(value).__name__}>"
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.model import ChatRequest, PolicyOutcome, Principal, Ruling
 from gateway.policy.chain import Policy, Review

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from gateway.errors import NotFound, TooBroad
 from gateway.model import Kind, Outcome, PolicyOutcome, Principal, Record, Role, Ruling
@@ -29,7 +30,7 @@ MIB = 1 << 20
 def ended(one: Record, *, days_ago: float = 0.0, **more: Any) -> Record:
     """The same, ended otherwise or earlier."""
     moment = datetime.now(UTC) - timedelta(days=days_ago)
-    return Record(one.interaction, replace(one.answer, finished_at=moment.timestamp(), **more))
+    return Record(one.interaction, structs.replace(one.answer, finished_at=moment.timestamp(), **more))
 
 
 def asked(page: Page) -> list[str | None]:

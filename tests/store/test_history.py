@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec import structs
 
 from gateway.model import Principal, Role
 from gateway.store import history as module
@@ -71,7 +72,9 @@ async def say(interactions: Interactions, *texts: str, by: str = "ann", root: st
     for number, text in enumerate(texts):
         finished_at = 1_800_000_000.0 + number
         record = chat(user(text), by=by, root_id=root)
-        await interactions.keep([replace(record, answer=replace(record.answer, finished_at=finished_at))])
+        await interactions.keep(
+            [structs.replace(record, answer=structs.replace(record.answer, finished_at=finished_at))]
+        )
 
 
 async def test_rows_are_the_seeds_two_columns_newest_first(database: str) -> None:

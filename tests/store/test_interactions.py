@@ -6,11 +6,11 @@ import asyncio
 import json
 import random
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import RecordRefused, StoreUnavailable
 from gateway.model import Answer, Kind, Outcome, PolicyOutcome, Principal, Record, Ruling, Usage

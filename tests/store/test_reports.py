@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from gateway.model import Principal, Role
 from gateway.store.interactions import Interactions
@@ -219,7 +220,7 @@ async def test_what_a_chat_cost_is_in_its_row_in_the_views_and_in_the_report(dat
     async with store(database) as (db, _):
         keeper = Interactions(db, lambda record: 0.25 if record.answer.usage else None)
         told = chat(user("hello"))
-        await keeper.keep([told, replace(chat(user("hm")), answer=replace(told.answer, usage=None))])
+        await keeper.keep([told, structs.replace(chat(user("hm")), answer=structs.replace(told.answer, usage=None))])
         await keeper.aclose()
         rows = await rows_of(
             db,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 import pytest
 import structlog
@@ -278,6 +279,7 @@ def deep(levels: int) -> object:
         object(),
         Exception("\udcff"),
         dataclasses.make_dataclass("D", ["x"])(1),
+        msgspec.defstruct("S", ["x"])(1),
         "x" * 1_000_000,
         ["x"] * 1_000_000,
         ["x" * 10_000] * 1000,
