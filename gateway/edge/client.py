@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from aiohttp import HttpVersion11, web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
+from gateway.edge.heads import CHUNKED, head_of, is_ours_alone
 from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client
 from gateway.upstream.headers import response_fields, response_headers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp.abc import AbstractStreamWriter
 
     from gateway.exchange import Talk
     from gateway.upstream.provider import Head
 
 HEARTBEAT = b": heartbeat\n\n"  # a comment: the one thing between events that breaks no client
+_OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
 
 
 class EventStream(EventSourceResponse):
@@ -31,7 +32,6 @@ class EventStream(EventSourceResponse):
 
     def __init__(self, headers: CIMultiDict[str]) -> None:
         super().__init__(allow_all_methods=True)
-        self._send_headers_immediately = False  # `HttpClient` sends them, with the first events where those are at hand
         self.headers.update(headers)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -40,19 +40,22 @@ class EventStream(EventSourceResponse):
 
 class HttpClient(Client):
     """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes
-    came: aiohttp's writer would want an await, and with it a task, for each chunk."""
+    came: aiohttp's writer would want an await, and with it a task, for each chunk. Status and headers, too, where
+    nothing else has a say in them; they go with the first event, for on loopback a write costs as much as five events.
+    """
 
     __slots__ = (
         "_chunked",
         "_headers",
         "_heartbeat_s",
+        "_is_direct",
         "_is_gone",
         "_request",
         "_silent_since",
         "_stall_s",
         "_talk",
         "_transport",
-        "_unsent_head",
+        "_unsent",
         "response",
     )
 
@@ -72,8 +75,9 @@ class HttpClient(Client):
         self._stall_s = stall_s
         self._transport = request.transport
         self._chunked = False
+        self._is_direct = False  # all of the answer is written here, and nothing is left for aiohttp to do
         self._is_gone = False
-        self._unsent_head: AbstractStreamWriter | None = None
+        self._unsent = b""  # the head, until there is something to go with it
         self._silent_since = 0.0
         self.response: web.StreamResponse | None = None
 
@@ -82,31 +86,35 @@ class HttpClient(Client):
         self._is_gone = True
 
     async def start(self, head: Head, *, is_events: bool) -> None:
+        length = None if is_events else head.content_length
+        missing = {name: value for key, name, value in _OF_STREAMS if head.get(key) is None} if is_events else {}
+        message = self._head(head.status, head, CHUNKED if length is None else b"Content-Length: %d" % length, missing)
+        loop = asyncio.get_running_loop()
+        self._silent_since = loop.time()
+        if message is None:
+            await self._start_by_aiohttp(head, length, is_events=is_events)
+            return
+        self.response = _sent_elsewhere(head.status)
+        self._is_direct = True
+        self._chunked = length is None
+        self._unsent = message
+        loop.call_soon(self._send_head)  # alone, when nothing is there to go with it
+
+    async def _start_by_aiohttp(self, head: Head, length: int | None, *, is_events: bool) -> None:
         headers = self._headers_of(head)
-        if is_events:
-            self.response = EventStream(headers)
-        else:
-            self.response = web.StreamResponse(status=head.status, headers=headers)
-            if head.content_length is not None:
-                self.response.content_length = head.content_length
+        self.response = EventStream(headers) if is_events else web.StreamResponse(status=head.status, headers=headers)
+        if length is not None:
+            self.response.content_length = length
         try:
             writer = await self.response.prepare(self._request)
         except ConnectionError:
             self._is_gone = True
             return
-        loop = asyncio.get_running_loop()
-        if is_events:
-            self._unsent_head = writer
-            loop.call_soon(self._send_head)
         self._chunked = bool(getattr(writer, "chunked", False))
-        self._silent_since = loop.time()
 
     def _send_head(self) -> None:
-        """Status and headers go alone when no event is there to go with them."""
-        writer, self._unsent_head = self._unsent_head, None
-        if writer is not None and not self._is_gone:
-            with suppress(ConnectionError):
-                writer.send_headers()
+        if self._unsent:
+            self._put(b"")
 
     @property
     def is_full(self) -> bool:
@@ -115,22 +123,18 @@ class HttpClient(Client):
         return protocol.writing_paused and not self._is_gone and protocol.transport is not None
 
     def write(self, block: bytes) -> None:
+        self._silent_since = 0.0
+        self._put(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
+
+    def _put(self, data: bytes) -> None:
         transport = self._transport
         if self._is_gone or transport is None or transport.is_closing():
             return
-        self._silent_since = 0.0
-        if self._unsent_head is not None:
-            self._write_with_head(self._unsent_head, block)
-        else:
-            transport.write(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
-
-    def _write_with_head(self, writer: AbstractStreamWriter, block: bytes) -> None:
-        """Head and first events in one write: on loopback a write costs as much as relaying five events. aiohttp's
-        writer joins them; without a drain it never suspends, so that one step runs it to its end."""
-        self._unsent_head = None
-        step = writer.write(block, drain=False)  # type: ignore[call-arg] # of StreamWriter; its base does not name it
-        with suppress(StopIteration, ConnectionError):
-            step.send(None)
+        if self._unsent:
+            data = self._unsent + data
+            self._unsent = b""
+            self._request._payload_writer.output_size += len(data)  # by which others know that an answer has begun
+        transport.write(data)
 
     def beat(self, now: float) -> None:
         if (
@@ -156,12 +160,24 @@ class HttpClient(Client):
             self._is_gone = True
 
     async def end(self, last: bytes) -> None:
+        """In one write: a waiting client sees the end with the last event."""
         if self._is_gone or self.response is None:
             return
+        if self._is_direct:
+            if self._chunked:
+                last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+            self._put(last)
+            await self._taken()
+            return
         try:
-            await self.response.write_eof(last)  # in one write: a waiting client sees the end with the last event
+            await self.response.write_eof(last)
         except ConnectionError:
             self._is_gone = True
+
+    async def _taken(self) -> None:
+        """Who reads nothing does not get the next answer, either."""
+        if self.is_full:
+            await self.drained()
 
     def cut(self) -> None:
         self._is_gone = True
@@ -174,41 +190,21 @@ class HttpClient(Client):
         return self.response
 
     async def send(self, status: int, head: Head, body: bytes) -> None:
-        self.response = self._sent_at_once(status, head, body) or web.Response(
-            status=status, body=body, headers=self._headers_of(head)
-        )
+        message = self._head(status, head, b"Content-Length: %d" % len(body))
+        if message is None:
+            self.response = web.Response(status=status, body=body, headers=self._headers_of(head))
+            return
+        self.response = _sent_elsewhere(status)
+        self._unsent = message
+        self._put(body)
+        await self._taken()
 
-    def _sent_at_once(self, status: int, head: Head, body: bytes) -> web.StreamResponse | None:
-        """Head and body in one write, put together from the upstream's own bytes: aiohttp decodes each header and
-        encodes it again, which costs a twentieth of a request. None: something else has a say in this answer."""
-        request, transport = self._request, self._transport
-        if (
-            transport is None
-            or transport.is_closing()
-            or request.version != HttpVersion11
-            or request.method == "HEAD"
-            or not request.keep_alive
-            or request.app.on_response_prepare
-            or status in (204, 304)
-            or head.get(b"content-type") is None
-        ):
+    def _head(self, status: int, head: Head, framing: bytes, more: Mapping[str, str] | None = None) -> bytes | None:
+        """Status and headers as bytes; None: aiohttp has to make them."""
+        if not is_ours_alone(self._request, status) or head.get(b"content-type") is None:
             return None
-        response = web.StreamResponse(status=status)
-        ours = {**self._headers, **policy_headers(self._talk)}
-        lines = [b"%b: %b" % field for field in response_fields(head)]
-        lines += [f"{name}: {value}".encode() for name, value in ours.items()]
-        lines.append(
-            b"Content-Length: %d\r\nDate: %b\r\nServer: %b"
-            % (len(body), rfc822_formatted_time().encode(), SERVER_SOFTWARE.encode())
-        )
-        message = b"\r\n".join([b"HTTP/1.1 %d %b" % (status, (response.reason or "").encode()), *lines, b""])
-        if message.count(b"\n") != len(lines) + 3 or message.count(b"\r") != len(lines) + 3:
-            return None  # a line too many, in somebody's header
-        message += b"\r\n" + body
-        request._payload_writer.output_size += len(message)
-        transport.write(message)
-        response._keep_alive = response._eof_sent = True  # nothing is left for aiohttp to do
-        return response
+        ours = {**(more or {}), **self._headers, **policy_headers(self._talk)}
+        return head_of(status, response_fields(head), ours, framing)
 
     def _headers_of(self, head: Head) -> CIMultiDict[str]:
         headers = CIMultiDict(response_headers(head))
@@ -216,3 +212,10 @@ class HttpClient(Client):
         if of_policy := policy_headers(self._talk):
             headers.update(of_policy)
         return headers
+
+
+def _sent_elsewhere(status: int) -> web.StreamResponse:
+    """What aiohttp is handed in place of an answer that it has not written."""
+    response = web.StreamResponse(status=status)
+    response._keep_alive = response._eof_sent = True
+    return response

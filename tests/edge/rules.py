@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.policy.chain import Policy
 from gateway.policy.verdicts import ALLOW, Mask, Redirect, Reject, Verdict

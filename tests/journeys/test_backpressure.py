@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.journeys.stage import eventually, hello, new_id
-from tests.loopback import Flood, Script, Send, chat_stream, endless_stream, head, http_chunk
+from tests.loopback import Flood, Script, Send, chat_completion, chat_stream, endless_stream, head, http_chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -129,6 +129,22 @@ async def test_a_client_that_reads_nothing_for_too_long_is_given_up(stage: Stage
     row = await stage.row(request_id)
     assert row["outcome"] == "client_cancelled"
     assert row["response"]["choices"][0]["message"]["content"].startswith("xxx")
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+async def test_who_reads_no_answer_gets_no_other(stage: Stage, *, is_stream: bool) -> None:
+    """Requests may be sent before their answers are read (RFC 9112, 9.3.2), and those would be piled up."""
+    text = "x" * MIB
+    stage.upstream.on = lambda _: chat_stream(text) if is_stream else chat_completion(text)
+    async with await stage.raw(receive_buffer=4096) as raw, Watch(stage.gateway) as watch:
+        for _ in range(100):
+            raw.post("/v1/chat/completions", hello(stream=is_stream), new_id())
+        asked = await stands_still(lambda: len(stage.upstream.requests))
+        assert 1 <= asked < 16
+        assert watch.growth < IN_GATEWAY
+        await raw.answer()
+        body = await raw.body()
+    assert text.encode() in body
 
 
 async def test_a_slow_reader_gets_every_byte_in_the_end(stage: Stage) -> None:
