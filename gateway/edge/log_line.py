@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gateway.telemetry.logs import REQUEST_FIELDS
+
 if TYPE_CHECKING:
     from gateway.account import Account
     from gateway.exchange import Talk
 
+_NOTHING_KNOWN = dict.fromkeys(REQUEST_FIELDS)  # in the line's order, which a copy keeps
+
 
 def canonical_line(talk: Talk | None, **known: Any) -> dict[str, Any]:
-    """What is known of a request; with a `talk`, also of its interaction. The log leaves out what is None."""
+    """What is known of a request, in the line's order; with a `talk`, also of its interaction. What is not is None."""
+    line: dict[str, Any] = {**_NOTHING_KNOWN, **known}
     if talk is not None:
-        known["caller"] = talk.caller.user
-        known["key_id"] = talk.caller.key_id
+        line["caller"] = talk.caller.user
+        line["key_id"] = talk.caller.key_id
         if talk.account is not None:
-            _add_interaction(known, talk.account)
-    return known
+            _add_interaction(line, talk.account)
+    return line
 
 
 def _add_interaction(line: dict[str, Any], account: Account) -> None:

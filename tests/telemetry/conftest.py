@@ -22,5 +22,4 @@ def logging_as_before() -> Iterator[None]:
     logging.getLogger("aiohttp.access").setLevel(access_level)
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
