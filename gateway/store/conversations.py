@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,7 @@ class Ask(NamedTuple):
     row: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """A row that others can go on from."""
 
     id: UUID
@@ -33,8 +33,7 @@ class Snapshot:
     title: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a row stands: its conversation, what it goes on from, and whether the caller said so."""
 
     root: str
@@ -84,7 +83,9 @@ def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> 
         root = row.root_id if row.root_id is not None else found_root
         title = row.convo_title if row.convo_title is not None else found_title
         places.append(Place(root, parent.id if parent is not None else None, row.root_id is None, title))
-        fresh.update(dict.fromkeys(((row.user, mark) for mark in row.marks.own), Snapshot(row.id, root, title)))
+        known = Snapshot(row.id, root, title)
+        for mark in row.marks.own:
+            fresh[row.user, mark] = known
     return places
 
 

@@ -46,7 +46,7 @@ def hold(body: bytes) -> Held:
 
 def _is_plainly_exact(body: bytes, value: object) -> bool:
     """Whether the text is what orjson makes of its value: then no key stands twice and no number is rounded."""
-    if value is None or b"\\u0000" in body or b"-0" in body:
+    if value is None or _holds(body, b"\\", b"\\u0000") or _holds(body, b"-", b"-0"):
         return False
     try:
         if orjson.dumps(value) == body:
@@ -54,6 +54,11 @@ def _is_plainly_exact(body: bytes, value: object) -> bool:
         return b"\n" in body and orjson.dumps(value, option=orjson.OPT_INDENT_2) == body.rstrip()
     except orjson.JSONEncodeError:  # deeper than it writes
         return False
+
+
+def _holds(body: bytes, first: bytes, whole: bytes) -> bool:
+    """A single byte is found ten times as fast as two or more."""
+    return first in body and whole in body
 
 
 class _Watch:

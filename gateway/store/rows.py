@@ -84,10 +84,11 @@ def _bytes_only(body: bytes) -> Held:
 def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> Row:
     interaction, answer = record.interaction, record.answer
     principal, usage, ruling = interaction.principal, answer.usage, interaction.policy
+    user = indexed_text(principal.user)
     columns = {
         "id": interaction.id,
         "kind": interaction.kind,
-        "user_name": indexed_text(principal.user),
+        "user_name": user,
         "title": principal.title,
         "key_id": principal.key_id,
         "usage_info": usage and _usage_info(usage),
@@ -124,7 +125,7 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
     row = Row(
         interaction.id,
         interaction.kind,
-        indexed_text(principal.user),
+        user,
         columns,
         Stored(request.text, request.raw),
         Stored(response.text, response.raw),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -21,6 +21,7 @@ _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:,[!#$%&'*+.^_`|~0-9A-Za-z-]++)*+")
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
 _IN_URLS = "!$%&'()*+,-./:;=@_~"  # as they are: a `%` stands for an escape already
+_MOST_TARGETS = 256  # that are remembered: nearly all calls are for one of a few
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Origin:
     exact: tuple[str, str] | None = None
     authorization: str | None = None
     content_type: str | None = None
+    _host_header: tuple[bytes, bytes] = field(init=False, compare=False, repr=False)
+    _targets: dict[str, str] = field(init=False, compare=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_host_header", (b"Host", self.netloc.encode("ascii")))
 
     @classmethod
     def of_base(cls, url: str, authorization: str | None) -> Origin:
@@ -88,6 +94,14 @@ class Origin:
 
     def target(self, path: str) -> str:
         """Path and query of the request line for a path below the base. Raises CallerError, NotConfigured."""
+        target = self._targets.get(path)
+        if target is None:
+            target = self._made_target(path)
+            if len(self._targets) < _MOST_TARGETS:
+                self._targets[path] = target
+        return target
+
+    def _made_target(self, path: str) -> str:
         bare, mark, query = path.partition("?")
         if self.exact is not None and bare == self.exact[0]:
             bare = self.exact[1]
@@ -107,7 +121,7 @@ class Origin:
 
     def headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         """The call's headers, and those that this origin adds to each. Raises CallerError for one that is none."""
-        headers = [(b"Host", self.netloc.encode("ascii")), *call.headers, (b"Accept-Encoding", b"identity")]
+        headers = [self._host_header, *call.headers, (b"Accept-Encoding", b"identity")]
         if self.authorization is not None and not any(name.lower() == b"authorization" for name, _ in call.headers):
             headers.append((b"Authorization", self.authorization.encode("latin-1")))
         if self.content_type is not None and call.path.partition("?")[0] in (CHAT_PATH, IMAGE_PATH):

@@ -59,7 +59,6 @@ class Wire(asyncio.Protocol):
         "_is_complete",
         "_is_reusable",
         "_last_read",
-        "_loop",
         "_parser",
         "_patience",
         "_paused",
@@ -72,12 +71,13 @@ class Wire(asyncio.Protocol):
         "_waiter",
         "_watching",
         "head",
+        "loop",
     )
 
     def __init__(self, pool: WirePool, patience: Patience) -> None:
         self._pool = pool
         self._patience = patience
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._watching: asyncio.TimerHandle | None = None  # one for many calls: a timer costs 3 µs, and ends unheard
@@ -126,7 +126,7 @@ class Wire(asyncio.Protocol):
             raise StaleConnection
         self._reset()
         self._headers_only = headers_only
-        self._asked_at = self._last_read = self._loop.time()
+        self._asked_at = self._last_read = self.loop.time()
         self._transport.write(message)
         if self._watching is None:
             self._watch(self._patience.head_s)
@@ -147,7 +147,7 @@ class Wire(asyncio.Protocol):
             return UpstreamGarbled(f"the upstream's answer is not HTTP: {self._fault}")
         if self._framing:
             return UpstreamUnreachable("the upstream closed the connection in the middle of its answer's head")
-        if self._loop.time() - self._asked_at < STALE_SECONDS:
+        if self.loop.time() - self._asked_at < STALE_SECONDS:
             return StaleConnection()
         return UpstreamUnreachable("the upstream closed the connection without an answer")
 
@@ -191,7 +191,7 @@ class Wire(asyncio.Protocol):
     async def _wait(self, sink: Sink | None = None) -> None:
         if self._ending is not None or (sink is not None and sink.is_full):
             return
-        self._waiter = self._loop.create_future()
+        self._waiter = self.loop.create_future()
         try:
             await self._waiter
         finally:
@@ -215,7 +215,7 @@ class Wire(asyncio.Protocol):
     def _resume(self) -> None:
         if self._paused and self._transport is not None:
             self._paused = False
-            self._last_read = self._loop.time()  # the silence was ours
+            self._last_read = self.loop.time()  # the silence was ours
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -227,7 +227,7 @@ class Wire(asyncio.Protocol):
             self._pool.give_back(self, reusable=self._is_reusable)
         elif self._ending is Ending.ENOUGH and self.is_open and not self._is_close_delimited:
             self._rest = REST_BYTES
-            self._resting = self._loop.call_later(REST_SECONDS, self.abort)
+            self._resting = self.loop.call_later(REST_SECONDS, self.abort)
             self._resume()
         else:
             self.abort()
@@ -242,7 +242,7 @@ class Wire(asyncio.Protocol):
         if self._is_complete:  # nothing was asked: whatever this is, it must not become the answer to the next call
             self.abort()
             return
-        self._last_read = self._loop.time()
+        self._last_read = self.loop.time()
         self._framing += len(data)
         fault = None
         try:
@@ -314,13 +314,13 @@ class Wire(asyncio.Protocol):
     def _watch(self, left: float) -> None:
         """Look again when patience may be over: also in time for a silence, or a call, that begins right now."""
         longest = min(self._patience.head_s, self._patience.stall_s)
-        self._watching = self._loop.call_later(min(left, longest), self._check_patience)
+        self._watching = self.loop.call_later(min(left, longest), self._check_patience)
 
     def _check_patience(self) -> None:
         self._watching = None
         if self._ending is not None or not self._asked_at:  # nobody waits for anything
             return
-        now = self._loop.time()
+        now = self.loop.time()
         if self.head is None:
             left = self._asked_at + self._patience.head_s - now
         elif self._paused:
@@ -354,7 +354,7 @@ class Wire(asyncio.Protocol):
         if status < 200:  # 100 Continue, 103 Early Hints: an answer is still to come
             self._headers = []
             return
-        if sum(len(name) + len(value) for name, value in self._headers) > MAX_HEAD_BYTES:
+        if self._framing > MAX_HEAD_BYTES and sum(map(_size, self._headers)) > MAX_HEAD_BYTES:
             self._broken("its head is too large")
             return
         self.head = Head(status, tuple(self._headers))
@@ -484,10 +484,10 @@ class WirePool:
         if self._is_closed or not (reusable and wire.is_open):
             wire.abort()
             return
-        now = asyncio.get_running_loop().time()
-        self._idle.append((wire, now))
+        loop = wire.loop
+        self._idle.append((wire, loop.time()))
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(self._patience.idle_s, self._sweep)
+            self._sweeper = loop.call_later(self._patience.idle_s, self._sweep)
 
     def forget(self, wire: Wire) -> None:
         self._open.discard(wire)
@@ -501,6 +501,10 @@ class WirePool:
         while self._idle and self._idle[0][1] <= oldest:
             self._idle.popleft()[0].abort()
         self._sweeper = loop.call_later(self._patience.idle_s / 2, self._sweep) if self._idle else None
+
+
+def _size(header: tuple[bytes, bytes]) -> int:
+    return len(header[0]) + len(header[1])
 
 
 def tls_context() -> ssl.SSLContext:
