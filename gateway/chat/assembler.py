@@ -48,7 +48,7 @@ class ChatAssembler:
             self._text = None
             if payload == b"[DONE]":
                 self.is_done = True
-            elif not self._took_delta(payload):
+            elif not self._took_plainly(payload):
                 self._take_payload(payload)
 
     def take_texts(self, name: str, texts: Sequence[bytes]) -> bool:
@@ -63,20 +63,16 @@ class ChatAssembler:
         self._message.fields[name].extend(pieces)
         return True
 
-    def _took_delta(self, payload: bytes) -> bool:
-        """Takes the usual chunk: the one before it with another delta, mostly one more piece of the same text."""
+    def _took_plainly(self, payload: bytes) -> bool:
+        """Takes a chunk that orjson alone reads right; mostly it is one more piece of the same text."""
         try:
             chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
             return False
-        choices = chunk.pop("choices", None) if type(chunk) is dict else None
-        if type(choices) is not list or len(choices) != 1 or type(choice := choices[0]) is not dict:
+        if type(chunk) is not dict:
             return False
-        delta = choice.pop("delta", None)
-        chunk.pop(_PADDING, None)
-        if type(delta) is not dict or chunk != self._envelope or choice != self._rest:
-            return False
-        if len(delta) == 1:
+        delta = self._delta_of(chunk)
+        if delta is not None and len(delta) == 1:
             ((name, text),) = delta.items()
             if type(text) is str and type(pieces := self._message.fields.get(name)) is Pieces:
                 pieces.append(text)
@@ -84,8 +80,26 @@ class ChatAssembler:
                 return True
         if not jsontext.is_simple(payload):
             return False
-        self._message.take(delta)
+        if delta is None:
+            self._take_chunk(chunk)
+        else:
+            self._message.take(delta)
         return True
+
+    def _delta_of(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
+        """The delta, where the chunk differs from the one before in that alone."""
+        choices = chunk.get("choices")
+        if type(choices) is not list or len(choices) != 1 or type(choice := choices[0]) is not dict:
+            return None
+        delta = choice.get("delta")
+        if type(delta) is not dict:
+            return None
+        del chunk["choices"], choice["delta"]
+        chunk.pop(_PADDING, None)
+        if chunk == self._envelope and choice == self._rest:
+            return delta
+        chunk["choices"], choice["delta"] = choices, delta
+        return None
 
     def _take_payload(self, payload: bytes) -> None:
         try:
