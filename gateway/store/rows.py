@@ -164,7 +164,7 @@ class Batch:
     """Rows as the parameters of one statement: a JSON array, and the raw bytes that its rows point at."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] = [b"["]
         self._rows = 0
         self.raws: list[bytes] = []
 
@@ -173,12 +173,14 @@ class Batch:
 
     @property
     def json(self) -> bytes:
-        return b"[" + b"".join(self._pieces)[:-1] + b"]"
+        return b"".join([*self._pieces, b"]"])  # copied once: a batch may have megabytes
 
     def add(self, row: Row, **more: object) -> None:
         columns = row.columns | more
         columns["request_raw"] = self._raw(row.request)
         columns["response_raw"] = self._raw(row.response)
+        if self._rows:
+            self._pieces.append(b",")
         self._rows += 1
         self._pieces += (
             _object(columns)[:-1],
@@ -186,7 +188,7 @@ class Batch:
             row.request.text or b"null",
             b',"response":',
             row.response.text or b"null",
-            b"},",
+            b"}",
         )
 
     def _raw(self, stored: Stored) -> int | None:
