@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.counted import Counted
 from gateway.edge.cors import allow_origins
+from gateway.edge.elsewhere import told_to_siblings
 from gateway.edge.guard import Guard
 from gateway.edge.keys import (
     ANSWERS,
@@ -31,6 +32,7 @@ from gateway.edge.keys import (
     ROOM,
     SCRAPE,
     SETTINGS,
+    SIBLINGS,
     SUMMARIES,
     WATCHERS,
 )
@@ -55,8 +57,9 @@ from gateway.record.journal import Journal
 from gateway.record.monitor import Monitor
 from gateway.record.shipper import Shipper
 from gateway.record.submissions import Submissions
-from gateway.scrape import Scrape, Seat
+from gateway.scrape import Scrape
 from gateway.shipped import shipped
+from gateway.siblings import Seat, Siblings
 from gateway.store.answers import Answers
 from gateway.store.arrivals import Arrivals
 from gateway.store.audit import Audit
@@ -146,9 +149,10 @@ async def _furnish(
             found += vitals.families(has_postgres=report.has_postgres)
         return found
 
-    app[SCRAPE] = Scrape(seat, look)
-    await app[SCRAPE].open()
-    stack.callback(app[SCRAPE].close)
+    app[SIBLINGS] = siblings = Siblings(seat)
+    app[SCRAPE] = Scrape(siblings, look)
+    await siblings.open(told_to_siblings(app))
+    stack.push_async_callback(siblings.aclose)
 
 
 async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Vitals]:

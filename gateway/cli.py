@@ -13,8 +13,8 @@ import uvloop
 
 from gateway import __version__, keys_command, server, workers
 from gateway.errors import GatewayError
-from gateway.scrape import Seat
 from gateway.settings import Settings, SettingsError, load
+from gateway.siblings import Seat
 from gateway.telemetry import logs, tail
 
 if TYPE_CHECKING:

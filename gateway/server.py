@@ -22,8 +22,8 @@ from gateway.workers import watch_parent
 
 if TYPE_CHECKING:
     from gateway.account import Recorder
-    from gateway.scrape import Seat
     from gateway.settings import ServerSettings, Settings
+    from gateway.siblings import Seat
 
 BACKLOG = 4096
 MAX_HEADER_BYTES = 32 * 1024

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiohttp import web
 from prometheus_client.core import CounterMetricFamily
 
-from gateway.scrape import PATIENCE_S, Scrape, Seat
+from gateway.edge.elsewhere import told_to_siblings
+from gateway.edge.keys import LIVE, SCRAPE, SETTINGS
+from gateway.edge.live import Live
+from gateway.scrape import Scrape
+from gateway.settings import Settings
+from gateway.siblings import PATIENCE_S, Seat, Siblings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from prometheus_client import Metric
 
@@ -25,12 +31,14 @@ async def worker(folder: Path | None, number: int, count: int) -> AsyncIterator[
     async def look() -> list[Metric]:
         return [CounterMetricFamily("requests", "Requests.", value=count)]
 
-    scrape = Scrape(Seat(number, folder), look)
-    await scrape.open()
+    app = web.Application()
+    siblings = Siblings(Seat(number, folder))
+    app[LIVE], app[SETTINGS], app[SCRAPE] = Live(), Settings(data_dir=folder or Path()), Scrape(siblings, look)
+    await siblings.open(told_to_siblings(app))
     try:
-        yield scrape
+        yield app[SCRAPE]
     finally:
-        scrape.close()
+        await siblings.aclose()
 
 
 async def told(scrape: Scrape, name: str = "requests") -> dict[str, float]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from msgspec.structs import replace
 
+from gateway.edge import elsewhere
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.fields import id_in
 from gateway.edge.keys import EXCHANGE, LIVE, RECENT, ROOM, SETTINGS
+from gateway.edge.live import header_of
 from gateway.edge.middlewares import write_detached_line
 from gateway.edge.recent import digest
 from gateway.edge.replay import Replay, Replayed
@@ -22,7 +24,6 @@ from gateway.store.answers import StoredAnswer
 if TYPE_CHECKING:
     from gateway.edge.live import Story
     from gateway.edge.recent import RecentAnswers
-    from gateway.exchange import Talk
     from gateway.model import ChatRequest
 
 
@@ -60,11 +61,6 @@ async def read_chat(request: web.Request) -> ChatRequest:
     return replace(asked, root_id=root)
 
 
-def header_of(root: str, talk: Talk) -> str:
-    """The conversation's id, where a header can hold it."""
-    return root if root.isascii() and root.isprintable() else str(talk.id)
-
-
 def _conclude(story: Story, recent: RecentAnswers) -> None:
     """The answer is over: keep it in mind for those who ask for it again, and let its followers go."""
     error = None if story.task.cancelled() else story.task.exception()
@@ -88,6 +84,11 @@ def _conclude(story: Story, recent: RecentAnswers) -> None:
 
 async def stop(request: web.Request) -> web.Response:
     """POST /chat/{id}/stop: end an answer that is being made. 404 when there is none of the caller's with that id."""
-    caller = await caller_of(request)
-    request.app[LIVE].stop(id_in(request), caller)
+    caller, interaction_id = await caller_of(request), id_in(request)
+    live = request.app[LIVE]
+    story = live.story(interaction_id, caller.user)
+    if story is not None:
+        live.stop(story)
+    else:
+        await elsewhere.stop(request, caller.user, interaction_id)
     return web.json_response({"message": "stopped"})

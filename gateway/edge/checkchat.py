@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 import orjson
 from aiohttp import web
 
+from gateway.edge import elsewhere
 from gateway.edge.chat import read_chat
 from gateway.edge.fields import id_in
 from gateway.edge.keys import ANSWERS, EXCHANGE, LIVE, RECENT
@@ -19,7 +20,6 @@ from gateway.model import Outcome
 from gateway.store.jsonb import hold
 
 if TYPE_CHECKING:
-    from gateway.edge.live import Story
     from gateway.model import ChatRequest, Principal
     from gateway.store.answers import StoredAnswer
 
@@ -31,7 +31,7 @@ async def checkchat(request: web.Request) -> web.Response:
     order; for when its connection was cut. With `root_id`, only in that conversation.
 
     200 with the completion, as /chat answers without a stream, if the same caller made the request within the last 15
-    minutes; of several the newest. 404 until there is one, with the code `still_running` while this process makes it,
+    minutes; of several the newest. 404 until there is one, with the code `still_running` while it is being made,
     and `Retry-After`. 409 when it has ended, but not well: the code is the outcome, and GET /chat/{id} has what was
     said.
     """
@@ -39,8 +39,8 @@ async def checkchat(request: web.Request) -> web.Response:
     asked = await read_chat(request)
     asked_digest = digest(asked.body)
     recent = request.app[RECENT].answer_to(caller.user, asked_digest, asked.root_id)
-    being_made = _being_made(request, caller, asked_digest, asked.root_id)
-    if being_made is not None and (recent is None or being_made.talk.id > recent.id):
+    being_made = await _being_made(request, caller, asked_digest, asked.root_id)
+    if being_made is not None and (recent is None or being_made > recent.id):
         raise StillRunning("the answer is being made; ask again in a second")
     if recent is None or recent.outcome is not Outcome.COMPLETE:
         recent = await _newer(request, caller, asked, recent)
@@ -53,10 +53,12 @@ async def checkchat(request: web.Request) -> web.Response:
     )
 
 
-def _being_made(request: web.Request, caller: Principal, asked: bytes, root: str | None) -> Story | None:
-    stories = request.app[LIVE].stories_of(caller)
-    found = (story for story in stories if story.asked == asked and root in (None, story.root))
-    return next(found, None)
+async def _being_made(request: web.Request, caller: Principal, asked: bytes, root: str | None) -> UUID | None:
+    """The newest answer to this request that is being made on this host."""
+    told = [story.told() for story in request.app[LIVE].stories_of(caller.user)]
+    told += [found.told for found in await elsewhere.answers_of(request, caller.user)]
+    found = (story for story in told if story["asked"] == asked.hex() and root in (None, story["root_id"]))
+    return max((UUID(story["id"]) for story in found), default=None)
 
 
 async def _newer(
@@ -92,10 +94,14 @@ async def show(request: web.Request) -> web.Response:
     policy did, null: nothing.
     """
     caller, interaction_id = await caller_of(request), id_in(request)
-    for story in request.app[LIVE].stories_of(caller):
-        if story.talk.id == interaction_id:
-            return _running(story)
+    story = request.app[LIVE].story(interaction_id, caller.user)
+    if story is not None:
+        return _running(story.told())
     answer = request.app[RECENT].by_id(caller.user, interaction_id)
+    if answer is None:
+        found = await elsewhere.answer(request, caller.user, interaction_id)
+        if found is not None:
+            return _running(found.told)
     answer = answer or await request.app[ANSWERS].by_id(caller, interaction_id)
     if answer is None:
         raise NotFound("there is nothing with this id")
@@ -112,17 +118,16 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-def _running(story: Story) -> web.Response:
-    account = story.talk.account
+def _running(told: dict[str, Any]) -> web.Response:
     return _shown(
-        uuid=str(story.talk.id),
-        root_uuid=story.root,
+        uuid=told["id"],
+        root_uuid=told["root_id"],
         running=True,
         outcome=None,
         error=None,
-        model=None if account is None else account.interaction.model,
-        started_at=None if account is None else account.interaction.started_at,
-        policy=None if account is None else account.interaction.policy,
+        model=told["model"],
+        started_at=told["started_at"],
+        policy=told["policy"],
         response=None,
     )
 

@@ -70,7 +70,7 @@ async def _set_shown(request: web.Request, *, is_shown: bool) -> None:
 
 def is_at_hand(request: web.Request, caller: Principal, root: str) -> bool:
     """Whether this process knows of the conversation, though Postgres may not have heard of it yet."""
-    stories = request.app[LIVE].stories_of(caller)
+    stories = request.app[LIVE].stories_of(caller.user)
     return request.app[RECENT].has_conversation(caller.user, root) or any(story.root == root for story in stories)
 
 

@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.edge.chat import header_of
+from gateway.edge import elsewhere
+from gateway.edge.elsewhere import EVENTS, NOT_MADE
 from gateway.edge.fields import id_in
 from gateway.edge.keys import LIVE, SETTINGS
+from gateway.edge.live import header_of
 from gateway.edge.request_keys import FOLLOWED
 from gateway.edge.talks import caller_of, client_of
-from gateway.errors import CallerError
-from gateway.upstream.provider import Head
+from gateway.errors import CallerError, NotFound
 
 if TYPE_CHECKING:
     from gateway.edge.live import Story
 
-EVENTS = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"),))
+_SHOWN = ("id", "root_id", "model", "started_at", "stream")
 
 
 async def running(request: web.Request) -> web.Response:
-    """GET /chat/running: the caller's answers that this process is making, newest first.
+    """GET /chat/running: the caller's answers that are being made on this host, newest first.
 
     `{"object": "list", "data": [{"id", "root_id", "model", "started_at", "stream"}, …]}`.
     """
-    caller = await caller_of(request)
-    data = [_shown(story) for story in request.app[LIVE].stories_of(caller)]
+    user = (await caller_of(request)).user
+    told = [story.told() for story in request.app[LIVE].stories_of(user)]
+    told += [found.told for found in await elsewhere.answers_of(request, user)]
+    told.sort(key=lambda story: story["id"], reverse=True)
+    data = [{name: story[name] for name in _SHOWN} for story in told]
     return web.json_response({"object": "list", "data": data}, headers={"Cache-Control": "no-store"})
-
-
-def _shown(story: Story) -> dict[str, Any]:
-    account = story.talk.account
-    return {
-        "id": str(story.talk.id),
-        "root_id": story.root,
-        "model": None if account is None else account.interaction.model,
-        "started_at": None if account is None else account.interaction.started_at,
-        "stream": story.replay is not None,
-    }
 
 
 async def join(request: web.Request) -> web.StreamResponse:
     """GET /chat/{id}/stream: an answer that is being made, from its beginning and then as it goes on, as server-sent
     events. 404 when none of the caller's with that id is being made: it may be over, and GET /chat/{id} has it."""
-    caller = await caller_of(request)
-    story = request.app[LIVE].story(id_in(request), caller)
+    caller, interaction_id = await caller_of(request), id_in(request)
+    story = request.app[LIVE].story(interaction_id, caller.user)
+    if story is not None:
+        return await _join_here(request, story)
+    found = await elsewhere.answer(request, caller.user, interaction_id)
+    if found is None:
+        raise NotFound(NOT_MADE)
+    if not found.told["stream"]:
+        raise _no_stream()
+    return await elsewhere.join(request, caller.user, found)
+
+
+async def _join_here(request: web.Request, story: Story) -> web.StreamResponse:
     if story.replay is None:
-        raise CallerError("this answer is no stream; GET /chat/{id} has it when it is over", code="not_a_stream")
+        raise _no_stream()
     request[FOLLOWED] = talk = story.talk
     client = client_of(request, talk, x_conversation_id=header_of(story.root, talk))
     await story.replay.follow(client, EVENTS, request.app[SETTINGS].server.heartbeat_s)
     return client.answered()
+
+
+def _no_stream() -> CallerError:
+    return CallerError("this answer is no stream; GET /chat/{id} has it when it is over", code="not_a_stream")

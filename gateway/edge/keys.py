@@ -18,6 +18,7 @@ from gateway.prices import Prices
 from gateway.readiness import Readiness
 from gateway.scrape import Scrape
 from gateway.settings import Settings
+from gateway.siblings import Siblings
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit
 from gateway.store.conversation_settings import ConversationSettings
@@ -35,6 +36,7 @@ LIVE = web.AppKey("live", Live)
 READINESS = web.AppKey("readiness", Readiness)
 METRICS = web.AppKey("metrics", Metrics)
 SCRAPE = web.AppKey("scrape", Scrape)
+SIBLINGS = web.AppKey("siblings", Siblings)
 RECENT = web.AppKey("recent answers", RecentAnswers)
 ROOM = web.AppKey("room for replays", Room)
 HISTORY = web.AppKey("history", History)

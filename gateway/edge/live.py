@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.edge.request_keys import FOLLOWED, TALK
-from gateway.errors import GatewayError, NotFound, ShuttingDown, Stopped
+from gateway.errors import GatewayError, ShuttingDown, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from gateway.edge.replay import Replay
     from gateway.exchange import Talk
-    from gateway.model import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,29 @@ class Story:
     root: str
     asked: bytes  # digest of the request
     replay: Replay | None = None  # of a stream
+
+    def told(self) -> dict[str, Any]:
+        """What its caller may know of it while it is made, and other workers on behalf of theirs."""
+        account = self.talk.account
+        asked = None if account is None else account.interaction
+        return {
+            "id": str(self.talk.id),
+            "root_id": self.root,
+            "model": asked and asked.model,
+            "started_at": asked and asked.started_at,
+            "stream": self.replay is not None,
+            "policy": asked and asked.policy and {"outcome": asked.policy.outcome, "rules": asked.policy.rules},
+            "asked": self.asked.hex(),
+        }
+
+    def headers(self) -> dict[str, str]:
+        """By which an answer tells what it is."""
+        return {"x-interaction-id": str(self.talk.id), "x-conversation-id": header_of(self.root, self.talk)}
+
+
+def header_of(root: str, talk: Talk) -> str:
+    """The conversation's id, where a header can hold it."""
+    return root if root.isascii() and root.isprintable() else str(talk.id)
 
 
 class Live:
@@ -77,21 +99,18 @@ class Live:
         if not self._handlers and not self._stories:
             self._idle.set()
 
-    def story(self, interaction_id: UUID, caller: Principal) -> Story:
-        """Raises NotFound, also for an answer of somebody else."""
+    def story(self, interaction_id: UUID, user: str) -> Story | None:
+        """None also for an answer of somebody else."""
         story = self._stories.get(interaction_id)
-        if story is None or story.talk.caller.user != caller.user:
-            raise NotFound("no such answer is being made")
-        return story
+        return story if story is not None and story.talk.caller.user == user else None
 
-    def stories_of(self, caller: Principal) -> list[Story]:
-        """The caller's answers that are being made, newest first."""
-        found = (story for story in self._stories.values() if story.talk.caller.user == caller.user)
+    def stories_of(self, user: str) -> list[Story]:
+        """A user's answers that are being made, newest first."""
+        found = (story for story in self._stories.values() if story.talk.caller.user == user)
         return sorted(found, key=lambda story: story.talk.id, reverse=True)
 
-    def stop(self, interaction_id: UUID, caller: Principal) -> None:
-        """End an answer at its caller's wish. Raises NotFound."""
-        story = self.story(interaction_id, caller)
+    def stop(self, story: Story) -> None:
+        """End an answer at its caller's wish."""
         _end(story.talk, story.task, Stopped("the answer was stopped at the caller's wish"))
 
     async def drain(self, seconds: float) -> bool:

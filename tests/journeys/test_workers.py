@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import psutil
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.faults.ledgers import Load, compare, settled_rows
 from tests.gateway_process import GatewayProcess
-from tests.loopback import LoopbackUpstream
+from tests.journeys.stage import hello
+from tests.loopback import LoopbackUpstream, Script, WaitFor, chat_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,11 @@ def command_of(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:  # it has just ended
         return []
+
+
+def calls(worker: psutil.Process, port: int) -> bool:
+    """Whether it has a connection to this port of an upstream."""
+    return any(each.raddr and each.raddr.port == port for each in worker.net_connections("tcp"))
 
 
 async def until(is_so: object, patience_s: float = 15.0) -> None:
@@ -116,3 +123,73 @@ async def test_whichever_worker_is_asked_tells_of_all_and_no_counter_runs_backwa
             kept = {key: value for key, value in now.items() if key[1] == "0"}
             assert all(after[key] >= value for key, value in kept.items())
             assert await gateway.stop() == 0
+
+
+def fresh() -> aiohttp.ClientSession:
+    """Whose every request takes a connection of its own, and so any of the workers."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+
+
+MANY = 24  # requests, of which one worker alone gets all in one case of 2**23
+
+
+async def test_an_answer_is_found_joined_and_stopped_through_any_worker(tmp_path: Path, database: str) -> None:
+    go_on = asyncio.Event()
+    steps = chat_stream("one two three four").steps
+    async with LoopbackUpstream() as upstream:
+        upstream.on = lambda _: Script([*steps[:4], WaitFor(go_on), *steps[4:]])
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway, fresh() as session:
+            await until(lambda: sum(line["event"] == "listening" for line in gateway.log()) == 2)
+            first = await session.post(f"{gateway.url}/chat", json=hello(stream=True))
+            id_ = first.headers["x-interaction-id"]
+
+            async def shown(path: str) -> dict[str, Any]:
+                async with session.get(gateway.url + path) as response:
+                    assert response.status == 200
+                    found: dict[str, Any] = await response.json()
+                    return found
+
+            for running in await asyncio.gather(*(shown("/chat/running") for _ in range(MANY))):
+                assert [story["id"] for story in running["data"]] == [id_]
+            for one in await asyncio.gather(*(shown(f"/chat/{id_}") for _ in range(MANY))):
+                assert (one["uuid"], one["running"]) == (id_, True)
+            async with session.post(f"{gateway.url}/checkchat", json=hello(stream=True)) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (404, "still_running")
+            joined = [await session.get(f"{gateway.url}/chat/{id_}/stream") for _ in range(MANY)]
+            assert {each.headers["x-interaction-id"] for each in joined} == {id_}
+            go_on.set()
+            said = await first.read()
+            assert said.endswith(b"data: [DONE]\n\n")
+            assert {await each.read() for each in joined} == {said}
+            go_on.clear()
+            for _ in range(8):
+                stopped = await session.post(f"{gateway.url}/chat", json=hello(stream=True))
+                id_ = stopped.headers["x-interaction-id"]
+                async with session.post(f"{gateway.url}/chat/{id_}/stop") as response:
+                    assert response.status == 200
+                assert b'"code":"stopped"' in await stopped.read()
+                async with session.post(f"{gateway.url}/chat/{id_}/stop") as response:
+                    assert response.status == 404
+            assert await gateway.stop() == 0
+
+
+async def test_a_joined_answer_of_a_worker_that_dies_is_cut_and_does_not_look_whole(
+    tmp_path: Path, database: str
+) -> None:
+    steps = chat_stream("one two three four").steps
+    async with LoopbackUpstream() as upstream:
+        upstream.on = lambda _: Script([*steps[:4], WaitFor(asyncio.Event())])
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway, fresh() as session:
+            await until(lambda: sum(line["event"] == "listening" for line in gateway.log()) == 2)
+            first = await session.post(f"{gateway.url}/chat", json=hello(stream=True))
+            path = f"{gateway.url}/chat/{first.headers['x-interaction-id']}/stream"
+            joined = [await session.get(path) for _ in range(MANY)]
+            (maker,) = [worker for worker in workers_of(gateway) if calls(worker, upstream.port)]
+            maker.kill()
+            for response in (first, *joined):
+                with pytest.raises(aiohttp.ClientError):
+                    await response.read()
+            async with session.get(path) as response:
+                assert response.status == 404
