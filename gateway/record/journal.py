@@ -140,10 +140,9 @@ class Journal:
     def begin(self, interaction: Interaction) -> Entry:
         """Write the request down. Raises JournalFull when there is no room, unless the settings say to serve."""
         key = interaction.id.bytes
-        span: Span | None = None
+        span = None
         if self._segments.refusal is None:
-            with suppress(OSError):
-                span = self._segments.append(frames.begun(key, of_interaction(interaction), interaction.body))
+            span = self._appended(frames.begun(key, of_interaction(interaction), interaction.body))
         entry = Entry(self, interaction, key, span)
         if span is None:
             if not self._serves_full:
@@ -157,19 +156,20 @@ class Journal:
         return entry
 
     def write_part(self, entry: Entry, chunks: list[bytes]) -> None:
+        span = None
         if self._segments.refusal is None:  # else what room there is belongs to the ends
-            with suppress(OSError):
-                entry.parts.append(self._segments.append(frames.part(entry.key, chunks)))
-                return
-        self._lost_parts += 1
+            span = self._appended(frames.part(entry.key, chunks))
+        if span is not None:
+            entry.parts.append(span)
+        else:
+            self._lost_parts += 1
 
     def write_end(self, entry: Entry, answer: Answer) -> None:
         span: Span | None = None
         end = frames.finished(entry.key, of_answer(answer), answer.body)
         if entry.begun is not None:
             del self._entries[entry.key]
-            with suppress(OSError):
-                span = self._segments.append(end, is_end=True)
+            span = self._appended(end, is_end=True)
         pending = Pending(entry.key, entry.begun, span, finished_at=answer.finished_at)
         if span is not None:
             entry.mark = self._segments.written
@@ -186,6 +186,13 @@ class Journal:
             raise self._full()
         if not self._is_group:
             self._sync_soon()
+
+    def _appended(self, frame: list[bytes], *, is_end: bool = False) -> Span | None:
+        """Where the frame lies now; None: the disk does not take it."""
+        try:
+            return self._segments.append(frame, is_end=is_end)
+        except OSError:  # `Segments` knows of it, and says so
+            return None
 
     @property
     def _are_feeds_short(self) -> bool:
