@@ -149,7 +149,7 @@ async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monk
     source.hold = asyncio.Event()
     began = time.monotonic()
     async with watching(source, tmp_path / "k") as (ring, _):
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert is_known(ring, one)
         source.hold.set()
         await until(lambda: not is_known(ring, one))
@@ -163,7 +163,7 @@ async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkey
         source.hold = asyncio.Event()
         await asyncio.sleep(EVERY_S * 2)
         began = time.monotonic()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
 
 
 async def test_keys_stay_while_the_database_is_away(tmp_path: Path) -> None:

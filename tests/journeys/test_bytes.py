@@ -187,7 +187,7 @@ async def test_the_body_ends_right_after_done_though_the_upstream_keeps_its_own_
         await raw.until(b"data: [DONE]\n\n")
         done_at = time.monotonic()
         assert await raw.piece() == b""
-        assert time.monotonic() - done_at < 0.2
+        assert time.monotonic() - done_at < 1.0
 
 
 async def test_a_connection_serves_one_request_after_the_other(stage: Stage) -> None:

@@ -35,8 +35,8 @@ async def monitored(
             await monitor.aclose()
 
 
-async def fault_of(script: Script, **more: float) -> MonitorAway | SubmissionRefused:
-    async with monitored(script, **more) as (monitor, server):
+async def fault_of(script: Script, timeout_s: float = 10.0) -> MonitorAway | SubmissionRefused:
+    async with monitored(script, timeout_s=timeout_s) as (monitor, server):
         with pytest.raises((MonitorAway, SubmissionRefused)) as caught:
             await monitor.submit(ID, PAYLOAD)
         assert server.request_count == 1

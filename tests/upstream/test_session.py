@@ -128,7 +128,7 @@ async def test_upstream_that_is_silent_after_an_upload_stalls_after_head_s(upstr
         began = time.monotonic()
         with pytest.raises(UpstreamStalled, match=r"0\.3 s"):
             await session.open(upload(b"a"))
-        assert 0.25 < time.monotonic() - began < 1.0
+        assert 0.25 < time.monotonic() - began < 3.0
 
 
 async def test_answer_that_comes_before_the_upload_is_over_is_taken(upstream: LoopbackUpstream) -> None:
@@ -340,7 +340,7 @@ async def test_silence_in_the_body_is_measured_by_stall_s_alone(upstream: Loopba
     async with session_to(upstream, head_s=30.0, stall_s=0.2) as session:
         began = time.monotonic()
         assert (await answer_to(session))[0] is Ending.STALLED
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 3.0
     upstream.script(loopback.chat_stream(["x"] * 3, pace=0.3))
     async with session_to(upstream, head_s=0.1, stall_s=2.0) as session:
         assert (await answer_to(session))[0] is Ending.WHOLE

