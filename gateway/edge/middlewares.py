@@ -15,10 +15,13 @@ from gateway.edge.log_line import canonical_line
 from gateway.edge.policy_headers import policy_headers
 from gateway.edge.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
 from gateway.errors import GatewayError
+from gateway.telemetry.logs import REQUEST
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
+
+    from gateway.exchange import Talk
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,25 +88,25 @@ def _conclude(
     code: str | None,
 ) -> None:
     """Count a request that is over, and write its canonical line."""
-    _count(request, response.status if response is not None else None, code)
-    if request.path in _QUIET and response is not None and response.status == 200:
+    talk, path = request.get(TALK), request.path
+    status = response.status if response is not None else None
+    _count(request, talk, status, code)
+    if path in _QUIET and status == 200:
         return
-    log.info(
-        "request",
-        **canonical_line(
-            request.get(TALK),
-            request_id=request_id,
-            method=request.method,
-            path=request.path,
-            status=response.status if response is not None else None,
-            duration_ms=(time.perf_counter() - started) * 1000,
-            error=fault,
-        ),
+    line = canonical_line(
+        talk,
+        request_id=request_id,
+        method=request.method,
+        path=path,
+        status=status,
+        duration_ms=(time.perf_counter() - started) * 1000,
+        error=fault,
     )
+    log.info(REQUEST, fields=line)
 
 
-def _count(request: web.Request, status: int | None, code: str | None) -> None:
-    talk, resource = request.get(TALK), request.match_info.route.resource
+def _count(request: web.Request, talk: Talk | None, status: int | None, code: str | None) -> None:
+    resource = request.match_info.route.resource
     answer = talk.account.answer if talk is not None and talk.account is not None else None
     route = resource.canonical if resource is not None else UNKNOWN_ROUTE
     request.app[METRICS].answered(route, request.method, status, answer, code)

@@ -175,7 +175,7 @@ class JsonLines:
     def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
         line: dict[str, Any] = {"timestamp": self._now(), "level": level}
         if record.get("event") == REQUEST:
-            record = {name: value for name, value in record.items() if value is not None}
+            record = _known_of_request(record)
         line |= {"event": "", **record, **line}  # in this order, but the time and the level are ours
         if "exc_info" in line:
             exc_info = _exc_info(line.pop("exc_info"))
@@ -183,6 +183,12 @@ class JsonLines:
         if not HIDDEN_FIELDS.isdisjoint(line):
             line.update(dict.fromkeys(HIDDEN_FIELDS & line.keys(), HIDDEN))
         return _without_keys(_encode(line))
+
+
+def _known_of_request(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not None. The fields may come as one dict, as `fields`: each call on the way to here would copy them."""
+    fields = record.get("fields", record)
+    return {"event": REQUEST} | {name: value for name, value in fields.items() if value is not None}
 
 
 def _exc_info(value: object) -> ExcInfo | None:
@@ -274,12 +280,14 @@ class TextLines:
         self._paint = colored if is_colored else plain
 
     def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
+        exc_info = _exc_info(record.get("exc_info"))
+        if record.get("event") == REQUEST:
+            record = _known_of_request(record)
         fields = {name: value for name, value in record.items() if name != "exc_info"}
         line = _safe(fields | {"timestamp": self._now(), "level": level}, _LIMITS[1])
         text = request_text(line, self._paint) if line.get("event") == REQUEST else self._console_text(line)
         if len(text) > _LONGEST_LINE:
             text = f"{text[:_LONGEST_LINE]}…{RESET if self._paint is colored else ''}"
-        exc_info = _exc_info(record.get("exc_info"))
         if exc_info is not None:
             text += "".join(
                 f"\n{neutral(each)}" for each in "".join(traceback.format_exception(*exc_info)).splitlines()

@@ -58,8 +58,8 @@ def main() -> None:
         writer = logs.configure("json", "info", null.fileno())
     log = structlog.get_logger()
     renderer, line = logs.JsonLines(), b"x" * 450 + b"\n"
-    record = {**fields, "event": "request"}
-    print("the canonical line, in all ", measure(lambda: log.info("request", **fields)))
+    record = {"event": "request", "fields": fields}
+    print("the canonical line, in all ", measure(lambda: log.info("request", fields=fields)))
     print("  of it: making the line   ", measure(lambda: renderer(record, "info")))
     print("  of it: handing it over   ", measure(lambda: writer.write(line)))
     print("a line with two values     ", measure(lambda: log.info("listening", host="127.0.0.1", port=8000)))

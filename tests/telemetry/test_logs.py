@@ -95,7 +95,7 @@ def log(configured: Callable[..., Log]) -> Log:
 
 
 def test_the_canonical_line_has_its_fields_in_order(log: Log) -> None:
-    log.logger.info("request", **canonical_line(None, extra="x", **CANONICAL))
+    log.logger.info("request", fields=canonical_line(None, extra="x", **CANONICAL))
     line = log.line
     assert list(line) == ["timestamp", "level", "event", *logs.REQUEST_FIELDS, "extra"]
     assert line["outcome"] == "complete"
