@@ -131,9 +131,13 @@ class HttpClient(Client):
         if self._is_gone or transport is None or transport.is_closing():
             return
         if self._unsent:
+            writer = self._request._payload_writer
+            if writer.output_size:  # something failed before the head went out, and the error stands in its place
+                self._is_gone = True
+                return
             data = self._unsent + data
             self._unsent = b""
-            self._request._payload_writer.output_size += len(data)  # by which others know that an answer has begun
+            writer.output_size += len(data)  # by which others know that an answer has begun
         transport.write(data)
 
     def beat(self, now: float) -> None:
