@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_S = 2.0  # with a worker that hangs; who asks them all does not wait longer for it
+LAST_WORDS_S = 1.0  # for a stream that another one joins, when we end
 _HOST = "http://worker"  # a name must stand there, and none is looked up
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class Siblings:
         if self._seat.folder is None:
             return
         path = self._seat.socket(self._seat.number)
-        self._runner = web.AppRunner(told, access_log=None, handler_cancellation=True, shutdown_timeout=0.0)
+        self._runner = web.AppRunner(told, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_WORDS_S)
         await self._runner.setup()
         try:
             path.unlink(missing_ok=True)  # of the one that sat here before
