@@ -9,6 +9,7 @@ from gateway.errors import JournalFull
 from gateway.model import Answer, Interaction, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from uuid import UUID
 
     from gateway.upstream.provider import Head
@@ -21,7 +22,7 @@ class Entry(Protocol):
 
     def finish(self, answer: Answer) -> object: ...
 
-    async def kept(self) -> None: ...
+    def kept(self) -> Awaitable[None]: ...
 
 
 class Recorder(Protocol):

@@ -9,6 +9,7 @@ from gateway.edge.keys import IDENTITY, SETTINGS
 from gateway.edge.request_keys import ID, REQUEST_ID, TALK
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
+from gateway.identity.identity import LOCAL_USER
 from gateway.upstream.origin import check_path
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 async def caller_of(request: web.Request) -> Principal:
     """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now."""
-    return await request.app[IDENTITY].identify(Evidence.of(request.raw_headers, request.remote))
+    identity = request.app[IDENTITY]
+    if identity.asks_nobody:
+        return LOCAL_USER
+    return await identity.identify(Evidence.of(request.raw_headers, request.remote))
 
 
 def path_of(request: web.Request) -> str:

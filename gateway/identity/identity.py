@@ -44,14 +44,19 @@ class Identity:
         self._private = proxies.headers if proxies is not None else frozenset()
         self._lengths = frozenset(map(len, CREDENTIALS | self._private))  # of names; most are told apart by this alone
 
+    @property
+    def asks_nobody(self) -> bool:
+        """Everybody is the one local user, whatever they show."""
+        return self._is_open and self._keys is None and self._tokens is None and self._proxies is None
+
     async def identify(self, evidence: Evidence) -> Principal:
         """Raises NotAuthenticated; IdentityUnavailable when it cannot be told now."""
+        if self.asks_nobody:
+            return LOCAL_USER
         if self._proxies is not None:
             principal = self._proxies.principal(evidence)
             if principal is not None:
                 return principal
-        elif self._is_open and self._keys is None and self._tokens is None:
-            return LOCAL_USER
         refusal: NotAuthenticated | None = None
         for credential in evidence.credentials():
             try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from uuid import UUID
 
     from gateway.model import Answer, Interaction
@@ -57,6 +58,6 @@ class Entry:
         self._journal.write_end(self, answer)
         return True
 
-    async def kept(self) -> None:
-        """Return when the finished record is as durable as `journal.sync` says. Raises JournalFull if it is not."""
-        await self._journal.keep(self)
+    def kept(self) -> Coroutine[Any, Any, None]:
+        """Wait until the finished record is as durable as `journal.sync` says. Raises JournalFull if it is not."""
+        return self._journal.keep(self)

@@ -13,7 +13,7 @@ from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
 from gateway.chat.sse import parse_event
 from gateway.model import Kind
-from gateway.relay.unfolded import Piece, Shape
+from gateway.relay.unfolded import NO_SHAPE, Piece, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Care(ABC):
     texts: ClassVar[frozenset[bytes]] = frozenset()  # members of which one may be all that an event says
 
     def __init__(self) -> None:
-        self.shape = Shape()  # of the last event that might pass
+        self.shape = NO_SHAPE  # of the last event that might pass
         self._looks = 0  # at events that might pass
         self._numbers: list[bytes] = []  # in the last of them
         self._judged = (b"", Step.PASS_UNKEPT)  # the last event that might not, which is looked at closely next

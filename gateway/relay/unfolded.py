@@ -34,6 +34,9 @@ class Shape(NamedTuple):
         return b"".join([piece.before + (text if piece.is_text else b'""') for piece in self.pieces]) + self.back
 
 
+NO_SHAPE = Shape()  # no event has it
+
+
 class _Run(NamedTuple):
     shape: Shape
     texts: list[bytes]

@@ -122,7 +122,7 @@ class Origin:
     def headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         """The call's headers, and those that this origin adds to each. Raises CallerError for one that is none."""
         headers = [self._host_header, *call.headers, (b"Accept-Encoding", b"identity")]
-        if self.authorization is not None and not any(name.lower() == b"authorization" for name, _ in call.headers):
+        if self.authorization is not None and b"authorization" not in [name.lower() for name, _ in call.headers]:
             headers.append((b"Authorization", self.authorization.encode("latin-1")))
         if self.content_type is not None and call.path.partition("?")[0] in (CHAT_PATH, IMAGE_PATH):
             headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
