@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
     )
 )
 OF_HOSTS = (b"access-control-",)
+_MOST_NAMES = 256  # that are remembered: callers and upstreams send the same few, and a stranger's may be 32 kB long
 
 _DROPPED = {  # by (keep_credentials, is_decoded)
     (keeps, is_decoded): (HOP_BY_HOP | OURS | COOKIES if keeps else NOT_SENT_ON)
@@ -76,26 +78,29 @@ def request_headers(
     raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool, keep_credentials: bool = False
 ) -> RawHeaders:
     """The caller's headers that the upstream may see. A decoded body is sent on without its content coding."""
-    dropped = _DROPPED[keep_credentials, is_decoded]
+    kept = [header for header in raw if _is_sent_on(header[0], is_decoded, keep_credentials)]
     if options := _connection_options(raw):
-        dropped |= options
-    return tuple(
-        [
-            (name, value)
-            for name, value in raw
-            if (lower := name.lower()) not in dropped and not lower.startswith(OF_PROXIES)
-        ]
-    )
+        kept = [header for header in kept if header[0].lower() not in options]
+    return tuple(kept)
+
+
+@lru_cache(_MOST_NAMES)
+def _is_sent_on(name: bytes, is_decoded: bool, keep_credentials: bool) -> bool:
+    lower = name.lower()
+    return lower not in _DROPPED[keep_credentials, is_decoded] and not lower.startswith(OF_PROXIES)
 
 
 def response_fields(head: Head) -> RawHeaders:
     """The upstream's headers that the caller may see."""
-    dropped = NOT_SENT_BACK
+    kept = [header for header in head.headers if _is_sent_back(header[0])]
     if options := _connection_options(head.headers):
-        dropped |= options
-    return tuple(
-        [(name, value) for name, value in head.headers if name not in dropped and not name.startswith(OF_HOSTS)]
-    )
+        kept = [header for header in kept if header[0] not in options]
+    return tuple(kept)
+
+
+@lru_cache(_MOST_NAMES)
+def _is_sent_back(name: bytes) -> bool:
+    return name not in NOT_SENT_BACK and not name.startswith(OF_HOSTS)
 
 
 def response_headers(head: Head) -> list[tuple[str, str]]:
