@@ -99,7 +99,7 @@ def _conclude(
         method=request.method,
         path=path,
         status=status,
-        duration_ms=(time.perf_counter() - started) * 1000,
+        duration_ms=round((time.perf_counter() - started) * 1000, 1),
         error=fault,
     )
     log.info(REQUEST, fields=line)

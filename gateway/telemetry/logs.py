@@ -187,8 +187,10 @@ class JsonLines:
 
 def _known_of_request(record: Mapping[str, Any]) -> dict[str, Any]:
     """What is not None. The fields may come as one dict, as `fields`: each call on the way to here would copy them."""
-    fields = record.get("fields", record)
-    return {"event": REQUEST} | {name: value for name, value in fields.items() if value is not None}
+    fields = record.get("fields")
+    if not isinstance(fields, dict):
+        fields = record
+    return {"event": REQUEST} | {name: value for name, value in fields.items() if value is not None and name != "event"}
 
 
 def _exc_info(value: object) -> ExcInfo | None:
@@ -297,9 +299,15 @@ class TextLines:
     def _console_text(self, line: dict[str, Any]) -> str:
         line["timestamp"] = clock(line)
         clean = {
-            neutral(name): neutral(value if isinstance(value, str) else str(value)) for name, value in line.items()
+            _own_line(neutral(name)): neutral(value if isinstance(value, str) else str(value))
+            for name, value in line.items()
         }
         return str(self._console(None, "", clean))
+
+
+def _own_line(name: str) -> str:
+    """The console gives some names lines of their own, also where they are but a field's."""
+    return f"{name}_" if name in ("exc_info", "exception", "stack") else name
 
 
 Renderer = JsonLines | TextLines

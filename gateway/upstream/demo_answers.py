@@ -47,6 +47,7 @@ _PYTHON = """\
 ```python
 from openai import OpenAI
 
+# 8000, unless --port or GATEWAY_PORT says otherwise
 client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="any")
 stream = client.chat.completions.create(
     model="demo",

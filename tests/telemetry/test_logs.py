@@ -309,7 +309,9 @@ SCALARS = st.one_of(
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3), max_leaves=10
 )
-NAMES = st.text(st.characters(codec=None)) | st.sampled_from(["level", "timestamp", "error", "path", "exc_info"])
+NAMES = st.text(st.characters(codec=None)) | st.sampled_from(
+    ["level", "timestamp", "error", "path", "exc_info", "exception", "stack", "fields"]
+)
 
 
 @checks(max_examples=300, deadline=None)
