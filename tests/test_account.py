@@ -27,6 +27,7 @@ def test_interaction_is_on_record_from_the_start() -> None:
     assert account.id == account.interaction.id
 
 
+@pytest.mark.stopwatch
 def test_answer_has_times_status_and_the_upstreams_id() -> None:
     account, entry = begun()
     account.head = Head(429, ((b"x-request-id", b"req_\xff"),))

@@ -253,6 +253,7 @@ async def test_an_early_answer_does_not_wait_for_the_body(upstream: LoopbackUpst
     assert upstream.requests[0].received_at is None
 
 
+@pytest.mark.stopwatch
 async def test_steps_wait_for_events_and_the_clock(upstream: LoopbackUpstream) -> None:
     go = asyncio.Event()
     upstream.script(Script([Send(b"one"), WaitFor(go), Send(b"two"), Pause(0.05), Send(b"three"), Fin()]))
@@ -268,6 +269,7 @@ async def test_steps_wait_for_events_and_the_clock(upstream: LoopbackUpstream) -
         assert time.monotonic() - before > 0.03
 
 
+@pytest.mark.stopwatch
 async def test_when_the_client_leaves_is_seen_at_once(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.stall_after(2))
     async with wire_to(upstream) as wire:
@@ -304,6 +306,7 @@ async def test_a_reader_that_does_not_read_stops_the_writing(upstream: LoopbackU
         assert upstream.requests[0].bytes_written - upstream.bytes_written < 65_536
 
 
+@pytest.mark.stopwatch
 async def test_an_upstream_that_does_not_read_stops_its_client(upstream: LoopbackUpstream) -> None:
     upstream.pause_reading()
     async with wire_to(upstream) as wire:
@@ -432,6 +435,7 @@ async def test_cuts_before_in_and_after_the_head(upstream: LoopbackUpstream, how
     assert (len(answer.partition(b"\r\n\r\n")[2]), end) == (20, how)
 
 
+@pytest.mark.stopwatch
 async def test_stalls_last_until_the_client_leaves(upstream: LoopbackUpstream) -> None:
     for script, events in ((loopback.stall_before_headers(), 0), (loopback.stall_after(2), 2)):
         upstream.script(script)

@@ -27,6 +27,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse_module, "PULSE_S", 0.02)
 
 
+@pytest.mark.stopwatch
 async def test_beats_while_something_is_watched_and_then_rests() -> None:
     pulse, heart, loop = Pulse(), Heart(), asyncio.get_running_loop()
     began = loop.time()
@@ -74,6 +75,7 @@ async def test_one_that_fails_does_not_stop_the_others() -> None:
     pulse.close()
 
 
+@pytest.mark.stopwatch
 async def test_one_may_leave_while_it_beats() -> None:
     pulse, heart = Pulse(), Heart()
     leaving = pulse.watching(heart)

@@ -165,6 +165,7 @@ async def test_what_is_said_while_postgres_is_away_comes_once_when_it_is_back(tm
             assert await watch.is_quiet()
 
 
+@pytest.mark.stopwatch
 async def test_silence_has_heartbeats_which_are_comments(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, GATEWAY_HEARTBEAT_S="1") as it, watching(it) as watch:
         await watch.next()

@@ -108,6 +108,7 @@ async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
     await watchers.aclose()
 
 
+@pytest.mark.stopwatch
 async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
     source = Unwell()
     watchers = Watchers(source, every_s=0.05)

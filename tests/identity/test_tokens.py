@@ -300,6 +300,7 @@ async def test_every_flipped_bit_is_refused() -> None:
     assert await tokens.principal(good)
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize("size", [16_000, 100_000, 3_000_000])
 async def test_huge_tokens_are_refused_quickly(size: int) -> None:
     for huge in (

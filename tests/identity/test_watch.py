@@ -140,6 +140,7 @@ async def test_a_start_without_database_and_file_knows_nobody_and_says_why(tmp_p
         await until(lambda: is_known(ring, secret))
 
 
+@pytest.mark.stopwatch
 async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "START_S", 0.1)
     one = new_secret()
@@ -155,6 +156,7 @@ async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monk
         await until(lambda: not is_known(ring, one))
 
 
+@pytest.mark.stopwatch
 async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "LAST_NOTE_S", 0.1)
     source = FakeSource(key_of(secret := new_secret()))

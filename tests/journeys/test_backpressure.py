@@ -117,6 +117,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream(stage: Stage) -> N
     assert (await stage.row(request_id))["outcome"] == "client_cancelled"
 
 
+@pytest.mark.stopwatch
 async def test_a_client_that_reads_nothing_for_too_long_is_given_up(stage: Stage) -> None:
     stage.upstream.script(endless_stream())
     request_id = new_id()
@@ -131,6 +132,7 @@ async def test_a_client_that_reads_nothing_for_too_long_is_given_up(stage: Stage
     assert row["response"]["choices"][0]["message"]["content"].startswith("xxx")
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
 async def test_who_reads_no_answer_gets_no_other(stage: Stage, *, is_stream: bool) -> None:
     """Requests may be sent before their answers are read (RFC 9112, 9.3.2), and those would be piled up."""
@@ -162,6 +164,7 @@ async def test_a_slow_reader_gets_every_byte_in_the_end(stage: Stage) -> None:
     assert row["response"]["choices"][0]["message"]["content"] == "wörter " * 300_000
 
 
+@pytest.mark.stopwatch
 async def test_clients_that_do_not_read_keep_nobody_else_waiting(stage: Stage) -> None:
     stage.upstream.on = lambda request: endless_stream() if b"endless" in request.body else None
     async with Watch(stage.gateway) as watch:

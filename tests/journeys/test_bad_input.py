@@ -205,6 +205,7 @@ async def test_what_the_model_minds_is_the_models_to_say(stage: Stage) -> None:
     assert (await stage.row(answer.request_id))["outcome"] == "upstream_error"
 
 
+@pytest.mark.stopwatch
 async def test_a_body_that_drips_is_given_up_in_time(stage: Stage) -> None:
     request_id, began = new_id(), time.monotonic()
     async with await stage.raw() as raw:
@@ -216,6 +217,7 @@ async def test_a_body_that_drips_is_given_up_in_time(stage: Stage) -> None:
     await refused(stage, answer, 408, "body_too_slow")
 
 
+@pytest.mark.stopwatch
 async def test_a_head_that_drips_is_given_up_in_time(stage: Stage) -> None:
     began = time.monotonic()
     async with await stage.raw() as raw:

@@ -180,6 +180,7 @@ async def test_a_stream_that_the_upstream_compresses_unasked_arrives_plain(stage
     assert body == script.payload
 
 
+@pytest.mark.stopwatch
 async def test_the_body_ends_right_after_done_though_the_upstream_keeps_its_own_open(stage: Stage) -> None:
     stage.upstream.script(Script([*chat_stream("one two").steps[:-1], Stall()]))
     async with await stage.stream() as raw:

@@ -272,6 +272,7 @@ async def test_what_is_not_being_answered_cannot_be_stopped(stage: Stage, name: 
     assert answer.error["code"] == "not_found"
 
 
+@pytest.mark.stopwatch
 async def test_ctrl_c_at_a_terminal_client_cancels_at_the_upstream(stage: Stage) -> None:
     stage.upstream.script(first_words())
     request_id = new_id()

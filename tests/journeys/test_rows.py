@@ -305,6 +305,7 @@ async def test_usage_that_the_upstream_does_not_tell_is_estimated_and_marked(sta
     assert len(text.encode()) / 8 < row["completion_tokens"] < len(text.encode())
 
 
+@pytest.mark.stopwatch
 async def test_times_are_those_of_the_upstream(stage: Stage) -> None:
     head, *steps = chat_stream("one two three").steps
     stage.upstream.script(Script([head, Pause(0.3), *steps[:3], Pause(0.3), *steps[3:]]))

@@ -111,6 +111,7 @@ async def test_a_schema_that_cannot_be_prepared_is_told_and_waited_for(alone: St
         await check_rows(alone, [answer.request_id])
 
 
+@pytest.mark.stopwatch
 async def test_it_serves_on_when_postgres_goes_and_ships_when_it_comes_back(
     alone: Stage, server: PostgresServer
 ) -> None:

@@ -377,6 +377,7 @@ async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
         await expect(thought).to_have_text("Let me think.")
 
 
+@pytest.mark.stopwatch
 async def test_fifty_kilobytes_stay_smooth(browser: Browser, stage: Stage) -> None:
     part = "## Part\n\nSome **bold** words with `code` in a line, and more of them.\n\n"
     part += "- one\n- two\n\n```py\nx = 1\n```\n\n"

@@ -59,6 +59,7 @@ async def until(is_so: Any, patience: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.stopwatch
 async def test_what_is_finished_arrives_within_moments(tmp_path: Path) -> None:
     memory = Memory()
     async with shipping(tmp_path, memory) as (journal, _):
@@ -158,6 +159,7 @@ async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_
     assert files(tmp_path) == []
 
 
+@pytest.mark.stopwatch
 async def test_a_keeper_that_hangs_does_not_hang_the_end(tmp_path: Path) -> None:
     memory = Memory()
     memory.gate.clear()
@@ -310,6 +312,7 @@ async def test_shipping_goes_on_when_the_disk_is_full(tmp_path: Path) -> None:
         assert memory.records[entry.id].answer.body == b"said"
 
 
+@pytest.mark.stopwatch
 async def test_the_event_loop_is_never_held_for_long(tmp_path: Path) -> None:
     memory = Memory()
     longest = 0.0

@@ -146,6 +146,7 @@ async def test_a_flaky_monitor_gets_everything_in_order(tmp_path: Path) -> None:
     assert not (tmp_path / "dead_letters").exists()
 
 
+@pytest.mark.stopwatch
 async def test_a_monitor_that_is_away_is_asked_now_and_then_and_by_one_alone(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
@@ -179,6 +180,7 @@ async def test_a_monitor_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
     assert len(monitor.taken) == 5
 
 
+@pytest.mark.stopwatch
 async def test_many_that_fail_together_count_as_one_failure(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.delay_s = 0.02
@@ -216,6 +218,7 @@ async def test_what_the_monitor_does_not_want_is_a_dead_letter_after_a_few_tries
         assert submissions.state().dead_letters == 1  # they are not forgotten
 
 
+@pytest.mark.stopwatch
 async def test_one_that_alone_fails_holds_up_its_own_conversation_only(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     records = talks(5, 4)
@@ -471,6 +474,7 @@ async def test_whatever_the_monitor_does_for_a_while_everything_arrives_in_order
     assert segments(tmp_path) == []
 
 
+@pytest.mark.stopwatch
 async def test_a_slow_monitor_delays_nobody_and_gets_everything(tmp_path: Path) -> None:
     memory = Memory("postgres")
     async with (

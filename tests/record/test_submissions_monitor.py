@@ -127,6 +127,7 @@ async def test_a_wish_that_is_none_is_ignored(given: str) -> None:
     assert fault.retry_after_s is None
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize(
     "script",
     [
@@ -155,6 +156,7 @@ async def test_nobody_there_is_an_absence() -> None:
     await monitor.aclose()
 
 
+@pytest.mark.stopwatch
 async def test_what_follows_the_receipt_does_not_matter() -> None:
     length = [("content-length", "1000000")]
     for rest in ([Stall()], [Fin()], [Rst()], [Flood(b"x" * 1000, times=1000)]):

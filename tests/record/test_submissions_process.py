@@ -209,6 +209,7 @@ async def readiness(gateway: GatewayProcess) -> dict[str, Any]:
         return dict(await response.json())
 
 
+@pytest.mark.stopwatch
 async def test_a_monitor_that_hangs_delays_nobody(tmp_path: Path, database: str) -> None:
     async with LoopbackUpstream() as upstream, LoopbackMonitor() as monitor:
         monitor.mood = lambda _told: slow(60)

@@ -384,6 +384,7 @@ async def test_odd_ids_are_kept_and_break_nothing(database: str) -> None:
         assert [len(str(root)) <= 250 for root in found.roots] == [True] * 5
 
 
+@pytest.mark.stopwatch
 async def test_a_thousand_equal_talks_do_not_slow_each_other_down(database: str) -> None:
     async with store(database) as (db, interactions):
         for _ in range(4):

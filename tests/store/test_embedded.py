@@ -133,6 +133,7 @@ def told_by(process: subprocess.Popen[str]) -> dict[str, Any]:
 # Starting and stopping
 
 
+@pytest.mark.stopwatch
 async def test_cold_start_gives_a_durable_utf8_database_and_a_warm_start_keeps_the_data(folder: Path) -> None:
     cold = time.monotonic()
     async with EmbeddedPostgres(folder / "pg") as server:
@@ -667,6 +668,7 @@ def test_the_fixtures_database_is_empty_and_ones_own(postgres: PostgresServer, d
         postgres.execute("select 1", other)
 
 
+@pytest.mark.stopwatch
 def test_a_server_of_ones_own_can_be_frozen_and_restarted() -> None:
     with running_postgres() as server:
         dsn = server.dsn

@@ -313,6 +313,7 @@ async def test_a_full_postgres_is_no_fault_of_the_records(database: str) -> None
             await interactions.keep([poison()])
 
 
+@pytest.mark.stopwatch
 async def test_what_is_abandoned_ends_at_once(database: str) -> None:
     async with store(database) as (db, interactions), db.connection() as connection:
         async with connection.transaction():
@@ -337,6 +338,7 @@ async def test_a_statement_that_takes_too_long_is_an_absence(database: str) -> N
         await interactions.keep([chat(user("hi"))])
 
 
+@pytest.mark.stopwatch
 async def test_the_event_loop_has_turns_while_a_batch_is_made(database: str) -> None:
     longest = 0.0
 

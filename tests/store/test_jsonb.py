@@ -198,6 +198,7 @@ def test_numbers_cannot_be_blown_up_without_end() -> None:
     assert held.text.count(b'"1e4000"') == 10_000
 
 
+@pytest.mark.stopwatch
 async def test_large_bodies_are_held_in_good_time() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "é -0 \\ " * 200_000}]}).encode()
     started = asyncio.get_running_loop().time()

@@ -123,6 +123,7 @@ async def test_a_server_killed_again_and_again_loses_and_doubles_nothing(
         await assert_complete(it)
 
 
+@pytest.mark.stopwatch
 async def test_a_frozen_server_is_waited_for_and_the_loop_goes_on(own_postgres: PostgresServer, tmp_path: Path) -> None:
     async with house(tmp_path, await fresh(own_postgres)) as it:
         await it.talk(0.2)
@@ -142,6 +143,7 @@ async def test_a_frozen_server_is_waited_for_and_the_loop_goes_on(own_postgres: 
         await assert_complete(it)
 
 
+@pytest.mark.stopwatch
 async def test_a_frozen_server_does_not_hang_the_end(own_postgres: PostgresServer, tmp_path: Path) -> None:
     dsn = await fresh(own_postgres)
     async with house(tmp_path, dsn, deadline_s=0.5) as it:

@@ -54,6 +54,7 @@ async def test_a_wrong_statement_is_no_absence(database: str) -> None:
     await db.aclose()
 
 
+@pytest.mark.stopwatch
 async def test_a_slow_statement_ends(database: str) -> None:
     db = Database(database, replace(IMPATIENT, statement_s=0.3))
     started = time.monotonic()
@@ -75,6 +76,7 @@ async def test_connections_are_bounded_and_the_next_one_waits(database: str) -> 
     await db.aclose()
 
 
+@pytest.mark.stopwatch
 async def test_a_frozen_server_hangs_neither_ping_nor_readers_nor_the_end(own_postgres: PostgresServer) -> None:
     db = Database(own_postgres.dsn, replace(IMPATIENT, connect_s=0.5, statement_s=0.5))
     assert await db.ping(1)

@@ -77,6 +77,7 @@ def test_lines_come_out_in_order_and_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"".join(lines)
 
 
+@pytest.mark.stopwatch
 def test_a_lone_line_appears_at_once() -> None:
     delays = []
     with pipe() as (reader, end):
@@ -91,6 +92,7 @@ def test_a_lone_line_appears_at_once() -> None:
     assert min(delays) < 0.05
 
 
+@pytest.mark.stopwatch
 def test_a_second_line_soon_after_the_first_is_not_kept_waiting_long() -> None:
     delays = []
     with pipe() as (reader, end):
@@ -106,6 +108,7 @@ def test_a_second_line_soon_after_the_first_is_not_kept_waiting_long() -> None:
     assert min(delays) < 0.05
 
 
+@pytest.mark.stopwatch
 def test_a_full_pipe_delays_nobody_and_the_dropped_lines_are_counted() -> None:
     line = b"x" * 99 + b"\n"
     with pipe() as (reader, end):
@@ -141,6 +144,7 @@ def test_the_queue_is_bounded_in_bytes_too() -> None:
         assert not writer.close(0.05)
 
 
+@pytest.mark.stopwatch
 def test_closing_does_not_wait_longer_than_it_may() -> None:
     with pipe() as (_, end):
         writer = LogWriter(end, notice)
@@ -205,6 +209,7 @@ def test_a_descriptor_that_is_closed_from_the_start_is_harmless() -> None:
     assert writer.close()
 
 
+@pytest.mark.stopwatch
 def test_a_full_disk_neither_crashes_nor_spins() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         writer = LogWriter(full.fileno(), notice)
@@ -217,6 +222,7 @@ def test_a_full_disk_neither_crashes_nor_spins() -> None:
         assert not writer._thread.is_alive()
 
 
+@pytest.mark.stopwatch
 def test_a_non_blocking_pipe_is_waited_for_without_spinning() -> None:
     with pipe() as (reader, end):
         fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -265,6 +271,7 @@ def test_a_line_written_while_the_lock_is_held_does_not_lock_up() -> None:
         assert writer.close()
 
 
+@pytest.mark.stopwatch
 def test_the_thread_is_not_woken_for_each_line() -> None:
     with pipe() as (reader, end):
         writer = LogWriter(end, notice)
@@ -335,6 +342,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.stopwatch
 @pytest.mark.timeout(60)
 def test_a_blocked_pipe_never_blocks_the_event_loop() -> None:
     """The best of three runs, since others share this machine; a blocked loop would hang in each."""

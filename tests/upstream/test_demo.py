@@ -151,6 +151,7 @@ async def test_sink_that_has_enough_ends_the_stream() -> None:
     assert len(sink.pieces) == 3
 
 
+@pytest.mark.stopwatch
 async def test_closing_ends_the_stream_at_once_even_between_slow_words() -> None:
     reply = await DemoProvider(DemoSettings(words_per_second=0.01)).open(chat(stream=True))
     pump = asyncio.create_task(reply.pump(Collector()))
@@ -159,6 +160,7 @@ async def test_closing_ends_the_stream_at_once_even_between_slow_words() -> None
     assert await asyncio.wait_for(pump, 1) is Ending.CUT
 
 
+@pytest.mark.stopwatch
 async def test_cancelling_ends_the_stream_at_once() -> None:
     reply = await DemoProvider(DemoSettings(words_per_second=0.01)).open(chat(stream=True))
     pump = asyncio.create_task(reply.pump(Collector()))

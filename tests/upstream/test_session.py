@@ -122,6 +122,7 @@ async def test_slow_caller_is_not_the_upstreams_stall(upstream: LoopbackUpstream
     assert (ending, upstream.requests[0].body) == (Ending.WHOLE, b"abc")
 
 
+@pytest.mark.stopwatch
 async def test_upstream_that_is_silent_after_an_upload_stalls_after_head_s(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.stall_before_headers())
     async with session_to(upstream, connect_s=5, head_s=0.3, stall_s=5) as session:
@@ -183,6 +184,7 @@ async def test_failure_of_the_callers_body_is_the_callers(upstream: LoopbackUpst
     assert upstream.requests[0].received_at is None  # a broken upload never looks whole
 
 
+@pytest.mark.stopwatch
 async def test_upload_that_is_cancelled_closes_its_connection_at_once(upstream: LoopbackUpstream) -> None:
     async with session_to(upstream) as session:
         calling = asyncio.create_task(session.open(upload(*[b"x"] * 100, pause=0.05)))
@@ -335,6 +337,7 @@ async def test_faults_in_the_body(upstream: LoopbackUpstream, script: Script, en
         await upstream.wait_until(lambda: not upstream.connections, within=0.5)
 
 
+@pytest.mark.stopwatch
 async def test_silence_in_the_body_is_measured_by_stall_s_alone(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.stall_after(3))
     async with session_to(upstream, head_s=30.0, stall_s=0.2) as session:
@@ -415,6 +418,7 @@ async def test_failure_of_the_sink_is_raised_and_closes_the_connection(upstream:
         await upstream.wait_until(lambda: not upstream.connections, within=0.5)
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize("script", [loopback.stall_before_headers(), loopback.stall_after(2)])
 async def test_cancelled_call_closes_the_connection_at_once(upstream: LoopbackUpstream, script: Script) -> None:
     upstream.script(script)

@@ -121,6 +121,7 @@ async def test_tls_backpressure_reaches_the_upstream(authority: Authority) -> No
         assert await pumping is Ending.ENOUGH
 
 
+@pytest.mark.stopwatch
 async def test_tls_call_that_is_cancelled_closes_at_once(authority: Authority) -> None:
     async with LoopbackUpstream(tls=authority.server_context()) as upstream, provider_of(upstream.url) as provider:
         upstream.script(loopback.stall_after(3))
@@ -161,6 +162,7 @@ async def test_name_is_looked_up(upstream: LoopbackUpstream) -> None:
     assert upstream.requests[0].header("host") == f"localhost:{upstream.port}"
 
 
+@pytest.mark.stopwatch
 async def test_next_address_of_a_name_is_tried_beside_a_silent_one(
     upstream: LoopbackUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +326,7 @@ async def test_proxy_that_never_answers_is_given_up(authority: Authority) -> Non
             await provider.open(CHAT)
 
 
+@pytest.mark.stopwatch
 async def test_call_through_a_tunnel_that_is_cancelled_closes_at_once(authority: Authority) -> None:
     async with (
         LoopbackUpstream(tls=authority.server_context()) as upstream,

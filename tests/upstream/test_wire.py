@@ -266,6 +266,7 @@ async def test_server_that_closes_each_connection_at_once_is_unreachable() -> No
                 await ask(pool)
 
 
+@pytest.mark.stopwatch
 async def test_silence_before_the_head_is_a_stall_after_head_s(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.stall_before_headers())
     async with pool_to(upstream, head_s=0.3, stall_s=0.1) as pool:
@@ -377,6 +378,7 @@ async def test_bad_chunk_size_is_garbled_and_all_before_it_arrives(
         assert await answer_to(pool) == (Ending.GARBLED, script.payload)
 
 
+@pytest.mark.stopwatch
 async def test_silence_in_the_body_is_a_stall_although_the_head_came_at_once(upstream: LoopbackUpstream) -> None:
     script = loopback.stall_after(3)
     upstream.script(script)
@@ -651,6 +653,7 @@ async def test_silence_while_we_pause_is_not_a_stall(upstream: LoopbackUpstream)
         assert sink.body == script.payload
 
 
+@pytest.mark.stopwatch
 async def test_silence_after_a_pause_is_a_stall(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.stall_after(3, pace=0.02))
     async with pool_to(upstream, stall_s=0.15) as pool:
@@ -703,6 +706,7 @@ async def closed_within(upstream: LoopbackUpstream, request: Request, began: flo
     return await upstream.wait_closed(request, within=1.0) - began
 
 
+@pytest.mark.stopwatch
 async def test_closed_reply_closes_the_connection_at_once(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.chat_stream(["x"] * 100, pace=0.05))
     async with pool_to(upstream) as pool:
@@ -714,6 +718,7 @@ async def test_closed_reply_closes_the_connection_at_once(upstream: LoopbackUpst
             await reply.pump(Basin())
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize("stage", ["head", "first bytes", "mid-body", "full"])
 async def test_cancelled_call_closes_the_connection_at_once(upstream: LoopbackUpstream, stage: str) -> None:
     body = loopback.stall_after(3) if stage != "full" else loopback.endless_stream()
