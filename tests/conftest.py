@@ -11,9 +11,8 @@ pytest_plugins = ["tests.postgres"]
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
-
-# Tests that hold a stopwatch (`pytest.mark.stopwatch`) get so many tries: code that is too slow fails them all, a machine
-# that stands still for half a second only the one. All others get one.
+# Tests that hold a stopwatch (`pytest.mark.stopwatch`) get so many tries: code that is too slow fails them all, a
+# machine that stands still for half a second only the one. All others get one.
 TRIES = 3
 
 

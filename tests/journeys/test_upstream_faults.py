@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 
     from tests.journeys.stage import Answer, Row, Stage
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# A stopwatch: a gateway that waits for 0.7 s takes a machine that stands still for a stall.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.stopwatch]
 
 ENV = {
     "GATEWAY_UPSTREAM_CONNECT_S": "1",

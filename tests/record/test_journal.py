@@ -496,6 +496,7 @@ async def test_a_failed_sync_keeps_nobody_from_being_served_if_the_settings_say_
         disk.sync_fault = None
 
 
+@pytest.mark.stopwatch
 async def test_a_sync_that_hangs_is_told_after_a_while(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk, tuning=replace(QUICK, sync_patience_s=0.1)) as journal:

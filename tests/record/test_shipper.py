@@ -177,6 +177,7 @@ async def test_a_keeper_that_hangs_does_not_hang_the_end(tmp_path: Path) -> None
     assert list(again.records) == said
 
 
+@pytest.mark.stopwatch
 async def test_a_call_in_flight_is_never_cancelled(tmp_path: Path) -> None:
     cancelled = []
 
@@ -281,6 +282,7 @@ async def test_an_error_that_nobody_foresaw_loses_nothing(tmp_path: Path) -> Non
         await until(lambda: len(buggy.records) == 5)
 
 
+@pytest.mark.stopwatch
 async def test_each_keeper_gets_everything_at_its_own_pace(tmp_path: Path) -> None:
     quick, slow = Memory("quick"), Memory("slow")
     slow.is_away = True

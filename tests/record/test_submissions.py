@@ -330,6 +330,7 @@ async def test_a_full_waiting_room_makes_the_others_wait_in_the_journal(
     assert_in_order(bad, [one for one in monitor.taken if one in {id_of(each) for each in bad}])
 
 
+@pytest.mark.stopwatch
 async def test_a_disk_that_does_not_take_what_is_set_aside_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "submissions").write_text("in the way")
     (tmp_path / "dead_letters").write_text("this as well")
@@ -362,6 +363,7 @@ async def test_a_spoilt_file_is_put_with_the_dead_letters(tmp_path: Path) -> Non
 # --- giving up --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.stopwatch
 async def test_after_the_configured_time_they_are_dead_letters_all_of_them(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away

@@ -174,6 +174,7 @@ async def test_a_connection_serves_many_submissions() -> None:
         assert server.connection_count == 1
 
 
+@pytest.mark.stopwatch
 async def test_a_large_submission_has_more_time() -> None:
     async with monitored(status(200), timeout_s=0.01) as (monitor, server):
         await monitor.submit(ID, b"x" * 20_000_000)

@@ -66,6 +66,7 @@ async def test_a_slow_statement_ends(database: str) -> None:
     await db.aclose()
 
 
+@pytest.mark.stopwatch
 async def test_connections_are_bounded_and_the_next_one_waits(database: str) -> None:
     db = Database(database, replace(IMPATIENT, pool_max=2, connect_s=0.2, statement_s=0.2))
     async with db.connection(), db.connection():

@@ -97,6 +97,7 @@ async def test_empty_upload_arrives(upstream: LoopbackUpstream) -> None:
     assert [request.body for request in upstream.requests] == [b"", b""]
 
 
+@pytest.mark.stopwatch
 async def test_upload_waits_for_an_upstream_that_does_not_read(upstream: LoopbackUpstream) -> None:
     taken = 0
 
@@ -116,6 +117,7 @@ async def test_upload_waits_for_an_upstream_that_does_not_read(upstream: Loopbac
     upstream.resume_reading()
 
 
+@pytest.mark.stopwatch
 async def test_slow_caller_is_not_the_upstreams_stall(upstream: LoopbackUpstream) -> None:
     async with session_to(upstream, connect_s=0.1, head_s=0.1, stall_s=0.1) as session:
         ending, _ = await answer_to(session, upload(b"a", b"b", b"c", pause=0.3))
@@ -293,6 +295,7 @@ async def test_informational_answers_huge_lines_and_headers_pass(upstream: Loopb
 # ── faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize(
     ("script", "fault"),
     [
@@ -317,6 +320,7 @@ async def test_faults_before_the_head(
     assert upstream.request_count == 1
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize(
     ("script", "ending"),
     [
@@ -391,6 +395,7 @@ async def test_connection_is_closed_after_enough_when_more_follows(upstream: Loo
         await upstream.wait_until(lambda: not upstream.connections, within=0.5)
 
 
+@pytest.mark.stopwatch
 async def test_full_sink_pauses_the_upstream(upstream: LoopbackUpstream) -> None:
     upstream.script(loopback.endless_stream())
     async with session_to(upstream, stall_s=0.2) as session:

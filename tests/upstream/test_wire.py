@@ -223,6 +223,7 @@ async def test_unknown_host_is_unreachable() -> None:
             await ask(pool)
 
 
+@pytest.mark.stopwatch
 async def test_connection_that_nobody_accepts_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
@@ -277,6 +278,7 @@ async def test_silence_before_the_head_is_a_stall_after_head_s(upstream: Loopbac
     assert await upstream.wait_closed(upstream.requests[0])
 
 
+@pytest.mark.stopwatch
 async def test_head_that_drips_is_a_stall(upstream: LoopbackUpstream) -> None:
     drops: list[loopback.Step] = [Send(b"x"), Pause(0.05)]
     upstream.script(Script([Send(b"HTTP/1.1 200 OK\r\n"), *drops * 100]))
@@ -311,6 +313,7 @@ async def test_head_that_could_be_read_in_two_ways_is_garbled(upstream: Loopback
             await ask(pool)
 
 
+@pytest.mark.stopwatch
 @pytest.mark.parametrize("upgrade", [b"", b"connection: upgrade\r\nupgrade: websocket\r\n"])
 async def test_switching_protocols_is_garbled(upstream: LoopbackUpstream, upgrade: bytes) -> None:
     upstream.script(Script([Send(b"HTTP/1.1 101 Switching Protocols\r\n" + upgrade + b"\r\n\x81\x05hello"), Stall()]))
@@ -389,6 +392,7 @@ async def test_silence_in_the_body_is_a_stall_although_the_head_came_at_once(ups
     assert await upstream.wait_closed(upstream.requests[0])
 
 
+@pytest.mark.stopwatch
 async def test_slow_but_steady_body_is_no_stall(upstream: LoopbackUpstream) -> None:
     script = loopback.chat_stream(["x"] * 10, pace=0.1)
     upstream.script(script)
@@ -396,6 +400,7 @@ async def test_slow_but_steady_body_is_no_stall(upstream: LoopbackUpstream) -> N
         assert await answer_to(pool) == (Ending.WHOLE, script.payload)
 
 
+@pytest.mark.stopwatch
 async def test_head_that_comes_late_leaves_its_body_the_whole_patience(upstream: LoopbackUpstream) -> None:
     whole = loopback.chat_stream("hello")
     upstream.script(Script([Pause(0.3), *whole.steps[:2], Pause(0.3), *whole.steps[2:]]))
@@ -507,6 +512,7 @@ async def test_upstream_that_worked_for_long_and_died_is_not_asked_again(
     assert upstream.request_count == 2
 
 
+@pytest.mark.stopwatch
 async def test_idle_connections_are_closed_in_time(upstream: LoopbackUpstream) -> None:
     async with pool_to(upstream, idle_s=0.1) as pool:
         await asyncio.gather(*(answer_to(pool) for _ in range(5)))
@@ -638,6 +644,7 @@ async def test_answer_that_nobody_pumps_is_not_read_into_memory(upstream: Loopba
         assert said.startswith(sink.body)
 
 
+@pytest.mark.stopwatch
 async def test_silence_while_we_pause_is_not_a_stall(upstream: LoopbackUpstream) -> None:
     script = loopback.chat_stream(["x" * 10_000] * 500)
     upstream.script(script)
