@@ -51,6 +51,16 @@ class ChatAssembler:
             elif not self._took_plainly(payload):
                 self._take_payload(payload)
 
+    def take(self, chunk: dict[str, Any], is_plain: bool) -> None:
+        """Takes the data of an event as `jsontext.parse` gave it, and changes it."""
+        self._text = None
+        self._is_plain = self._is_plain and is_plain
+        delta = self._delta_of(chunk)
+        if delta is None:
+            self._take_chunk(chunk)
+        else:
+            self._message.take(delta)
+
     def take_texts(self, name: str, texts: Sequence[bytes]) -> bool:
         """More chunks like the one before, but for this text, of which they have JSON strings here. False: they must be
         fed one by one, for that one had more to say, or one of these is not a string that orjson reads."""

@@ -76,14 +76,15 @@ class ResponsesAssembler:
             except ValueError:
                 event, is_plain = None, True
             if isinstance(event, dict):
-                self._is_plain = self._is_plain and is_plain
-                self._take(event)
+                self.take(event, is_plain)
             elif payload.strip() == b"[DONE]":
                 self.is_done = True
             elif payload.strip():
                 self.unparsed.append(payload)
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def take(self, event: dict[str, Any], is_plain: bool) -> None:
+        """Takes the data of an event as `jsontext.parse` gave it, and keeps it."""
+        self._is_plain = self._is_plain and is_plain
         kind = event.get("type")
         if not isinstance(kind, str):
             kind = "error" if event.get("error") else ""

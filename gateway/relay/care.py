@@ -13,7 +13,7 @@ from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
 from gateway.chat.sse import parse_event
 from gateway.model import Kind
-from gateway.relay.unfolded import NO_SHAPE, Piece, Shape
+from gateway.relay.unfolded import NO_SHAPE, Parsed, Piece, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,29 +58,47 @@ class Care(ABC):
     """Looks at the events of one answer. Nearly all of them are like the one before but for a piece of text: those need
     no look, which is what makes them cheap."""
 
-    __slots__ = ("_judged", "_looks", "_numbers", "shape")
+    __slots__ = ("_judged", "_looks", "_numbers", "_parsed", "shape")
     texts: ClassVar[frozenset[bytes]] = frozenset()  # members of which one may be all that an event says
 
     def __init__(self) -> None:
         self.shape = NO_SHAPE  # of the last event that might pass
         self._looks = 0  # at events that might pass
         self._numbers: list[bytes] = []  # in the last of them
-        self._judged = (b"", Step.PASS_UNKEPT)  # the last event that might not, which is looked at closely next
+        self._judged = (b"", Step.PASS_UNKEPT)  # the last event that was judged
+        self._parsed: Parsed | None = None  # its JSON object, if it has one and nobody took it
 
     def judge_raw(self, raw: bytes) -> Step:
         """What the bytes of one event mean."""
         judged, step = self._judged
-        return step if raw == judged else self.judge(parse_event(raw))
+        if raw != judged:
+            step = self.judge(parse_event(raw))
+            self._judged = raw, step
+        return step
+
+    def take_parsed(self, raw: bytes) -> Parsed | None:
+        """The JSON object of this one event, once, if it is the one that was judged last."""
+        if raw != self._judged[0]:
+            return None
+        found, self._parsed = self._parsed, None
+        return found
 
     def judge(self, event: Event) -> Step:
         """What one event means."""
+        self._parsed = None
         data = event.data.strip() if event.data is not None else b""
         if not data:
             return Step.PASS_UNKEPT
         if data == b"[DONE]":
             return Step.LAST
-        body = parsed(data)
-        return Step.GARBLED if body is None else self.judge_object(body, event.type)
+        try:
+            body, is_plain = jsontext.parse(data)
+        except ValueError:
+            return Step.GARBLED
+        if not isinstance(body, dict):
+            return Step.GARBLED
+        self._parsed = Parsed(body, is_plain)
+        return self.judge_object(body, event.type)
 
     @abstractmethod
     def judge_object(self, body: Json, kind: str) -> Step:
@@ -119,9 +137,7 @@ class Care(ABC):
     def _passes(self, event: bytes) -> bool:
         if b"\r" in event:
             return False
-        step = self.judge(parse_event(event))
-        if step is not Step.PASS:
-            self._judged = event, step
+        if self.judge_raw(event) is not Step.PASS:
             return False
         self._looks += 1
         if self._looks <= _LAST_LESSON:

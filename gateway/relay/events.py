@@ -219,7 +219,7 @@ class Relay(Sink):
                 self._broken("the upstream sent an event that is not JSON")
 
     def _keep(self, raw: bytes) -> None:
-        self._unfolded.add(raw)
+        self._unfolded.add(self._care.take_parsed(raw) or raw)
         self._file_later(raw)
 
     def _file_later(self, raw: bytes) -> None:

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable
 
+    from gateway.model import Json
     from gateway.relay.care import Assembler
+
+
+class Parsed(NamedTuple):
+    """An event's JSON object as `jsontext.parse` gave it; for one who may change it."""
+
+    body: Json
+    is_plain: bool
 
 
 class Piece(NamedTuple):
@@ -48,10 +56,11 @@ class Unfolded:
     __slots__ = ("_blocks", "count")
 
     def __init__(self) -> None:
-        self._blocks: list[bytes | _Run] = []
+        self._blocks: list[bytes | Parsed | _Run] = []
         self.count = 0  # of blocks, as they came
 
-    def add(self, block: bytes) -> None:
+    def add(self, block: bytes | Parsed) -> None:
+        """Whole events, or one that is parsed already."""
         self.count += 1
         self._blocks.append(block)
 
@@ -72,11 +81,14 @@ class Unfolded:
             if type(block) is bytes:
                 whole.append(block)
                 continue
-            assert type(block) is _Run
             if whole:
                 assembler.feed(data_payloads(b"".join(whole)))
                 whole = []
-            _fold_run(block, assembler)
+            if type(block) is Parsed:
+                assembler.take(*block)
+            else:
+                assert type(block) is _Run
+                _fold_run(block, assembler)
         if whole:
             assembler.feed(data_payloads(b"".join(whole)))
 

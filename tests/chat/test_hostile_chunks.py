@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.chat import jsontext
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
-from tests.chat.streams import as_payload, payloads_of, recorded
+from tests.chat.streams import CHATS, as_payload, payloads_of, recorded
 
 ODD: list[Any] = [None, True, False, 0, -1, 1.5, 1.0, 2**64, -(2**70), float("nan"), float("inf"), 1e300, "", "x", "0"]
 ODD += ["\ud800", "\x00", [], {}, [[]], [None], {"": None}]
@@ -143,6 +144,47 @@ def test_the_answer_does_not_depend_on_how_many_payloads_come_at_once(seed: int,
         one_by_one.feed([payload])
         one_by_one.completion_json()
     assert at_once.completion_json() == in_two.completion_json() == one_by_one.completion_json()
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS, st.integers(0, 6))
+def test_the_answer_does_not_depend_on_who_parses(seed: int, place: int) -> None:
+    payloads = list(map(as_payload, chunks_of(seed)))
+    fed, told = ChatAssembler(), ChatAssembler()
+    fed.feed(payloads)
+    for number, payload in enumerate(payloads):
+        if number == place:
+            told.feed([payload])
+        else:
+            take_parsed(told, payload)
+    assert repr(json.loads(fed.completion_json())) == repr(json.loads(told.completion_json()))
+    assert fed.unparsed == told.unparsed
+
+
+@pytest.mark.parametrize("name", [*CHATS, "responses"])
+def test_a_vendors_answer_does_not_depend_on_who_parses(name: str) -> None:
+    payloads = payloads_of([recorded(name)])[0]
+    make = ResponsesAssembler if name == "responses" else ChatAssembler
+    fed, told = make(), make()
+    fed.feed(payloads)
+    for payload in payloads:
+        take_parsed(told, payload)
+    assert fed.completion_json() == told.completion_json()
+    assert fed.is_done == told.is_done
+    assert fed.finished == told.finished
+
+
+def take_parsed(assembler: ChatAssembler | ResponsesAssembler, payload: bytes) -> None:
+    """As the relay does, which has parsed most events to judge them."""
+    try:
+        body, is_plain = jsontext.parse(payload)
+    except ValueError:
+        assembler.feed([payload])
+        return
+    if isinstance(body, dict):
+        assembler.take(body, is_plain)
+    else:
+        assembler.feed([payload])
 
 
 @settings(max_examples=250, deadline=None)

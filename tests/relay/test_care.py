@@ -268,3 +268,17 @@ def test_an_event_that_may_not_pass_unread_is_judged_once() -> None:
     assert care.judge_raw(last) is Step.KEEP_THEN_PASS
     assert care.looks == 1
     assert care.judge_raw(b"data: [DONE]\n\n") is Step.LAST
+
+
+def test_what_was_parsed_of_an_event_is_taken_once_and_for_no_other() -> None:
+    care = ChatCare(drops_usage=True)
+    first, second = b'data: {"id":"a","choices":[]}\n\n', b'data: {"id":"b","n":18446744073709551616}\n\n'
+    assert care.judge_raw(first) is Step.PASS
+    assert care.take_parsed(second) is None
+    assert care.take_parsed(first) == ({"id": "a", "choices": []}, True)
+    assert care.take_parsed(first) is None
+    assert care.plain(second)[0] == len(second)
+    assert care.take_parsed(second) == ({"id": "b", "n": 2**64}, False)
+    for empty in (b"data: [DONE]\n\n", b": nothing\n\n", b"data: [1]\n\n", b"data: {\n\n"):
+        assert care.judge_raw(empty) is not Step.PASS
+        assert care.take_parsed(empty) is None
