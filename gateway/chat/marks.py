@@ -33,8 +33,15 @@ class Marks(NamedTuple):
         yield from self.snapshots
 
     @property
+    def likeliest(self) -> bytes | None:
+        """The first of these."""
+        return self.named[0] if self.named else self.snapshots[0] if self.snapshots else None
+
+    @property
     def own(self) -> tuple[bytes, ...]:
-        return tuple(mark for mark in (self.snapshot, self.answer, self.item) if mark is not None)
+        if self.answer is None and self.item is None:  # a chat's
+            return () if self.snapshot is None else (self.snapshot,)
+        return tuple([mark for mark in (self.snapshot, self.answer, self.item) if mark is not None])
 
 
 NONE = Marks()

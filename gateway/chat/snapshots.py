@@ -54,14 +54,14 @@ def candidates(messages: object, prefixes: list[bytes] | None = None) -> list[tu
 def _canonical(message: object) -> bytes | None:
     if not isinstance(message, dict):
         return None
+    role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
     form = [
-        _or_empty(message.get("role")),
-        content_form(message.get("content")),
+        "" if role is None else role,
+        content if isinstance(content, str) else content_form(content),
         _or_empty(message.get("tool_call_id")),
     ]
     try:
-        calls = message.get("tool_calls")
-        form.append([_call(call) for call in calls] if isinstance(calls, list) else _or_empty(calls) or [])
+        form.append([_call(call) for call in calls] if isinstance(calls, list) else calls or [])
         if message.get("function_call"):
             form.append(_function(message["function_call"]))
         return written(form)

@@ -94,6 +94,8 @@ def _parent(
 ) -> Snapshot | None:
     """What it names; else the longest snapshot, and of equals the newest. What is stored wins over the same row in this
     batch."""
+    if row.marks.likeliest is None:
+        return None
     for wanted in row.marks.earlier:
         stored, new = found.get((row.id, wanted)), fresh.get((row.user, wanted))
         if stored is not None and (new is None or stored.id >= new.id):

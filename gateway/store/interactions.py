@@ -55,14 +55,16 @@ class Interactions:
     async def keep(self, records: Sequence[Record]) -> None:
         """Raises RecordRefused if one of these is at fault, StoreUnavailable if the outcome is unknown."""
         rows: list[Row] = []
+        size = 0
         for count, record in enumerate(records):
+            size += record.size
             if record.size > LARGE_BYTES:
                 rows.append(await asyncio.to_thread(row_of, record, self._cost_of))
             else:
                 rows.append(row_of(record, self._cost_of))
             if count % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        await self._write(rows, sum(record.size for record in records))
+        await self._write(rows, size)
 
     async def keep_raw(self, record: Record) -> None:
         await self._write([raw_row_of(record, self._cost_of)], record.size)
@@ -149,28 +151,29 @@ async def _keep_chats(connection: Connection, rows: list[Row]) -> None:
     places = place(rows, await _snapshots(connection, rows))
     batch = Batch()
     for count, (row, its) in enumerate(zip(rows, places, strict=True)):
-        batch.add(row, **_columns(row, its))
+        _settle(row, its)
+        batch.add(row)
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     await connection.execute(sql.KEEP_CHATS, batch.json, batch.raws)
     await _join_early_ones(connection, rows)
 
 
-def _columns(row: Row, its: Place) -> dict[str, Any]:
-    return {
-        "root_gpt_id": its.root,
-        "parent_id": its.parent,
-        "root_inferred": its.is_inferred,
-        "convo_title": its.title,
-        "snapshot_hash": _bytea(row.marks.snapshot),
-        "answer_hash": _bytea(row.marks.answer),
-        "item_hash": _bytea(row.marks.item),
-        "parent_hash": _bytea(row.parent_hash),
-    }
-
-
-def _bytea(value: bytes | None) -> str | None:
-    return None if value is None else "\\x" + value.hex()
+def _settle(row: Row, its: Place) -> None:
+    """A row at its place."""
+    marks, columns = row.marks, row.columns
+    columns["root_gpt_id"] = its.root
+    columns["root_inferred"] = its.is_inferred
+    columns["parent_id"] = its.parent
+    columns["convo_title"] = its.title
+    for name, mark in (
+        ("snapshot_hash", marks.snapshot),
+        ("answer_hash", marks.answer),
+        ("item_hash", marks.item),
+        ("parent_hash", marks.likeliest),
+    ):
+        if mark is not None:
+            columns[name] = "\\x" + mark.hex()
 
 
 async def _snapshots(connection: Connection, rows: list[Row]) -> dict[tuple[UUID, bytes], Snapshot]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from gateway.chat.marks import NONE, Marks, marks_of
 from gateway.errors import RecordRefused
@@ -33,30 +33,23 @@ def told_cost(record: Record) -> float | None:
     return record.answer.usage_cost
 
 
-class Stored(NamedTuple):
-    """What of a body goes into the row; its parsed value goes, for a batch of them would keep the collector busy."""
+class Row(Struct):
+    """One row before its place among the conversations is known; `columns` are all but that and the bodies.
 
-    text: bytes | None
-    raw: bytes | None
-
-
-@dataclass(slots=True)
-class Row:
-    """One row before its place among the conversations is known; `columns` are all but that and the raw bytes."""
+    Of the bodies it has what `Held` has, but not their parsed values: a batch of them would keep the collector busy.
+    """
 
     id: UUID
     kind: Kind
     user: str
     columns: dict[str, Any]
-    request: Stored
-    response: Stored
+    request_text: bytes | None
+    request_raw: bytes | None
+    response_text: bytes | None
+    response_raw: bytes | None
     root_id: str | None = None
     convo_title: str | None = None
     marks: Marks = NONE
-
-    @property
-    def parent_hash(self) -> bytes | None:
-        return next(self.marks.earlier, None)
 
 
 def row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
@@ -73,7 +66,7 @@ def raw_row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
         row = _row_of(record, _bytes_only(record.interaction.body), _bytes_only(record.answer.body), cost_of)
     except Exception as error:
         raise RecordRefused(f"no row can be made of it: {error!r}") from error
-    row.columns["usage_info"] = None
+    row.columns.pop("usage_info", None)
     return row
 
 
@@ -91,10 +84,7 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
         "user_name": user,
         "title": principal.title,
         "key_id": principal.key_id,
-        "usage_info": usage and _usage_info(usage),
         "outcome": answer.outcome,
-        "policy_outcome": ruling and ruling.outcome,
-        "policy_rules": ruling and [indexed_text(rule) for rule in ruling.rules],
         "status": answer.status,
         "method": interaction.method,
         "path": interaction.path,
@@ -108,27 +98,28 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
         "finished_at": answer.finished_at,
         "first_token_ms": answer.first_token_ms,
         "duration_ms": answer.duration_ms,
-        "prompt_tokens": usage and min(usage.prompt_tokens, MOST_TOKENS),
-        "completion_tokens": usage and min(usage.completion_tokens, MOST_TOKENS),
-        "usage_estimated": usage and usage.is_estimate,
         "bytes_in": answer.bytes_in,
         "bytes_out": answer.bytes_out,
         "error": answer.error,
         "usage_cost": cost_of(record),
         "request_type": interaction.request_type,
         "response_type": answer.body_type,
-        "request_size": answer.request_size,
-        "response_size": answer.response_size,
-        "request_sha256": answer.request_sha256,
-        "response_sha256": answer.response_sha256,
     }
+    if usage is not None:
+        columns["usage_info"] = _usage_info(usage)
+        columns["prompt_tokens"] = min(usage.prompt_tokens, MOST_TOKENS)
+        columns["completion_tokens"] = min(usage.completion_tokens, MOST_TOKENS)
+        columns["usage_estimated"] = usage.is_estimate
+    if ruling is not None:
+        columns["policy_outcome"] = ruling.outcome
+        columns["policy_rules"] = [indexed_text(rule) for rule in ruling.rules]
+    if answer.request_sha256 is not None or answer.response_sha256 is not None:
+        columns["request_size"] = answer.request_size
+        columns["response_size"] = answer.response_size
+        columns["request_sha256"] = answer.request_sha256
+        columns["response_sha256"] = answer.response_sha256
     row = Row(
-        interaction.id,
-        interaction.kind,
-        user,
-        columns,
-        Stored(request.text, request.raw),
-        Stored(response.text, response.raw),
+        interaction.id, interaction.kind, user, columns, request.text, request.raw, response.text, response.raw
     )
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
@@ -175,27 +166,27 @@ class Batch:
     def json(self) -> bytes:
         return b"".join([*self._pieces, b"]"])  # copied once: a batch may have megabytes
 
-    def add(self, row: Row, **more: object) -> None:
-        columns = row.columns | more
-        columns["request_raw"] = self._raw(row.request)
-        columns["response_raw"] = self._raw(row.response)
+    def add(self, row: Row) -> None:
+        columns = row.columns
+        if row.request_raw is not None:
+            columns["request_raw"] = self._place_of(row.request_raw)
+        if row.response_raw is not None:
+            columns["response_raw"] = self._place_of(row.response_raw)
         if self._rows:
             self._pieces.append(b",")
         self._rows += 1
         self._pieces += (
             _object(columns)[:-1],
             b',"request":',
-            row.request.text or b"null",
+            row.request_text or b"null",
             b',"response":',
-            row.response.text or b"null",
+            row.response_text or b"null",
             b"}",
         )
 
-    def _raw(self, stored: Stored) -> int | None:
-        """The place of the bytes in `raws`, counted as Postgres counts."""
-        if stored.raw is None:
-            return None
-        self.raws.append(stored.raw)
+    def _place_of(self, raw: bytes) -> int:
+        """In `raws`, counted as Postgres counts."""
+        self.raws.append(raw)
         return len(self.raws)
 
 
@@ -213,6 +204,8 @@ def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:
 
 def storable_text(text: str) -> str:
     """The same where Postgres takes it; lone surrogates written out, NUL characters replaced."""
+    if text.isascii() and _NUL not in text:
+        return text
     return text.encode("utf-8", "backslashreplace").decode().replace(_NUL, "\ufffd")
 
 

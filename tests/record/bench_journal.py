@@ -166,8 +166,9 @@ def one_making() -> tuple[float, float]:
     found: list[Row] = []
     made = each(lambda number: found.append(row_of(records[number])))
     batch = Batch()
-    more = {"root_gpt_id": "r", "snapshot_hash": "\\x" + "00" * 32}
-    return made, each(lambda number: batch.add(found[number], **more))
+    for row in found:
+        row.columns |= {"root_gpt_id": "r", "snapshot_hash": "\\x" + "00" * 32}
+    return made, each(lambda number: batch.add(found[number]))
 
 
 async def stored(dsn: str) -> None:
