@@ -12,8 +12,9 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily
 
 from gateway.edge.elsewhere import told_to_siblings
-from gateway.edge.keys import LIVE, SCRAPE, SETTINGS
+from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS
 from gateway.edge.live import Live
+from gateway.edge.recent import RecentAnswers
 from gateway.scrape import Scrape
 from gateway.settings import Settings
 from gateway.siblings import PATIENCE_S, Seat, Siblings
@@ -33,7 +34,8 @@ async def worker(folder: Path | None, number: int, count: int) -> AsyncIterator[
 
     app = web.Application()
     siblings = Siblings(Seat(number, folder))
-    app[LIVE], app[SETTINGS], app[SCRAPE] = Live(), Settings(data_dir=folder or Path()), Scrape(siblings, look)
+    app[LIVE], app[RECENT] = Live(), RecentAnswers()
+    app[SETTINGS], app[SCRAPE] = Settings(data_dir=folder or Path()), Scrape(siblings, look)
     await siblings.open(told_to_siblings(app))
     try:
         yield app[SCRAPE]

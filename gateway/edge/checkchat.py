@@ -38,8 +38,8 @@ async def checkchat(request: web.Request) -> web.Response:
     caller = await caller_of(request)
     asked = await read_chat(request)
     asked_digest = digest(asked.body)
-    recent = request.app[RECENT].answer_to(caller.user, asked_digest, asked.root_id)
     being_made = await _being_made(request, caller, asked_digest, asked.root_id)
+    recent = await _finished(request, caller, asked_digest, asked.root_id)
     if being_made is not None and (recent is None or being_made > recent.id):
         raise StillRunning("the answer is being made; ask again in a second")
     if recent is None or recent.outcome is not Outcome.COMPLETE:
@@ -59,6 +59,13 @@ async def _being_made(request: web.Request, caller: Principal, asked: bytes, roo
     told += [found.told for found in await elsewhere.answers_of(request, caller.user)]
     found = (story for story in told if story["asked"] == asked.hex() and root in (None, story["root_id"]))
     return max((UUID(story["id"]) for story in found), default=None)
+
+
+async def _finished(request: web.Request, caller: Principal, asked: bytes, root: str | None) -> StoredAnswer | None:
+    """The newest answer to this request that was finished on this host lately."""
+    here = request.app[RECENT].answer_to(caller.user, asked, root)
+    there = await elsewhere.finished_answer_to(request, caller.user, asked, root)
+    return there if here is None or (there is not None and there.id > here.id) else here
 
 
 async def _newer(
@@ -102,6 +109,7 @@ async def show(request: web.Request) -> web.Response:
         found = await elsewhere.answer(request, caller.user, interaction_id)
         if found is not None:
             return _running(found.told)
+        answer = await elsewhere.finished(request, caller.user, interaction_id)
     answer = answer or await request.app[ANSWERS].by_id(caller, interaction_id)
     if answer is None:
         raise NotFound("there is nothing with this id")

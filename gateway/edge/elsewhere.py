@@ -1,4 +1,4 @@
-"""Answers of /chat that another worker of this host is making: found, stopped and joined through it.
+"""Answers of /chat that another worker of this host makes, or has made lately: found, stopped and joined through it.
 
 The kernel spreads connections among the workers, so that a stop or a reloaded page mostly reaches another one than the
 answer. What a worker tells the others is behind a socket that only this account can open; each asks in a user's name.
@@ -9,16 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
+import msgspec
 import orjson
 from aiohttp import web
 
 from gateway.edge.client import HttpClient
 from gateway.edge.errors import error_response
 from gateway.edge.fields import id_in
-from gateway.edge.keys import LIVE, SCRAPE, SETTINGS, SIBLINGS
+from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS, SIBLINGS
 from gateway.edge.request_keys import REQUEST_ID
 from gateway.errors import GatewayError, NotFound
 from gateway.scrape import FIGURES
+from gateway.store.answers import StoredAnswer
 from gateway.upstream.provider import Head
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 EVENTS = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"),))
 NOT_MADE = "no such answer is being made"
 _STORIES = "/stories"
+_RECENT = "/recent"
 _TOLD_ON = ("x-interaction-id", "x-conversation-id", "x-policy-outcome", "x-policy-rule")
 
 
@@ -54,6 +57,22 @@ async def answers_of(request: web.Request, user: str) -> list[Found]:
 async def answer(request: web.Request, user: str, interaction_id: UUID) -> Found | None:
     found = await answers_of(request, user)
     return next((each for each in found if each.told["id"] == str(interaction_id)), None)
+
+
+async def finished(request: web.Request, user: str, interaction_id: UUID) -> StoredAnswer | None:
+    """An answer that another worker has finished lately: its row may not be there yet."""
+    return await _newest(request, f"{_RECENT}/{interaction_id}", user=user)
+
+
+async def finished_answer_to(request: web.Request, user: str, asked: bytes, root: str | None) -> StoredAnswer | None:
+    """The newest answer that another worker has finished lately to this request; with `root`, in this conversation."""
+    return await _newest(request, _RECENT, user=user, asked=asked.hex(), **({} if root is None else {"root": root}))
+
+
+async def _newest(request: web.Request, path: str, **query: str) -> StoredAnswer | None:
+    told = await request.app[SIBLINGS].ask_all(path, **query)
+    found = [msgspec.convert(each, StoredAnswer) for each in told.values() if each is not None]
+    return max(found, key=lambda answer: answer.id, default=None)
 
 
 async def stop(request: web.Request, user: str, interaction_id: UUID) -> None:
@@ -117,13 +136,15 @@ def _client(request: web.Request, headers: dict[str, str], story: Story | None =
 def told_to_siblings(app: web.Application) -> web.Application:
     """What the other workers may ask the one that runs this application."""
     told = web.Application(middlewares=[_errors])
-    told[LIVE], told[SETTINGS], told[SCRAPE] = app[LIVE], app[SETTINGS], app[SCRAPE]
+    told[LIVE], told[RECENT], told[SETTINGS], told[SCRAPE] = app[LIVE], app[RECENT], app[SETTINGS], app[SCRAPE]
     told.add_routes(
         (
             web.get(FIGURES, _figures),
             web.get(_STORIES, _stories),
             web.post(_STORIES + "/{id}/stop", _stop),
             web.get(_STORIES + "/{id}/stream", _stream, allow_head=False),
+            web.get(_RECENT, _recent_answer_to),
+            web.get(_RECENT + "/{id}", _recent),
         )
     )
     return told
@@ -157,6 +178,19 @@ async def _stream(request: web.Request) -> web.StreamResponse:
     client = _client(request, story.headers(), story)
     await story.replay.follow(client, EVENTS, request.app[SETTINGS].server.heartbeat_s)
     return client.answered()
+
+
+async def _recent(request: web.Request) -> web.Response:
+    return _answer(request.app[RECENT].by_id(request.query["user"], id_in(request)))
+
+
+async def _recent_answer_to(request: web.Request) -> web.Response:
+    query = request.query
+    return _answer(request.app[RECENT].answer_to(query["user"], bytes.fromhex(query["asked"]), query.get("root")))
+
+
+def _answer(found: StoredAnswer | None) -> web.Response:
+    return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
 
 def _story(request: web.Request) -> Story:

@@ -118,9 +118,7 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
         columns["response_size"] = answer.response_size
         columns["request_sha256"] = answer.request_sha256
         columns["response_sha256"] = answer.response_sha256
-    row = Row(
-        interaction.id, interaction.kind, user, columns, request.text, request.raw, response.text, response.raw
-    )
+    row = Row(interaction.id, interaction.kind, user, columns, request.text, request.raw, response.text, response.raw)
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
         row.convo_title = interaction.convo_title

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -171,6 +173,43 @@ async def test_an_answer_is_found_joined_and_stopped_through_any_worker(tmp_path
                 assert b'"code":"stopped"' in await stopped.read()
                 async with session.post(f"{gateway.url}/chat/{id_}/stop") as response:
                     assert response.status == 404
+            assert await gateway.stop() == 0
+
+
+async def test_an_answer_that_has_just_ended_is_found_through_any_worker_before_its_row_is_there(
+    tmp_path: Path, database: str
+) -> None:
+    async with LoopbackUpstream() as upstream:
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway, fresh() as session:
+            await until(lambda: sum(line["event"] == "listening" for line in gateway.log()) == 2)
+            async with session.get(f"{gateway.url}/readyz") as response:
+                assert (await response.json())["postgres"] == "ok"
+            locking = await asyncpg.connect(database)
+            async with locking.transaction():
+                await locking.execute("lock table llm_logs.chatgpt_logs in exclusive mode")  # reads may pass
+                async with session.post(f"{gateway.url}/chat", json=hello()) as response:
+                    said = await response.json()
+
+                async def found(number: int) -> dict[str, Any]:
+                    path = f"/chat/{said['uuid']}" if number % 2 else "/checkchat"
+                    call = (
+                        session.get(gateway.url + path)
+                        if number % 2
+                        else session.post(gateway.url + path, json=hello())
+                    )
+                    async with call as response:
+                        assert response.status == 200, await response.text()
+                        one: dict[str, Any] = await response.json()
+                        return one["response"] if number % 2 else one
+
+                for one in await asyncio.gather(*map(found, range(2 * MANY))):
+                    assert one == said
+                async with session.get(f"{gateway.url}/chat/{uuid4()}") as response:
+                    assert response.status == 404
+                async with session.post(f"{gateway.url}/checkchat", json=hello(text="another one")) as response:
+                    assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+            await locking.close()
             assert await gateway.stop() == 0
 
 
