@@ -102,25 +102,25 @@ async def events(request: web.Request) -> web.StreamResponse:
     caller = await _auditor(request)
     wanted = _wanted(request)
     watchers = request.app[WATCHERS]
-    with watchers.watching(caller.user):
+    with watchers.watching(caller):
         position, has_missed = await watchers.begin(_seen(request))
         _note(request, caller, "live")
         client = _client(request)
         await client.start(EVENTS, is_events=True)
         client.write(_event("missed" if has_missed else "begun", position))
         try:
-            await _tell(request, client, wanted, position)
+            await _tell(request, caller, client, wanted, position)
         except GatewayError as error:
             await client.end(_ended(error))
     return client.answered()
 
 
-async def _tell(request: web.Request, client: HttpClient, wanted: Wanted, position: int) -> None:
+async def _tell(request: web.Request, caller: Principal, client: HttpClient, wanted: Wanted, position: int) -> None:
     """Until the watcher leaves, may no longer watch, or the gateway stops. Raises GatewayError for the latter two."""
     watchers, loop = request.app[WATCHERS], asyncio.get_running_loop()
     told, is_away = position, False
     while True:
-        arrivals, position = await watchers.after(position, CHECK_S)
+        arrivals, position = await watchers.after(caller, position, CHECK_S)
         await _check(request)
         if watchers.is_away is not is_away:
             is_away = watchers.is_away

@@ -7,7 +7,7 @@ latest ones, which are kept here for all; one that has fallen far behind, or com
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,7 @@ from gateway.errors import StoreUnavailable, TooManyWatchers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gateway.model import Principal
     from gateway.store.arrivals import Arrival, End
 
 EVERY_S = 0.5
@@ -37,7 +38,7 @@ class Source(Protocol):
 
     async def end(self) -> End: ...
 
-    async def after(self, position: int, most: int) -> Sequence[Arrival]: ...
+    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Arrival]: ...
 
 
 class Watchers:
@@ -50,26 +51,25 @@ class Watchers:
         self._every_s = every_s
         self._batch = batch
         self._kept: deque[Arrival] = deque(maxlen=most_kept)
-        self._watching: Counter[str] = Counter()
+        self._watching: list[Principal] = []  # auditors, all of them
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self.position: int | None = None
         self.is_away = False
 
     @contextmanager
-    def watching(self, user: str) -> Iterator[None]:
-        """As long as a user watches. Raises TooManyWatchers."""
-        if self._watching.total() >= MOST_WATCHERS or self._watching[user] >= MOST_OF_ONE:
+    def watching(self, caller: Principal) -> Iterator[None]:
+        """As long as an auditor watches. Raises TooManyWatchers."""
+        its = sum(each.user == caller.user for each in self._watching)
+        if len(self._watching) >= MOST_WATCHERS or its >= MOST_OF_ONE:
             raise TooManyWatchers("too many are watching already")
-        self._watching[user] += 1
+        self._watching.append(caller)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look_for_ever(), name="watchers")
         try:
             yield
         finally:
-            self._watching[user] -= 1
-            if not self._watching[user]:
-                del self._watching[user]
+            self._watching.remove(caller)
 
     async def begin(self, seen: int | None) -> tuple[int, bool]:
         """Where somebody begins who has seen so far, or nothing yet; and whether it has missed what is forgotten now.
@@ -80,8 +80,8 @@ class Watchers:
         has_missed = not end.forgotten <= seen <= end.position
         return (end.position if has_missed else seen), has_missed
 
-    async def after(self, position: int, patience_s: float) -> tuple[Sequence[Arrival], int]:
-        """What has come since then, waited for a while, and how far that is."""
+    async def after(self, caller: Principal, position: int, patience_s: float) -> tuple[Sequence[Arrival], int]:
+        """What has come since then, waited for a while, and how far that is. The caller is `watching`."""
         if self.is_away or self.position is None or self.position <= position:
             await self._wait(patience_s)
         read = self.position
@@ -90,7 +90,7 @@ class Watchers:
         if self._kept and self._kept[0].position <= position + 1:
             return [each for each in self._kept if each.position > position], read
         try:
-            missing = await self._source.after(position, self._batch)
+            missing = await self._source.after(caller, position, self._batch)
         except StoreUnavailable:
             await self._wait(patience_s)
             return (), position
@@ -115,7 +115,7 @@ class Watchers:
         try:
             while self._watching:
                 try:
-                    await self._look()
+                    await self._look(self._watching[0])
                     self.is_away = False
                 except StoreUnavailable:
                     self._tell(is_away=True)
@@ -127,11 +127,12 @@ class Watchers:
             self.position = None
             self._kept.clear()
 
-    async def _look(self) -> None:
+    async def _look(self, caller: Principal) -> None:
+        """In the name of one who watches, for all of them."""
         await self._source.number(MOST_NUMBERED)
         if self.position is None:
             self.position = (await self._source.end()).position
-        while fresh := await self._source.after(self.position, self._batch):
+        while fresh := await self._source.after(caller, self.position, self._batch):
             self._kept.extend(fresh)
             self.position = fresh[-1].position
             self._tell(is_away=False)

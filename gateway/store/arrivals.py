@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
+    from gateway.model import Principal
     from gateway.store.pool import Database
 
 NUMBER = "select llm_logs.number_arrivals($1)"
 
 END = "select position, forgotten from llm_logs.arrivals_end"
 
-# $1: the last position that was seen; $2: how many at most. A row that is no more has no line
+# $1: the last position that was seen; $2: how many at most; $3: whether an auditor reads. A row that is no more has no
+# line, and none has one for anybody else
 AFTER = """
 select
     a.position, line.source, line.user_name, line.model, line.outcome, line.policy_outcome,
@@ -28,7 +30,7 @@ from (
     select position, source, id from llm_logs.arrivals where position > $1 order by position limit $2
 ) as a
 left join lateral (
-    select * from llm_logs.interactions as i where i.source = a.source and i.id = a.id
+    select * from llm_logs.interactions as i where $3 and i.source = a.source and i.id = a.id
 ) as line on true
 order by a.position
 """
@@ -75,10 +77,10 @@ class Arrivals:
         assert row is not None
         return End(row["position"], row["forgotten"])
 
-    async def after(self, position: int, most: int) -> Sequence[Arrival]:
-        """The next ones, at most so many."""
+    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Arrival]:
+        """The next ones, at most so many, as the caller may see them."""
         async with self._database.asking() as connection:
-            rows = await connection.fetch(AFTER, position, most)
+            rows = await connection.fetch(AFTER, position, most, caller.is_auditor)
         return [
             Arrival(
                 row["position"],

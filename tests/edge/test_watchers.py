@@ -10,6 +10,7 @@ import pytest
 
 from gateway.edge.watchers import MOST_OF_ONE, MOST_WATCHERS, Watchers
 from gateway.errors import StoreUnavailable, TooManyWatchers
+from gateway.model import Principal, Role
 from gateway.store.arrivals import Arrival, Arrivals, End
 from tests.store.samples import chat, store, user
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from gateway.store.interactions import Interactions
+
+EVE, ANN = (Principal(name, roles=frozenset((Role.AUDITOR,))) for name in ("eve", "ann"))
 
 
 @asynccontextmanager
@@ -32,9 +35,9 @@ async def read(watchers: Watchers, position: int, wanted: int) -> list[int]:
     seen: list[int] = []
     async with asyncio.timeout(20):
         while len(seen) < wanted:
-            fresh, position = await watchers.after(position, 0.05)
+            fresh, position = await watchers.after(EVE, position, 0.05)
             seen += [each.position for each in fresh]
-    again, _ = await watchers.after(position, 0.1)
+    again, _ = await watchers.after(EVE, position, 0.1)
     assert again == ()
     return seen
 
@@ -43,7 +46,7 @@ async def read(watchers: Watchers, position: int, wanted: int) -> list[int]:
 async def test_a_slow_one_misses_nothing_and_is_told_nothing_twice(database: str, most_kept: int) -> None:
     """Also when more has come than is kept for all: then Postgres is asked."""
     async with hub(database, most_kept=most_kept) as (watchers, interactions):
-        with watchers.watching("eve"):
+        with watchers.watching(EVE):
             position, has_missed = await watchers.begin(None)
             assert (position, has_missed) == (0, False)
             await asyncio.sleep(0.1)
@@ -54,7 +57,7 @@ async def test_a_slow_one_misses_nothing_and_is_told_nothing_twice(database: str
 
 async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None:
     async with hub(database) as (watchers, interactions):
-        with watchers.watching("eve"):
+        with watchers.watching(EVE):
             reading = asyncio.create_task(read(watchers, 0, 3))
             for text in "abc":
                 await asyncio.sleep(0.05)
@@ -64,14 +67,14 @@ async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None
 
 async def test_one_who_comes_back_after_all_had_left_goes_on(database: str) -> None:
     async with hub(database) as (watchers, interactions):
-        with watchers.watching("eve"):
+        with watchers.watching(EVE):
             await interactions.keep([chat(user("a"))])
             assert await read(watchers, 0, 1) == [1]
         async with asyncio.timeout(5):
             while watchers.position is not None:
                 await asyncio.sleep(0.01)
         await interactions.keep([chat(user(text)) for text in "bc"])
-        with watchers.watching("eve"):
+        with watchers.watching(EVE):
             assert await watchers.begin(1) == (1, False)
             assert await read(watchers, 1, 2) == [2, 3]
 
@@ -92,19 +95,19 @@ class Unwell:
     async def end(self) -> End:
         return End(7, 0)
 
-    async def after(self, position: int, most: int) -> Sequence[Arrival]:
+    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Arrival]:
         return []
 
 
 async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
     source = Unwell()
     watchers = Watchers(source, every_s=0.01)
-    with watchers.watching("eve"):
+    with watchers.watching(EVE):
         for is_away in (True, False, True, False):
             source.is_away = is_away
             async with asyncio.timeout(5):
                 while watchers.is_away is not is_away:
-                    assert await watchers.after(7, 0.05) == ((), 7)
+                    assert await watchers.after(EVE, 7, 0.05) == ((), 7)
     await watchers.aclose()
 
 
@@ -114,7 +117,7 @@ async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
     watchers = Watchers(source, every_s=0.05)
     await asyncio.sleep(0.1)
     assert source.asked == 0
-    with watchers.watching("eve"), watchers.watching("eve"), watchers.watching("ann"):
+    with watchers.watching(EVE), watchers.watching(EVE), watchers.watching(ANN):
         await asyncio.sleep(0.5)
     assert 2 <= source.asked <= 11
     await asyncio.sleep(0.1)
@@ -126,17 +129,17 @@ async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
 
 async def test_there_is_room_for_so_many_and_so_many_of_one() -> None:
     watchers = Watchers(Unwell(), every_s=0.05)
-    taken = [watchers.watching(f"user {n // MOST_OF_ONE}") for n in range(MOST_WATCHERS)]
+    taken = [watchers.watching(Principal(f"user {n // MOST_OF_ONE}")) for n in range(MOST_WATCHERS)]
     for each in taken[:MOST_OF_ONE]:
         each.__enter__()
-    with pytest.raises(TooManyWatchers), watchers.watching("user 0"):
+    with pytest.raises(TooManyWatchers), watchers.watching(Principal("user 0")):
         pass
     for each in taken[MOST_OF_ONE:]:
         each.__enter__()
-    with pytest.raises(TooManyWatchers), watchers.watching("another"):
+    with pytest.raises(TooManyWatchers), watchers.watching(Principal("another")):
         pass
     for each in taken:
         each.__exit__(None, None, None)
-    with watchers.watching("user 0"):
+    with watchers.watching(Principal("user 0")):
         pass
     await watchers.aclose()

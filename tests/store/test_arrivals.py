@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from gateway.model import Kind, PolicyOutcome, Ruling
-from gateway.store.arrivals import Arrivals, End
+from gateway.model import Kind, PolicyOutcome, Principal, Role, Ruling
+from gateway.store.arrivals import Arrival, Arrivals, End
 from tests.record.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from gateway.store.arrivals import Arrival
-
+EVE = Principal("eve", roles=frozenset((Role.AUDITOR,)))
 NOTED = "insert into llm_logs.chatgpt_logs (id) values ($1)"
 
 
 async def seen_from(arrivals: Arrivals, position: int) -> Sequence[Arrival]:
     await arrivals.number(1000)
-    return await arrivals.after(position, 1000)
+    return await arrivals.after(EVE, position, 1000)
+
+
+async def test_none_but_an_auditor_is_told_a_line(database: str) -> None:
+    async with store(database) as (db, interactions):
+        await interactions.keep([chat(user("a secret"), by="bob")])
+        arrivals = Arrivals(db)
+        (seen,) = await seen_from(arrivals, 0)
+        assert "a secret" in (seen.body or "")
+        for other in (Principal("bob"), Principal("ann", roles=frozenset((Role.ADMIN,)))):
+            (told,) = await arrivals.after(other, 0, 10)
+            assert told == Arrival(1, None, None, None, None, None, None)
 
 
 async def test_each_kind_of_row_is_told_with_its_line(database: str) -> None:
@@ -96,7 +106,7 @@ async def test_rows_of_many_writers_are_all_seen_once_by_many_readers(database: 
             while True:
                 ends = is_over.is_set()
                 await arrivals.number(7)
-                fresh = await arrivals.after(position, 5)
+                fresh = await arrivals.after(EVE, position, 5)
                 seen += [each.body or "" for each in fresh]
                 position = fresh[-1].position if fresh else position
                 if ends and not fresh and not await arrivals.number(1):
