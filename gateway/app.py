@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from gateway.counted import Counted
+from gateway.edge import elsewhere
 from gateway.edge.cors import allow_origins
-from gateway.edge.elsewhere import told_to_siblings
 from gateway.edge.guard import Guard
 from gateway.edge.keys import (
     ANSWERS,
@@ -34,6 +34,7 @@ from gateway.edge.keys import (
     SETTINGS,
     SIBLINGS,
     SUMMARIES,
+    UNDERWAY,
     WATCHERS,
 )
 from gateway.edge.keys_admin import KEY_OFFICE
@@ -42,6 +43,7 @@ from gateway.edge.middlewares import one_line_per_request
 from gateway.edge.recent import RecentAnswers
 from gateway.edge.replay import Room
 from gateway.edge.routes import routes
+from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
 from gateway.exchange import Exchange, Terms
 from gateway.identity.identity import Identity
@@ -151,8 +153,10 @@ async def _furnish(
 
     app[SIBLINGS] = siblings = Siblings(seat)
     app[SCRAPE] = Scrape(siblings, look)
-    await siblings.open(told_to_siblings(app))
+    await siblings.open(elsewhere.told_to_siblings(app))
     stack.push_async_callback(siblings.aclose)
+    app[UNDERWAY] = Underway(app[LIVE], lambda: elsewhere.underway(siblings))
+    stack.push_async_callback(app[UNDERWAY].aclose)
 
 
 async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Vitals]:

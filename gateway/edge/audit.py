@@ -6,8 +6,9 @@ Who looked at what is told in the log, without a word of what was said.
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from gateway.edge.client import HttpClient
 from gateway.edge.fields import id_in, limit_in, text_asked
-from gateway.edge.keys import AUDIT, LIVE, PAGE, SETTINGS, WATCHERS
+from gateway.edge.keys import AUDIT, LIVE, PAGE, SETTINGS, UNDERWAY, WATCHERS
 from gateway.edge.page import CHAT_HEADERS
 from gateway.edge.request_keys import REQUEST_ID
 from gateway.edge.talks import caller_of
@@ -38,7 +39,7 @@ SOURCES = ("chat", "image", "api")
 USUAL_LINES, MOST_LINES = 50, 200
 MOST_TURNS, MOST_BYTES = 100, 8 << 20  # of a page of a conversation
 LONGEST_QUERY = 200  # characters
-CHECK_S = 1.0  # how often it is asked whether somebody may still watch
+CHECK_S = 0.5  # how often it is asked whether somebody may still watch, and what is under way
 
 log = structlog.get_logger()
 
@@ -96,8 +97,9 @@ async def events(request: web.Request) -> web.StreamResponse:
 
     Lines of interactions as they are kept, by whichever process, as server-sent events: each once, in the order of
     their arrival. `Last-Event-ID` goes on from there. Besides `interaction` there are the events `begun`, `missed`
-    (what came meanwhile is forgotten: search for it), `away` and `back` (Postgres), `passed` (others came) and
-    `ended`, which says why.
+    (what came meanwhile is forgotten: search for it), `away` and `back` (Postgres), `passed` (others came),
+    `underway` (all that this host is answering at the moment, whenever that is something else) and `ended`, which says
+    why.
     """
     caller = await _auditor(request)
     wanted = _wanted(request)
@@ -119,6 +121,7 @@ async def _tell(request: web.Request, caller: Principal, client: HttpClient, wan
     """Until the watcher leaves, may no longer watch, or the gateway stops. Raises GatewayError for the latter two."""
     watchers, loop = request.app[WATCHERS], asyncio.get_running_loop()
     told, is_away = position, False
+    underway: list[dict[str, Any]] = []
     while True:
         arrivals, position = await watchers.after(caller, position, CHECK_S)
         await _check(request)
@@ -126,6 +129,9 @@ async def _tell(request: web.Request, caller: Principal, client: HttpClient, wan
             is_away = watchers.is_away
             client.write(_event("away" if is_away else "back", told))
         told = await _write(client, arrivals, wanted, told)
+        if (found := [each for each in request.app[UNDERWAY].now() if wanted.may_become(each)]) != underway:
+            underway = found
+            client.write(_underway(underway))
         now = loop.time()
         if position > told and client.is_silent(now):
             client.write(_event("passed", position))  # when it comes back, it need not be told of these
@@ -175,6 +181,11 @@ def _line(position: int, body: str) -> bytes:
 def _event(name: str, position: int) -> bytes:
     """Never with a position beyond what has been told, for a watcher that is cut here goes on from it."""
     return b'id: %d\nevent: %b\ndata: {"position":%d}\n\n' % (position, name.encode(), position)
+
+
+def _underway(data: list[dict[str, Any]]) -> bytes:
+    """With the time here, for that of the reader may differ. Without an id: it is no place to go on from."""
+    return b"event: underway\ndata: %b\n\n" % orjson.dumps({"now": time.time(), "data": data})
 
 
 def _ended(why: GatewayError) -> bytes:

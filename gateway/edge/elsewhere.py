@@ -18,6 +18,7 @@ from gateway.edge.errors import error_response
 from gateway.edge.fields import id_in
 from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS, SIBLINGS
 from gateway.edge.request_keys import REQUEST_ID
+from gateway.edge.underway import told_of
 from gateway.errors import GatewayError, NotFound
 from gateway.scrape import FIGURES
 from gateway.store.answers import StoredAnswer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.edge.live import Story
+    from gateway.siblings import Siblings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,6 +37,7 @@ EVENTS = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"),))
 NOT_MADE = "no such answer is being made"
 _STORIES = "/stories"
 _RECENT = "/recent"
+_UNDERWAY = "/underway"
 _TOLD_ON = ("x-interaction-id", "x-conversation-id", "x-policy-outcome", "x-policy-rule")
 
 
@@ -73,6 +76,11 @@ async def _newest(request: web.Request, path: str, **query: str) -> StoredAnswer
     told = await request.app[SIBLINGS].ask_all(path, **query)
     found = [msgspec.convert(each, StoredAnswer) for each in told.values() if each is not None]
     return max(found, key=lambda answer: answer.id, default=None)
+
+
+async def underway(siblings: Siblings) -> list[Any]:
+    """What each of the other workers is answering at this moment, whoever asked."""
+    return list((await siblings.ask_all(_UNDERWAY)).values())
 
 
 async def stop(request: web.Request, user: str, interaction_id: UUID) -> None:
@@ -143,6 +151,7 @@ def told_to_siblings(app: web.Application) -> web.Application:
             web.get(_STORIES, _stories),
             web.post(_STORIES + "/{id}/stop", _stop),
             web.get(_STORIES + "/{id}/stream", _stream, allow_head=False),
+            web.get(_UNDERWAY, _told_underway),
             web.get(_RECENT, _recent_answer_to),
             web.get(_RECENT + "/{id}", _recent),
         )
@@ -178,6 +187,10 @@ async def _stream(request: web.Request) -> web.StreamResponse:
     client = _client(request, story.headers(), story)
     await story.replay.follow(client, EVENTS, request.app[SETTINGS].server.heartbeat_s)
     return client.answered()
+
+
+async def _told_underway(request: web.Request) -> web.Response:
+    return _json(told_of(request.app[LIVE]))
 
 
 async def _recent(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from gateway.edge.guard import Guard
 from gateway.edge.live import Live
 from gateway.edge.recent import RecentAnswers
 from gateway.edge.replay import Room
+from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
 from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
@@ -45,6 +46,7 @@ CONVERSATION_SETTINGS = web.AppKey("conversation settings", ConversationSettings
 REPORTS = web.AppKey("reports", Reports)
 AUDIT = web.AppKey("audit", Audit)
 WATCHERS = web.AppKey("watchers", Watchers)
+UNDERWAY = web.AppKey("underway", Underway)
 SUMMARIES = web.AppKey("summaries", Summaries)
 PRICES = web.AppKey("prices", Prices)
 PAGE = web.AppKey("page", Path)

@@ -109,6 +109,14 @@ class Live:
         found = (story for story in self._stories.values() if story.talk.caller.user == user)
         return sorted(found, key=lambda story: story.talk.id, reverse=True)
 
+    def talks(self) -> list[Talk]:
+        """Those that are on record and not answered yet, whoever still hears them."""
+        talks = {story.talk.id: story.talk for story in self._stories.values()}
+        for request in self._handlers.values():
+            if (talk := request.get(TALK)) is not None:
+                talks[talk.id] = talk
+        return [talk for talk in talks.values() if talk.account is not None and talk.account.answer is None]
+
     def stop(self, story: Story) -> None:
         """End an answer at its caller's wish."""
         _end(story.talk, story.task, Stopped("the answer was stopped at the caller's wish"))

@@ -17,6 +17,7 @@ from gateway.store.pages import NEWEST, OLDEST, Mark, Page, mark_of, read_page, 
 from gateway.store.rows import storable_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from gateway.model import Principal
@@ -140,6 +141,16 @@ class Wanted:
             and self.model in (None, arrival.model)
             and self.outcome in (None, arrival.outcome)
             and (self.policy in (None, arrival.policy) or (self.policy == ANY and arrival.policy is not None))
+        )
+
+    def may_become(self, underway: Mapping[str, object]) -> bool:
+        """Whether what is being answered may become one of them: how it ends, and what the policy did, is not known."""
+        return (
+            self.outcome is None
+            and self.policy is None
+            and self.source in (None, underway["source"])
+            and self.user in (None, underway["user_name"])
+            and self.model in (None, underway["model"])
         )
 
 

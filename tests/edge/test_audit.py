@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from gateway.edge import watchers as hub
 from gateway.edge.keys import LIVE, WATCHERS
 from tests.edge.house import House, house
 from tests.edge.rules import CARD, COMPANYS
+from tests.loopback import Script, WaitFor, chat_completion
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:
@@ -41,12 +43,24 @@ class Watch:
         self.comments = 0
 
     async def next(self, patience_s: float = 10.0) -> Event:
+        """The next one but for what is said of answers that are under way."""
         async with asyncio.timeout(patience_s):
-            while True:
-                block = (await self.response.content.readuntil(b"\n\n")).decode()
-                if not block.startswith(":"):
-                    break
-                self.comments += 1
+            while (event := await self._next()).name == "underway":
+                pass
+        return event
+
+    async def underway(self) -> list[Any]:
+        """What is being answered, when that is told next."""
+        async with asyncio.timeout(10):
+            while (event := await self._next()).name != "underway":
+                pass
+        assert event.position is None
+        assert isinstance(event.data["now"], float)
+        return list(event.data["data"])
+
+    async def _next(self) -> Event:
+        while (block := (await self.response.content.readuntil(b"\n\n")).decode()).startswith(":"):
+            self.comments += 1
         fields = dict(line.split(": ", 1) for line in block.strip().split("\n"))
         return Event(fields["event"], int(fields["id"]) if "id" in fields else None, json.loads(fields["data"]))
 
@@ -87,6 +101,48 @@ async def test_each_interaction_is_told_once_with_what_the_policy_did(tmp_path: 
         event = await watch.next()
         assert (event.data["user_name"], event.data["outcome"]) == ("bob", "policy_blocked")
         assert await watch.is_quiet()
+
+
+async def test_what_is_being_answered_is_told_until_it_is_over(tmp_path: Path, database: str) -> None:
+    go, began = asyncio.Event(), time.time()
+    async with (
+        house(tmp_path, database) as it,
+        watching(it) as watch,
+        watching(it, "?user=bob&kind=chat") as of_bob,
+        watching(it, "?user=ann") as of_ann,
+        watching(it, "?outcome=complete") as of_ended,
+    ):
+        it.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
+        asking = asyncio.create_task(it.chat("hello", by="bob"))
+        (one,) = await watch.underway()
+        assert (one["user_name"], one["model"], one["source"], one["path"]) == ("bob", "loopback-1", "chat", "/chat")
+        assert began <= one["started_at"] <= time.time()
+        assert await of_bob.underway() == [one]
+        embedding = asyncio.create_task(it.ask("/v1/embeddings", {"model": "e", "input": "x"}, by="ann/nobody"))
+        assert [each["user_name"] for each in await watch.underway()] == ["bob", "ann"]
+        assert [each["source"] for each in await of_ann.underway()] == ["api"]
+        go.set()
+        await asking
+        await embedding
+        async with asyncio.timeout(10):
+            while await watch.underway():
+                pass
+        assert await of_bob.underway() == await of_ann.underway() == []
+        assert (await of_ended.next()).name == "begun"
+        assert one["id"] in [(await of_ended.next()).data["id"] for _ in range(2)]
+
+
+async def test_names_that_no_json_can_hold_are_told_as_they_are_stored(tmp_path: Path, database: str) -> None:
+    go = asyncio.Event()
+    async with house(tmp_path, database) as it, watching(it) as watch:
+        it.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
+        body = b'{"model":"m\\ud800\\u0000","messages":[{"role":"user","content":"hi"}]}'
+        headers = {"X-User": "ann", "Content-Type": "application/json"}
+        asking = asyncio.create_task(it.client.post("/v1/chat/completions", data=body, headers=headers))
+        (one,) = await watch.underway()
+        assert one["model"] == "m\\ud800\ufffd"
+        go.set()
+        (await asking).release()
 
 
 async def test_one_who_comes_back_goes_on_where_it_was(tmp_path: Path, database: str) -> None:

@@ -11,18 +11,20 @@ import aiohttp
 
 from tests.gateway_process import GatewayProcess
 from tests.journeys.stage import hello
-from tests.loopback import LoopbackUpstream
+from tests.loopback import LoopbackUpstream, Script, WaitFor, chat_completion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+MANY = 24  # requests, of which one worker alone gets all in one case of 2**23
+
 
 async def told(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
-    """The events of a stream, each by its name and data, until it ends."""
+    """The events of a stream, each by its name and data, until it ends; but for what is under way."""
     while block := await response.content.readuntil(b"\n\n"):
         fields = dict(line.split(": ", 1) for line in block.decode().strip().split("\n") if not line.startswith(":"))
-        if fields:
+        if fields and fields["event"] != "underway":
             yield fields["event"], json.loads(fields["data"])
 
 
@@ -60,3 +62,40 @@ async def test_the_answers_of_all_workers_are_told_once_and_a_stop_ends_the_watc
         assert await stopping == 0
         assert time.monotonic() - began < 10  # of the 30 s that answers would have
         assert gateway.complaints() == []
+
+
+async def test_what_each_worker_is_answering_is_told_by_any(tmp_path: Path, database: str) -> None:
+    go, all_know = asyncio.Event(), asyncio.Barrier(4)
+    async with (
+        LoopbackUpstream() as upstream,
+        GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2") as gateway,
+        aiohttp.ClientSession(gateway.url, connector=aiohttp.TCPConnector(force_close=True)) as session,
+    ):
+        upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
+
+        async def ask() -> int:
+            async with session.post("/v1/chat/completions", json=hello()) as answer:
+                await answer.read()
+                return answer.status
+
+        async def watch() -> None:
+            async with session.get("/live/events") as watched, asyncio.timeout(30):
+                while len(await underway(watched)) != MANY:
+                    pass
+                await all_know.wait()
+                go.set()
+                while await underway(watched):
+                    pass
+
+        answers, _ = await asyncio.gather(
+            asyncio.gather(*(ask() for _ in range(MANY))), asyncio.gather(*(watch() for _ in range(4)))
+        )
+        assert answers == [200] * MANY
+
+
+async def underway(response: aiohttp.ClientResponse) -> list[Any]:
+    """What is being answered, when that is told next."""
+    while b"event: underway" not in (block := await response.content.readuntil(b"\n\n")):
+        pass
+    data: list[Any] = json.loads(block.partition(b"data: ")[2])["data"]
+    return data

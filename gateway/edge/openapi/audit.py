@@ -80,11 +80,31 @@ SCHEMAS: Json = {
         }
     ),
     "Watched": _object({"position": {"type": "integer", "description": "Also the event's id."}}),
+    "Underway": _object(
+        {
+            "now": {"type": "number", "description": "Unix time at the gateway, as are `started_at`."},
+            "data": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "id": ID,
+                        "source": {"enum": ["chat", "image", "api"]},
+                        "user_name": {"type": "string"},
+                        "title": {"type": "string"},
+                        "model": {"type": "string", "description": "Empty: the request does not show it."},
+                        "path": {"type": "string"},
+                        "started_at": {"type": "number"},
+                    }
+                ),
+            },
+        }
+    ),
     "Ended": _object({"code": {"type": "string"}, "message": {"type": "string"}}),
     "LiveEvent": event(
         "`interaction`: a line. `begun`, `missed`, `away`, `back` and `passed` have a position; `missed` says that "
-        "what came meanwhile must be searched for. `ended` says why nothing more comes.",
-        json_text(schema("Line"), schema("Watched"), schema("Ended")),
+        "what came meanwhile must be searched for. `underway`: all that the gateways of this host are answering at the "
+        "moment. `ended` says why nothing more comes.",
+        json_text(schema("Line"), schema("Watched"), schema("Underway"), schema("Ended")),
     ),
 }
 
