@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { createController } from "../../static/scripts/live/controller.mjs";
-import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, standingText, timeOf } from "../../static/scripts/live/lines.mjs";
+import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, secondsText, standingText, timeOf, underwayOf } from "../../static/scripts/live/lines.mjs";
 import { createLog, Refusal } from "../../static/scripts/live/log.mjs";
 import { conversationOf } from "../../static/scripts/live/turns.mjs";
 
@@ -40,6 +40,19 @@ test("older ones go below, and a search anew finds what was missed", () => {
 test("one that ended long ago and comes only now is said to be late", () => {
   const state = after(found("a"), arrived("b", { response_time: "2026-01-31T08:00:00" }), arrived("c"));
   assert.deepEqual(state.lines.map((each) => each.isLate), [false, true, false]);
+});
+
+test("what is being answered is known as long as the gateway is heard, by its clock", () => {
+  const told = { now: 1000, data: [{ id: "a", user_name: "ann", model: "m", started_at: 958.5 }, { id: "b", user_name: "bob", model: "", path: "/v1/files", started_at: 2000 }] };
+  const underway = underwayOf(told, 5_000_000);
+  assert.deepEqual(underway.map(({ user, model, since }) => [user, model, since]), [["ann", "m", 4_958_500], ["bob", "/v1/files", 5_000_000]]);
+  const heard = after({ type: "standing", standing: "live" }, { type: "underway", underway });
+  assert.equal(reduce(heard, { type: "standing", standing: "away" }).underway, underway);
+  for (const standing of ["lost", "connecting", "searching", "signed_out"]) assert.deepEqual(reduce(heard, { type: "standing", standing }).underway, []);
+  assert.deepEqual(reduce(heard, { type: "wanted", wanted: {} }).underway, []);
+  assert.deepEqual([0, 999, 59_999, 60_000, 754_000, -5].map(secondsText), ["0 s", "0 s", "59 s", "1:00 min", "12:34 min", "0 s"]);
+  for (const odd of [null, 5, {}, { data: {} }, { data: [null, 5, {}, { id: 5 }] }]) assert.deepEqual(underwayOf(odd, 0), []);
+  assert.deepEqual(underwayOf({ data: [{ id: "x", user_name: [], model: {}, started_at: "y" }] }, 7), [{ id: "x", user: "", title: "", model: "", since: 7 }]);
 });
 
 test("other wishes begin anew, and an answer to earlier ones opens nothing", () => {

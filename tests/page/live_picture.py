@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import async_playwright
 
-from tests.edge.house import house
+from tests.edge.house import hello, house
 from tests.edge.rules import COMPANYS
+from tests.loopback import Script, WaitFor, chat_completion
 from tests.page.conftest import ARGUMENTS
-from tests.page.office import SAID, say_all
+from tests.page.office import CLAUDE, GPT, SAID, say_all
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SPREAD = """
 update llm_logs.chatgpt_logs as c set response_time = response_time - n * n * interval '37 s'
 from (select id, row_number() over (order by id desc) as n from llm_logs.chatgpt_logs) as o where o.id = c.id
 """
+UNDERWAY = (("ines.koch@corp.example", GPT), ("tom.okafor@corp.example", CLAUDE))
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 760}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 780}, "has_touch": True}
 
@@ -41,6 +43,7 @@ async def shoot(browser: Browser, it: House, path: Path, *, is_open: bool, **opt
     if is_open:
         await page.locator(".list a", has_text="Add that we paid").click()
         await page.locator(".turn").nth(1).wait_for()
+    await page.locator(".underway .who").nth(len(UNDERWAY) - 1).wait_for()
     await asyncio.sleep(0.5)
     await page.screenshot(path=path)
     await context.close()
@@ -52,6 +55,11 @@ async def main(folder: Path) -> None:
             await say_all(it)
             await it.rows(len(SAID))
             await it.fetch(SPREAD)
+            go = asyncio.Event()
+            it.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("Gladly.")
+            asking = [
+                asyncio.create_task(it.ask("/chat", {**hello(), "model": model}, by=by)) for by, model in UNDERWAY
+            ]
             chromium = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
             for scheme in ("light", "dark"):
                 await shoot(chromium, it, folder / f"live-{scheme}.png", is_open=True, color_scheme=scheme, **WIDE)
@@ -60,6 +68,8 @@ async def main(folder: Path) -> None:
                 await shoot(chromium, it, folder / "phone.png", is_open=False, **PHONE)
                 await shoot(chromium, it, folder / "phone-open.png", is_open=True, color_scheme="dark", **PHONE)
             await chromium.close()
+            go.set()
+            await asyncio.gather(*asking)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest_asyncio
 from gateway.edge.keys import LIVE
 from tests.edge.house import House, house
 from tests.edge.rules import CARD, COMPANYS
-from tests.loopback import chat_completion
+from tests.loopback import Script, WaitFor, chat_completion
 from tests.page.looking import faults_of_axe, until, watched
 from tests.page.office import SAID, say_all
 from tests.page.test_chat import HOSTILE
@@ -61,6 +63,35 @@ async def test_what_is_said_appears_with_what_the_policy_did(browser: Browser, f
         await page.locator(".list li:first-child .verdict.rejected").wait_for()
         texts = await page.locator(".list li .asked").all_inner_texts()
         assert len(texts) == len(await filled.fetch("select from llm_logs.chatgpt_logs"))
+
+
+async def test_what_is_being_answered_stands_above_until_it_is_over(browser: Browser, filled: House) -> None:
+    go = asyncio.Event()
+    async with opened(browser, filled) as page:
+        await is_watching(page)
+        underway = page.locator("#underway")
+        await underway.get_by_text("Nothing is being answered at the moment").wait_for()
+        filled.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
+        try:
+            names = [f"writer-{number}" for number in range(15)]
+            asking = [asyncio.create_task(filled.chat("hello", by=name)) for name in names]
+            count = underway.get_by_role("button", name="15 being answered")
+            await count.wait_for()
+            assert await underway.locator("li").count() == 12  # in one line
+            box = await underway.bounding_box()
+            assert box is not None
+            assert box["height"] < 50
+            await count.click()
+            assert await underway.locator(".who").all_inner_texts() == names
+            assert await count.get_attribute("aria-expanded") == "true"
+            await underway.locator(".clock", has_text=re.compile("[2-9] s")).first.wait_for()
+            assert await faults_of_axe(page) == []
+        finally:
+            go.set()
+            await asyncio.gather(*asking)
+            filled.upstream.on = None
+        await underway.get_by_text("Nothing is being answered at the moment").wait_for()
+        await page.locator(".list li .who", has_text="writer-14").wait_for()
 
 
 async def test_a_click_opens_the_whole_conversation_and_escape_closes_it(browser: Browser, filled: House) -> None:

@@ -1,7 +1,7 @@
 // @ts-check
 // Joins the log and the state: searches, follows what comes, opens conversations. Knows no element.
 
-import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce } from "./lines.mjs";
+import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, underwayOf } from "./lines.mjs";
 import { Refusal } from "./log.mjs";
 import { conversationOf, noConversation } from "./turns.mjs";
 
@@ -91,6 +91,8 @@ export function createController(show, { log, address, sleep = pause }) {
     if (name === "interaction") {
       const line = lineOf(data);
       if (line) dispatch({ type: "arrived", line });
+    } else if (name === "underway") {
+      dispatch({ type: "underway", underway: underwayOf(data, Date.now()) });
     } else if (name === "ended" && data.code !== "shutting_down") {
       signOut(new Refusal(401, String(data.message ?? "")));
     } else if (name === "away") {

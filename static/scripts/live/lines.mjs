@@ -24,6 +24,15 @@ import { OUTCOMES } from "../report/numbers.mjs";
  * @property {boolean} isLate it ended long before it came
  */
 
+/**
+ * @typedef {object} Underway what is being answered
+ * @property {string} id
+ * @property {string} user
+ * @property {string} title
+ * @property {string} model or, where the request does not show it, the path
+ * @property {number} since when it began, in milliseconds of this machine's clock
+ */
+
 /** @typedef {"signed_out" | "connecting" | "live" | "paused" | "searching" | "away" | "lost" | "ended"} Standing */
 /** @typedef {Record<string, string>} Wanted what stands in the address: q, user, model, outcome, policy, kind, from */
 /** @typedef {{ lines: Line[], next: string | null }} Page */
@@ -34,6 +43,7 @@ import { OUTCOMES } from "../report/numbers.mjs";
  * @property {Wanted} wanted
  * @property {Line[]} lines newest first
  * @property {Line[]} waiting came while the reader was looking elsewhere, newest first
+ * @property {Underway[]} underway the oldest first
  * @property {string | null} next where the page after these begins
  * @property {"reading" | "read" | "failed"} search
  * @property {string} fault why something is not there, for people
@@ -48,6 +58,7 @@ import { OUTCOMES } from "../report/numbers.mjs";
  *   | { type: "found", page: Page, isMore: boolean }
  *   | { type: "not_found", fault: string }
  *   | { type: "arrived", line: Line }
+ *   | { type: "underway", underway: Underway[] }
  *   | { type: "standing", standing: Standing, fault?: string }
  *   | { type: "paused", isPaused: boolean }
  *   | { type: "scrolled", isScrolled: boolean }
@@ -65,7 +76,7 @@ const LATE_MS = 60_000;
 /** @param {Wanted} wanted @param {string | null} open @returns {State} */
 export function firstState(wanted, open) {
   return {
-    standing: "connecting", wanted, lines: [], waiting: [], next: null, search: "reading", fault: "",
+    standing: "connecting", wanted, lines: [], waiting: [], underway: [], next: null, search: "reading", fault: "",
     isPaused: false, isScrolled: false, open, conversation: null,
   };
 }
@@ -78,15 +89,17 @@ export function firstState(wanted, open) {
 export function reduce(state, action) {
   switch (action.type) {
     case "wanted":
-      return { ...state, wanted: action.wanted, lines: [], waiting: [], next: null, search: "reading", fault: "" };
+      return { ...state, wanted: action.wanted, lines: [], waiting: [], underway: [], next: null, search: "reading", fault: "" };
     case "found":
       return found(state, action.page, action.isMore);
     case "not_found":
       return { ...state, search: "failed", fault: action.fault };
     case "arrived":
       return arrived(state, action.line);
+    case "underway":
+      return { ...state, underway: action.underway };
     case "standing":
-      return { ...state, standing: action.standing, fault: action.fault ?? (action.standing === "live" ? "" : state.fault) };
+      return standing(state, action.standing, action.fault);
     case "paused":
       return revealedIf({ ...state, isPaused: action.isPaused });
     case "scrolled":
@@ -112,6 +125,16 @@ function found(state, page, isMore) {
   const lines = [...missed, ...state.lines, ...fresh.filter((line) => !missed.includes(line))];
   const next = isMore || state.next === null || state.lines.length === 0 ? page.next : state.next;
   return { ...state, lines, next, search: "read", fault: "" };
+}
+
+/**
+ * Who does not hear from the gateway does not know what it is answering.
+ * @param {State} state @param {Standing} now @param {string} [fault]
+ * @returns {State}
+ */
+function standing(state, now, fault) {
+  const underway = now === "live" || now === "away" ? state.underway : [];
+  return { ...state, standing: now, underway, fault: fault ?? (now === "live" ? "" : state.fault) };
 }
 
 /** @param {State} state @param {Line} line @returns {State} */
@@ -148,6 +171,25 @@ export function lineOf(row) {
     seconds: Number.isFinite(row.duration_ms) ? row.duration_ms / 1000 : null,
     tokens: isCounted ? row.prompt_tokens + row.completion_tokens : null, isNew: false, isLate: false,
   };
+}
+
+/**
+ * @param {any} told by the gateway, whose clock may differ from ours
+ * @param {number} now
+ * @returns {Underway[]}
+ */
+export function underwayOf(told, now) {
+  const rows = Array.isArray(told?.data) ? told.data : [];
+  return rows.filter((/** @type {any} */ row) => typeof row?.id === "string").map((/** @type {any} */ row) => {
+    const seconds = Number.isFinite(told.now) && Number.isFinite(row.started_at) ? Math.max(0, told.now - row.started_at) : 0;
+    return { id: row.id, user: text(row.user_name), title: text(row.title), model: text(row.model) || text(row.path), since: now - seconds * 1000 };
+  });
+}
+
+/** @param {number} milliseconds */
+export function secondsText(milliseconds) {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} min`;
 }
 
 /** @param {any} answer of a search @returns {Page} */

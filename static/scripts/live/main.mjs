@@ -10,6 +10,7 @@ import { createLog } from "./log.mjs";
 import { mount as mountPulse } from "./pulse.mjs";
 import { mount as mountReader } from "./reader.mjs";
 import { mount as mountSignIn } from "./signin.mjs";
+import { mount as mountUnderway } from "./underway.mjs";
 
 /** @param {string} id */
 function place(id) {
@@ -45,6 +46,7 @@ const components = [
     controller.signIn();
   }),
   mountFilters(place("filters"), controller),
+  mountUnderway(place("underway")),
   mountList(place("lines"), controller),
   mountReader(place("conversation"), controller),
 ];
