@@ -44,6 +44,7 @@ def ask(port: int) -> str:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
     port = free_port()
     with tempfile.TemporaryDirectory() as data:
         environment = os.environ | {"GATEWAY_PORT": str(port), "GATEWAY_DATA_DIR": f"{data}/gateway"}

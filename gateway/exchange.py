@@ -224,6 +224,8 @@ class Exchange:
             self._close_relayed(talk, account, asked, relay, assembler)
         except asyncio.CancelledError:
             relay.close_early(*talk.why_cancelled())
+            if talk.stopped is None:
+                relay.last = b""  # the caller left: nobody hears it
             self._close_relayed(talk, account, asked, relay, assembler)
             if talk.stopped is None:
                 raise

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.postgres"]
+
+# What runs in the background of a shell has Ctrl-C ignored, and so would all that the tests start and then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Both measure the machine by its wall clock: one that stands still for a second fails them, whatever the code does.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -88,12 +88,13 @@ async def test_what_was_said_before_the_client_left_is_in_the_row(stage: Stage) 
     request_id = new_id()
     raw = await stage.stream(request_id=request_id)
     await raw.answer()
-    await raw.until(b"three")
+    heard = await raw.until(b"three")
     await raw.close()
     row = await stage.row(request_id)
     assert row["outcome"] == "client_cancelled"
     assert row["error"] == "the caller left"
     assert row["status"] == 200
+    assert row["bytes_out"] == len(heard)
     assert said(row) == "one two three"
     line = await stage.line(request_id)
     assert line["outcome"] == "client_cancelled"
