@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from gateway.exchange import Talk
 
 EVERY_S = 0.5
-MOST_TOLD = 200
+MOST_TOLD = 200  # the oldest: those are what one looks for
 _SOURCES = {Kind.CHAT: "chat", Kind.RESPONSE: "chat", Kind.IMAGE: "image", Kind.OTHER: "api"}
 
 
 def told_of(live: Live) -> list[dict[str, Any]]:
-    """What this process is answering, the oldest first."""
-    return sorted((_told(talk) for talk in live.talks()), key=lambda one: str(one["id"]))
+    """What this process is answering, the oldest first, and not more than are shown."""
+    return [_told(talk) for talk in sorted(live.talks(), key=lambda talk: talk.id)[:MOST_TOLD]]
 
 
 def _told(talk: Talk) -> dict[str, Any]:

@@ -103,7 +103,7 @@ SCHEMAS: Json = {
     "LiveEvent": event(
         "`interaction`: a line. `begun`, `missed`, `away`, `back` and `passed` have a position; `missed` says that "
         "what came meanwhile must be searched for. `underway`: all that the gateways of this host are answering at the "
-        "moment. `ended` says why nothing more comes.",
+        "moment, or the oldest 200 of it. `ended` says why nothing more comes.",
         json_text(schema("Line"), schema("Watched"), schema("Underway"), schema("Ended")),
     ),
 }

@@ -8,6 +8,7 @@ import { secondsText } from "./lines.mjs";
 /** @typedef {import("./lines.mjs").Underway} Underway */
 
 const IN_A_LINE = 12; // what does not fit is cut: the count says how many there are
+const MOST_TOLD = 200; // by the gateway
 
 /** @param {HTMLElement} el */
 export function mount(el) {
@@ -34,7 +35,7 @@ export function mount(el) {
       clocks.push({ clock, since: one.since });
       return chipOf(one, clock);
     });
-    count.textContent = underway.length > 0 ? `${underway.length} being answered` : "Nothing is being answered at the moment";
+    count.textContent = underway.length > 0 ? `${underway.length}${underway.length < MOST_TOLD ? "" : " or more"} being answered` : "Nothing is being answered at the moment";
     count.disabled = underway.length === 0;
     count.setAttribute("aria-expanded", String(isOpen));
     el.classList.toggle("is-open", isOpen);

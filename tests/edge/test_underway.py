@@ -1,0 +1,70 @@
+"""What is under way is looked at for all who watch at once, and a worker that hangs holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from gateway.edge.underway import MOST_TOLD, Underway, told_of
+from gateway.ids import Ids
+from gateway.model import Kind
+from tests.record.samples import interaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.edge.live import Live
+
+
+def busy_with(count: int) -> Live:
+    """A process that answers so many, which it knows in no order."""
+    ids = Ids()
+    asked = [interaction(b"{}", id=ids.new(), kind=tuple(Kind)[n % 4], path="/v1/x?key=secret") for n in range(count)]
+    talks = [SimpleNamespace(id=each.id, account=SimpleNamespace(interaction=each)) for each in reversed(asked)]
+    return cast("Live", SimpleNamespace(talks=lambda: talks))
+
+
+async def settled(underway: Underway) -> list[dict[str, Any]]:
+    underway.now()
+    await asyncio.sleep(0.05)
+    return underway.now()
+
+
+def test_the_oldest_are_told_and_no_query() -> None:
+    told = told_of(busy_with(MOST_TOLD + 50))
+    assert len(told) == MOST_TOLD
+    assert told == sorted(told, key=lambda one: str(one["id"]))
+    assert {one["source"] for one in told} == {"chat", "image", "api"}
+    assert {one["path"] for one in told} == {"/v1/x"}
+
+
+async def test_what_others_tell_stands_between_and_one_that_is_gone_counts_for_nothing() -> None:
+    here, there = busy_with(3), told_of(busy_with(2))
+
+    async def ask() -> Iterable[Any]:
+        return [there, None]
+
+    underway = Underway(here, ask)
+    assert underway.now() == []
+    told = await settled(underway)
+    assert [one["id"] for one in told] == sorted(one["id"] for one in (*told_of(here), *there))
+    await underway.aclose()
+
+
+async def test_one_that_hangs_holds_up_nobody_and_is_asked_once() -> None:
+    asked = 0
+
+    async def ask() -> Iterable[Any]:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+        return []
+
+    underway = Underway(busy_with(1), ask)
+    for _ in range(3):
+        assert await settled(underway) == []
+    await asyncio.sleep(0.6)
+    assert await settled(underway) == []
+    assert asked == 1
+    await underway.aclose()
