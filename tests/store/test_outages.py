@@ -136,7 +136,7 @@ async def test_a_frozen_server_is_waited_for_and_the_loop_goes_on(own_postgres: 
                 it.say()
                 await asyncio.sleep(0.01)
                 longest = max(longest, time.monotonic() - started)
-            assert longest < 0.5
+            assert longest < 1.5  # a statement is waited for for at least two
         finally:
             await asyncio.to_thread(own_postgres.thaw)
         await it.shipped()
