@@ -203,7 +203,8 @@ async def _recent_answer_to(request: web.Request) -> web.Response:
 
 
 def _answer(found: StoredAnswer | None) -> web.Response:
-    return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+    told = None if found is None else found.as_stored()
+    return web.Response(body=msgspec.json.encode(told), content_type="application/json")
 
 
 def _story(request: web.Request) -> Story:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.edge.request_keys import FOLLOWED, TALK
 from gateway.errors import GatewayError, ShuttingDown, Stopped
+from gateway.store.rows import storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -30,13 +31,13 @@ class Story:
     replay: Replay | None = None  # of a stream
 
     def told(self) -> dict[str, Any]:
-        """What its caller may know of it while it is made, and other workers on behalf of theirs."""
+        """What its caller may know of it while it is made, and other workers on its behalf; names as in its row."""
         account = self.talk.account
         asked = None if account is None else account.interaction
         return {
             "id": str(self.talk.id),
-            "root_id": self.root,
-            "model": asked and asked.model,
+            "root_id": storable_text(self.root),
+            "model": asked and storable_text(asked.model or ""),
             "started_at": asked and asked.started_at,
             "stream": self.replay is not None,
             "policy": asked and asked.policy and {"outcome": asked.policy.outcome, "rules": asked.policy.rules},

@@ -91,14 +91,8 @@ class Care(ABC):
             return Step.PASS_UNKEPT
         if data == b"[DONE]":
             return Step.LAST
-        try:
-            body, is_plain = jsontext.parse(data)
-        except ValueError:
-            return Step.GARBLED
-        if not isinstance(body, dict):
-            return Step.GARBLED
-        self._parsed = Parsed(body, is_plain)
-        return self.judge_object(body, event.type)
+        self._parsed = found = _parsed(data)
+        return Step.GARBLED if found is None else self.judge_object(found.body, event.type)
 
     @abstractmethod
     def judge_object(self, body: Json, kind: str) -> Step:
@@ -211,11 +205,16 @@ class ResponsesCare(Care):
 
 def parsed(data: bytes) -> Json | None:
     """An event's JSON object; None when it is none."""
+    found = _parsed(data)
+    return None if found is None else found.body
+
+
+def _parsed(data: bytes) -> Parsed | None:
     try:
-        value, _ = jsontext.parse(data)
+        value, is_plain = jsontext.parse(data)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return Parsed(value, is_plain) if isinstance(value, dict) else None
 
 
 @dataclass(frozen=True, slots=True)

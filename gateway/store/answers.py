@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -53,6 +53,15 @@ class StoredAnswer:
     model: str | None = None
     started_at: float | None = None  # Unix time; None: a seed system's row
     policy: Ruling | None = None
+
+    def as_stored(self) -> StoredAnswer:
+        """The same as its row has it: without what neither Postgres nor JSON can hold of a name."""
+        return replace(
+            self,
+            root=storable_text(self.root),
+            error=None if self.error is None else storable_text(self.error),
+            model=None if self.model is None else storable_text(self.model),
+        )
 
 
 class Answers:

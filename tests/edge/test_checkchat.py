@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.edge.house import hello, house
-from tests.loopback import Pause, Script, chat_completion, cut_before_head, cut_completion, error
+from tests.loopback import Pause, Script, WaitFor, chat_completion, cut_before_head, cut_completion, error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -254,3 +254,28 @@ async def test_an_answer_that_never_came_is_null(tmp_path: Path, database: str) 
         shown = (await it.ask(f"/chat/{row['id']}")).json()
         assert (shown["outcome"], shown["response"]) == ("upstream_error", None)
         assert shown["error"]
+
+
+async def test_names_that_no_json_can_hold_are_shown_as_they_are_stored(tmp_path: Path, database: str) -> None:
+    go = asyncio.Event()
+    asked = b'{"model":"m\\ud800","root_id":"r\\ud800","messages":[{"role":"user","content":"hi"}]}'
+    headers = {"X-User": "ann", "Content-Type": "application/json"}
+    async with house(tmp_path, database) as it:
+        it.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
+        asking = asyncio.create_task(it.ask("/chat", by="ann", method="POST", data=asked, headers=headers))
+        async with asyncio.timeout(10):
+            while not (running := (await it.ask("/chat/running")).json()["data"]):
+                await asyncio.sleep(0.01)
+        assert (running[0]["model"], running[0]["root_id"]) == ("m\\ud800", "r\\ud800")
+        again = await it.ask("/checkchat", by="ann", method="POST", data=asked, headers=headers)
+        assert again.code == "still_running"
+        path = f"/chat/{running[0]['id']}"
+        assert (await it.ask(path)).json()["model"] == "m\\ud800"
+        go.set()
+        assert (await asking).status == 200
+        recent = (await it.ask(path)).json()
+        assert (recent["running"], recent["model"], recent["root_uuid"]) == (False, "m\\ud800", "r\\ud800")
+        await it.rows(1)
+    async with house(tmp_path / "another", database) as it:  # which has the row alone
+        stored = (await it.ask(path)).json()
+        assert stored | {"started_at": recent["started_at"]} == recent  # the row's is exact to the microsecond
