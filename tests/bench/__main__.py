@@ -14,9 +14,9 @@ from pathlib import Path
 import structlog
 
 from tests.bench.measures import MEASURES, OPEN_STREAMS
-from tests.bench.report import as_json, as_text, exit_code, verdicts
+from tests.bench.report import as_json, as_text, comparisons, exit_code, verdicts
 from tests.bench.run import Plan, bench
-from tests.bench.subjects import variants
+from tests.bench.subjects import GATEWAY, baselines, variants
 
 
 def main() -> int:
@@ -35,7 +35,8 @@ def main() -> int:
     over = [verdict for verdict in verdicts(findings) if options.check and verdict.is_over(options.check)]
     for verdict in over:
         print(f"OVER BUDGET {verdict.name}: {verdict.value:.1f}, at most {verdict.budget * options.check:.1f}")
-    return exit_code(findings, options.check)
+    is_slower = any(one.is_worse for one in comparisons(findings))
+    return exit_code(findings, options.check) or int(is_slower)
 
 
 def _options() -> argparse.Namespace:
@@ -50,6 +51,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--variants", nargs="+", metavar="WORD", help="only variants with one of these words in their name"
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="alternate with the gateway of this checkout, started twice; exit with 1 when a figure is worse than it",
+    )
     parser.add_argument("--repetitions", type=int, metavar="N")
     parser.add_argument("--seconds", type=float, metavar="S", help="of load in each sample")
     parser.add_argument("--directory", type=Path, help="where the journal and PostgreSQL's data go meanwhile")
@@ -60,10 +67,12 @@ def _plan(options: argparse.Namespace) -> Plan:
     chosen = variants(with_plain=not options.quick)
     if options.variants:
         chosen = [v for v in variants(with_plain=True) if any(word in v.name for word in options.variants)]
+    if options.against:
+        chosen = [GATEWAY, *baselines(options.against.resolve())]
     return Plan(
         variants=chosen,
         measures=[measure for measure in MEASURES if not options.only or measure.name in options.only],
-        repetitions=options.repetitions or (2 if options.quick else 3),
+        repetitions=options.repetitions or (10 if options.against else 2 if options.quick else 3),
         seconds=options.seconds or (0.5 if options.quick else 1.5),
         open_streams=OPEN_STREAMS if not options.only or "memory" in options.only else 0,
     )

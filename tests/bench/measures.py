@@ -63,6 +63,7 @@ def held(streams: int) -> dict[str, Any]:
 
 WHOLE = closed_loop(16, chunks=100, manner="turns")
 PLAIN = closed_loop(16, body_bytes=1000)
+PROSE = closed_loop(16, body_bytes=2000)
 MEASURES = (
     Measure("mid", "CPU per relayed chunk, 100 streams x 100 chunks/s", "chunk", steady(100, 100), 10_000),
     Measure("many", "CPU per relayed chunk, 500 streams x 20 chunks/s", "chunk", steady(500, 20), 10_000),
@@ -70,6 +71,7 @@ MEASURES = (
     Measure("whole", "CPU per stream of 100 chunks without pauses, 16 at a time", "request", WHOLE),
     Measure("short", "CPU per stream of 3 chunks, 16 at a time", "request", closed_loop(16, chunks=3)),
     Measure("plain", "CPU per request that is not streamed, 1 kB each way, 16 at a time", "request", PLAIN),
+    Measure("plain 2 kB", "The same with a request of 2 kB, 16 at a time", "request", PROSE),
     Measure("first", "Time to the first token, one stream at a time", "first", closed_loop(1, chunks=3)),
 )
 

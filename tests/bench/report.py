@@ -7,12 +7,12 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.measures import BUDGETS, MEASURES
 from tests.bench.payload import CHUNK_SIZE
-from tests.bench.subjects import DIRECT, GATEWAY, SPLICE, WITHOUT_LOG
+from tests.bench.subjects import BASELINE, BASELINE_AGAIN, DIRECT, GATEWAY, SPLICE, WITHOUT_LOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +32,37 @@ class Verdict:
 
     def is_over(self, tolerance: float = 1.0) -> bool:
         return not self.value <= self.budget * tolerance  # NaN is over
+
+
+LARGEST_SPREAD = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """This version's CPU over the baseline's, pair by pair; and how far the baseline differs from itself."""
+
+    name: str
+    ratio: float  # median
+    spread: float  # upper quartile of the baseline's distance from itself
+
+    @property
+    def is_worse(self) -> bool:
+        return not self.ratio <= 1 + min(self.spread, LARGEST_SPREAD)  # NaN is worse
+
+
+def comparisons(findings: Findings) -> list[Comparison]:
+    """Of every measure of CPU that was taken beside a baseline."""
+    found = []
+    for measure in MEASURES:
+        samples = findings.samples.get(measure.name, {})
+        if measure.per == "first" or BASELINE not in samples:
+            continue
+        ours, theirs, again = ([s.value for s in samples[name]] for name in (GATEWAY.name, BASELINE, BASELINE_AGAIN))
+        ratio = median(new / old for new, old in zip(ours, theirs, strict=True))
+        distances = [abs(second / first - 1) for first, second in zip(theirs, again, strict=True)]
+        spread = quantiles(distances, n=4)[2] if len(distances) > 1 else distances[0]
+        found.append(Comparison(measure.name, ratio, spread))
+    return found
 
 
 def verdicts(findings: Findings) -> list[Verdict]:
@@ -103,6 +134,7 @@ def _lines(findings: Findings) -> Iterator[str]:
                 yield _log_line(over[f"log {measure.name}"])
     yield from _memory_lines(findings, over.get("memory"))
     yield from _row_lines(findings)
+    yield from _comparison_lines(findings)
     yield from (f"WARNING {warning}" for warning in findings.warnings)
     yield from (f"FAULT {fault}" for fault in findings.faults)
 
@@ -146,6 +178,15 @@ def _row_lines(findings: Findings) -> Iterator[str]:
         answered, kept, complete = counts["answered"], counts["rows"], counts["complete"]
         yield ""
         yield f"{name}: {answered:,} answers at the clients, {kept:,} rows, {complete:,} complete"
+
+
+def _comparison_lines(findings: Findings) -> Iterator[str]:
+    found = comparisons(findings)
+    if found:
+        yield ""
+        yield "CPU over the baseline's: median of the pairs; beside it the baseline's distance from itself"
+    for one in found:
+        yield f"  {one.name:<{NAME_WIDTH}}{one.ratio:9.3f}  ± {one.spread:.3f}{'  WORSE' if one.is_worse else ''}"
 
 
 def _judged(verdict: Verdict | None) -> str:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import asyncpg
@@ -35,6 +35,7 @@ class Variant:
     argv: tuple[str, ...] = ()
     is_gateway: bool = False
     keeps_rows: bool = False
+    checkout: Path | None = None  # of another version of this project; None: this one
 
 
 DIRECT = Variant("direct to upstream (client's CPU)")
@@ -42,6 +43,15 @@ SPLICE = Variant("raw TCP splice", ("-m", "tests.bench.splice", "{port}", "{upst
 PLAIN_AIOHTTP = Variant("plain aiohttp relay, no log", ("-m", "tests.bench.plain_aiohttp", "{port}", "{upstream}"))
 WITHOUT_LOG = Variant("gateway without its log", ("-m", "tests.bench.gateway_without_log"), is_gateway=True)
 GATEWAY = Variant("gateway", ("-m", "gateway", "serve"), is_gateway=True, keeps_rows=True)
+
+
+BASELINE = "baseline"
+BASELINE_AGAIN = "baseline again"
+
+
+def baselines(checkout: Path) -> list[Variant]:
+    """Another version twice: how far it differs from itself is how far a difference from it can be trusted."""
+    return [replace(GATEWAY, name=name, checkout=checkout) for name in (BASELINE, BASELINE_AGAIN)]
 
 
 def variants(*, with_plain: bool) -> list[Variant]:
@@ -105,7 +115,9 @@ async def running(
     argv = [part.format(port=port, upstream=upstream) for part in variant.argv]
     environ = gateway_environ(port, upstream, directory, dsn) if variant.is_gateway else None
     with _new_log(directory) as log:
-        process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=log, stderr=log, env=environ)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *argv, stdout=log, stderr=log, env=environ, cwd=variant.checkout
+        )
     try:
         await _until_ready(process, port, "/healthz" if variant.is_gateway else None, directory)
         yield Subject(variant, port, process.pid, postgres if variant.is_gateway else None, dsn)

@@ -17,9 +17,21 @@ from tests import loopback
 from tests.bench import payload, processes
 from tests.bench.client import Load, Run
 from tests.bench.measures import MEASURES, Measure, closed_loop, saturated, steady
-from tests.bench.report import Verdict, as_json, as_text, exit_code, log_cost, verdicts
+from tests.bench.report import Verdict, as_json, as_text, comparisons, exit_code, log_cost, verdicts
 from tests.bench.run import Findings, Plan, Sample, bench
-from tests.bench.subjects import DIRECT, GATEWAY, PLAIN_AIOHTTP, SPLICE, WITHOUT_LOG, Subject, gateway_environ
+from tests.bench.subjects import (
+    BASELINE,
+    BASELINE_AGAIN,
+    DIRECT,
+    GATEWAY,
+    PLAIN_AIOHTTP,
+    SPLICE,
+    WITHOUT_LOG,
+    Subject,
+    baselines,
+    gateway_environ,
+    running,
+)
 from tests.bench.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -177,6 +189,39 @@ def test_the_cost_of_the_log_is_taken_within_each_repetition() -> None:
     }
     assert log_cost(findings, "short") == 90
     assert {verdict.name: verdict.value for verdict in verdicts(findings)}["log short"] == 90
+
+
+@pytest.mark.parametrize(
+    ("ours", "again", "is_worse"),
+    [
+        ([103, 103, 103, 103], [104, 96, 104, 96], False),  # within what the baseline differs from itself
+        ([103, 103, 103, 103], [101, 99, 101, 99], True),
+        ([106, 106, 106, 106], [110, 90, 110, 90], True),  # a loud machine excuses 5 % at most
+        ([90, 90, 90, 90], [100, 100, 100, 100], False),
+    ],
+)
+def test_a_version_is_worse_by_more_than_its_baseline_differs_from_itself(
+    ours: list[float], again: list[float], is_worse: bool
+) -> None:
+    findings = figures()
+    findings.samples["plain"] = {
+        GATEWAY.name: [Sample(value) for value in ours],
+        BASELINE: [Sample(100)] * 4,
+        BASELINE_AGAIN: [Sample(value) for value in again],
+    }
+    assert [one.is_worse for one in comparisons(findings)] == [is_worse]
+    assert ("WORSE" in as_text(findings)) is is_worse
+
+
+async def test_a_baseline_is_the_gateway_of_its_own_checkout(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    package = checkout / "gateway"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("raise SystemExit('the gateway of the checkout')")
+    with pytest.raises(RuntimeError, match="the gateway of the checkout"):
+        async with running(baselines(checkout)[0], 1, tmp_path / "subject", None, None):
+            raise AssertionError("it has no server")
 
 
 def test_the_callers_own_gateway_settings_are_kept_but_not_its_proxies(
