@@ -8,6 +8,8 @@ from tests.edge.rules import CARD
 from tests.loopback import chat_completion, error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.edge.house import House
 
 GPT, CLAUDE = "gpt-5", "claude-sonnet-4-5"
@@ -20,7 +22,8 @@ DRAFT = (
     "Please tell us by Friday how you will make up for it.\n\nKind regards"
 )
 PAY = f"Add that we paid with card {CARD.decode()} already."
-SAID: tuple[tuple[str, str, list[dict[str, Any]], str | None], ...] = (
+Said = tuple[str, str, list[dict[str, Any]], str | None]  # user, model, messages, answer
+SAID: tuple[Said, ...] = (
     (
         "ines.koch@corp.example",
         GPT,
@@ -51,10 +54,10 @@ SAID: tuple[tuple[str, str, list[dict[str, Any]], str | None], ...] = (
 )
 
 
-async def say_all(it: House) -> None:
+async def say_all(it: House, said: Iterable[Said] = SAID) -> None:
     """All of it, one after the other; an answer of None is an upstream that fails."""
     roots: dict[str, str] = {}
-    for by, model, messages, answer in SAID:
+    for by, model, messages, answer in said:
         if answer is None:
             it.upstream.script(error(503, message="The engine is overloaded."))
         elif answer:

@@ -37,18 +37,16 @@ REPORT: dict[str, Any] = {"viewport": {"width": 1180, "height": 880}}
 COMPANY = """
 insert into llm_logs.chatgpt_logs (
     request, response, user_name, title, response_time, root_gpt_id, convo_title, model, outcome, prompt_tokens,
-    completion_tokens, duration_ms, first_token_ms, policy_outcome, policy_rules
+    completion_tokens, duration_ms, first_token_ms
 )
 select
     '{}', '{}', person, job,
     date_trunc('day', now() at time zone 'utc') - day * interval '1 day' + n * interval '7 minutes',
     person || day || '-' || n / 4, about, model,
     case when random() < 0.93 then 'complete' when random() < 0.4 then 'client_cancelled'
-        when random() < 0.5 then 'upstream_error' when random() < 0.6 then 'policy_blocked' else 'truncated' end,
+        when random() < 0.7 then 'upstream_error' else 'truncated' end,
     (200 + 2600 * random() * (1 + n % 4))::int, (80 + 900 * random())::int,
-    900 + 9000 * random() * random() * case model when 'gpt-5' then 2 else 1 end, 180 + 900 * random() * random(),
-    case when (n * 13 + day) % 31 = 0 then 'masked' when (n * 7 + day) % 67 = 0 then 'redirected' end,
-    case when (n * 13 + day) % 31 = 0 then array['card numbers'] when (n * 7 + day) % 67 = 0 then array['contracts'] end
+    900 + 9000 * random() * random() * case model when 'gpt-5' then 2 else 1 end, 180 + 900 * random() * random()
 from (
     values ('amara.okafor', 'Analyst', 9), ('ben.fischer', 'Engineer', 14), ('chiara.rossi', 'Engineer', 11),
     ('dmitri.volkov', 'Analyst', 6), ('elena.garcia', 'Counsel', 5), ('farid.haddad', 'Support', 8),
@@ -67,9 +65,7 @@ cross join lateral (
         (array['Migration plan', 'Contract review', 'Reply to a supplier', 'Flaky test', 'Quarterly figures',
             'Release notes', 'Incident timeline', 'Interview questions'])[1 + (length(person) * 3 + day + n / 4) % 8]
             as about
-) as what;
-update llm_logs.chatgpt_logs set policy_outcome = 'rejected', policy_rules = array['weapons']
-where outcome = 'policy_blocked'
+) as what
 """
 
 
