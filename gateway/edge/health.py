@@ -1,10 +1,11 @@
-"""`/healthz` and `/ping`: the process lives. `/readyz`: it can do its work, and what is wrong when it cannot."""
+"""`/healthz` and `/ping`: the process lives. `/readyz`: it can do its work, and for operators what is wrong."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from gateway.edge.keys import LIVE, READINESS
+from gateway.edge.operators import is_operator
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -18,9 +19,13 @@ async def ping(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """503 while a request would be refused: shutting down, or no room in the journal. Postgres away or not
-    prepared is told, but does not count against it: the gateway serves on, and the journal keeps the records."""
+    prepared is reported, but does not count against it: the gateway serves on, and the journal keeps the records.
+
+    A probe gets one word. URLs, paths and faults are for those who may read /metrics."""
     report = await request.app[READINESS].ask()
     is_draining = request.app[LIVE].is_draining
     is_ready = report.can_serve and not is_draining
-    body = {"status": "ready" if is_ready else "not ready", "draining": is_draining, **report.checks}
-    return web.json_response(body, status=200 if is_ready else 503)
+    body: dict[str, object] = {"status": "ready" if is_ready else "not ready"}
+    if await is_operator(request):
+        body |= {"draining": is_draining, **report.checks}
+    return web.json_response(body, status=200 if is_ready else 503, headers={"Cache-Control": "no-store"})

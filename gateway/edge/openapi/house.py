@@ -66,7 +66,8 @@ SCHEMAS: Json = {
     "Pong": {"type": "object", "required": ["message"], "properties": {"message": {"const": "pong"}}},
     "Readiness": {
         "type": "object",
-        "required": ["status", "draining", "upstream", "postgres", "journal"],
+        "required": ["status"],
+        "description": "A probe gets `status` alone; the rest is for those who may read `/metrics`.",
         "properties": {
             "status": {"enum": ["ready", "not ready"]},
             "draining": {"type": "boolean", "description": "The gateway is shutting down."},
