@@ -63,28 +63,26 @@ class Proxies:
         """Who a trusted proxy says it is; None when it is no trusted proxy or says nothing. Raises NotAuthenticated."""
         if not self.is_trusted(evidence.peer):
             return None
-        users = [value for value in evidence.values(self._user) if value]
-        if not users:
+        user = self._text(evidence, self._user)
+        if user is None:
             return None
-        if len(users) > 1:  # one of them may be the caller's own, passed on beside the proxy's
-            raise self._refusal(self._user, "came more than once")
-        titles = self._texts(evidence, self._title)
-        groups = self._texts(evidence, self._groups, LONGEST_GROUPS)
+        groups = self._text(evidence, self._groups, LONGEST_GROUPS) or ""
         return Principal(
-            user=self._text(self._user, users[0], LONGEST),
-            title=titles[0] if len(titles) == 1 else None,
-            roles=self._roles.roles(each.strip() for line in groups for each in line.split(",")),
+            user=user,
+            title=self._text(evidence, self._title),
+            roles=self._roles.roles(each.strip() for each in groups.split(",")),
             may_make_keys=True,
         )
 
-    def _texts(self, evidence: Evidence, header: bytes | None, longest: int = LONGEST) -> list[str]:
-        if header is None:
-            return []
-        return [self._text(header, value, longest) for value in evidence.values(header) if value]
-
-    def _text(self, header: bytes, value: bytes, longest: int) -> str:
+    def _text(self, evidence: Evidence, header: bytes | None, longest: int = LONGEST) -> str | None:
+        """What the header says; None where it is empty or missing. Raises NotAuthenticated."""
+        values = evidence.values(header) if header is not None else []
+        if header is None or not any(values):
+            return None
+        if len(values) > 1:  # one of them may be the caller's own, passed on beside the proxy's, which may be empty
+            raise self._refusal(header, "came more than once")
         try:
-            text = value.decode()
+            text = values[0].decode()
         except UnicodeDecodeError:
             raise self._refusal(header, "has bytes that are not UTF-8") from None
         if not is_name(text, longest):

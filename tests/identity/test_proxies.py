@@ -33,8 +33,7 @@ def test_a_trusted_proxy_names_user_title_and_groups() -> None:
         evidence(
             (b"x-forwarded-USER", b"ada@corp"),
             (b"X-Forwarded-Title", "Prüferin".encode()),
-            (b"X-Forwarded-Groups", b"staff, audit"),
-            (b"X-Forwarded-Groups", b"LLM admins"),
+            (b"X-Forwarded-Groups", b"staff, audit,LLM admins"),
         )
     )
     assert principal is not None
@@ -93,6 +92,46 @@ def test_odd_headers_of_a_trusted_proxy_are_refused(headers: list[tuple[bytes, b
     with pytest.raises(NotAuthenticated) as caught:
         Proxies(AUTH).principal(evidence(*headers))
     assert caught.value.code == "invalid_proxy_header"
+
+
+NAMED = (b"X-Forwarded-User", b"X-Forwarded-Title", b"X-Forwarded-Groups")
+
+
+@pytest.mark.parametrize("own", [b"LLM admins", b"staff", b""])
+@pytest.mark.parametrize("of_proxy", [b"staff", b""])
+@pytest.mark.parametrize("header", NAMED)
+def test_f4_a_header_that_came_twice_is_refused_whichever_of_them_is_the_callers(
+    header: bytes, of_proxy: bytes, own: bytes
+) -> None:
+    """A proxy sets an empty one for somebody without groups, and a caller's own beside it must not count."""
+    others = [(name, b"x") for name in NAMED if name != header]
+    for twice in ([(header, of_proxy), (header.lower(), own)], [(header.upper(), own), (header, of_proxy)]):
+        for headers in ([*others, *twice], [*twice, *others], [twice[0], *others, twice[1]]):
+            try:
+                principal = Proxies(AUTH).principal(evidence(*headers))
+            except NotAuthenticated as error:
+                assert error.code == "invalid_proxy_header"
+            else:
+                assert own == of_proxy == b""
+                assert principal is None or principal.roles == {"user"}
+
+
+def test_f4_one_header_with_commas_is_one_header() -> None:
+    principal = Proxies(AUTH).principal(
+        evidence((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"staff,audit , LLM admins"))
+    )
+    assert principal is not None
+    assert principal.roles == {"user", "auditor", "admin"}
+
+
+@pytest.mark.parametrize("name", [b"X_Forwarded_Groups", b"X-Forwarded_Groups", b"X--Forwarded-Groups", b"Groups"])
+def test_f4_a_header_whose_name_is_only_alike_says_nothing(name: bytes) -> None:
+    """Servers that fold underscores into dashes take it for the proxy's; here it is another header."""
+    principal = Proxies(AUTH).principal(
+        evidence((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"staff"), (name, b"LLM admins"))
+    )
+    assert principal is not None
+    assert principal.roles == {"user"}
 
 
 def test_many_peers_are_not_remembered_for_ever() -> None:
