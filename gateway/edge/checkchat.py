@@ -18,7 +18,7 @@ from gateway.edge.talks import caller_of
 from gateway.errors import AnswerNotWhole, NoAnswerYet, NotFound, StillRunning, StoreUnavailable
 from gateway.model import Outcome
 from gateway.store.jsonb import hold
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
     from gateway.model import ChatRequest, Principal
@@ -58,7 +58,7 @@ async def _being_made(request: web.Request, caller: Principal, asked: bytes, roo
     """The newest answer to this request that is being made on this host."""
     told = [story.told() for story in request.app[LIVE].stories_of(caller.user)]
     told += [found.told for found in await elsewhere.answers_of(request, caller.user)]
-    wanted = None if root is None else storable_text(root)
+    wanted = None if root is None else indexed_text(root)
     found = (story for story in told if story["asked"] == asked.hex() and wanted in (None, story["root_id"]))
     return max((UUID(story["id"]) for story in found), default=None)
 

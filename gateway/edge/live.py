@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.edge.request_keys import FOLLOWED, TALK
 from gateway.errors import GatewayError, ShuttingDown, Stopped
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,8 +36,8 @@ class Story:
         asked = None if account is None else account.interaction
         return {
             "id": str(self.talk.id),
-            "root_id": storable_text(self.root),
-            "model": asked and storable_text(asked.model or ""),
+            "root_id": indexed_text(self.root),
+            "model": asked and indexed_text(asked.model or ""),
             "started_at": asked and asked.started_at,
             "stream": self.replay is not None,
             "policy": asked and asked.policy and {"outcome": asked.policy.outcome, "rules": asked.policy.rules},

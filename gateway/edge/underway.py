@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gateway.model import Kind
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -34,9 +34,9 @@ def _told(talk: Talk) -> dict[str, Any]:
     return {
         "id": str(asked.id),
         "source": _SOURCES[asked.kind],
-        "user_name": storable_text(asked.principal.user),
-        "title": storable_text(asked.principal.title or ""),
-        "model": storable_text(asked.model or ""),
+        "user_name": indexed_text(asked.principal.user),
+        "title": indexed_text(asked.principal.title or ""),
+        "model": indexed_text(asked.model or ""),
         "path": storable_text(asked.path.partition("?")[0]),
         "started_at": asked.started_at,
     }

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from gateway.model import Outcome, PolicyOutcome, Ruling
 from gateway.store.jsonb import hold
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -58,9 +58,9 @@ class StoredAnswer:
         """The same as its row has it: without what neither Postgres nor JSON can hold of a name."""
         return replace(
             self,
-            root=storable_text(self.root),
+            root=indexed_text(self.root),
             error=None if self.error is None else storable_text(self.error),
-            model=None if self.model is None else storable_text(self.model),
+            model=None if self.model is None else indexed_text(self.model),
         )
 
 
@@ -78,14 +78,14 @@ class Answers:
         if text is None:
             return None
         moment = datetime.fromtimestamp(since, UTC).replace(tzinfo=None)
-        of_root = None if root is None else storable_text(root)
+        of_root = None if root is None else indexed_text(root)
         async with self._database.asking() as connection:
-            row = await connection.fetchrow(ANSWER_TO, storable_text(caller.user), text, moment, of_root)
+            row = await connection.fetchrow(ANSWER_TO, indexed_text(caller.user), text, moment, of_root)
         return None if row is None else _answer(row)
 
     async def by_id(self, caller: Principal, interaction_id: UUID) -> StoredAnswer | None:
         async with self._database.asking() as connection:
-            row = await connection.fetchrow(BY_ID, storable_text(caller.user), interaction_id, caller.is_auditor)
+            row = await connection.fetchrow(BY_ID, indexed_text(caller.user), interaction_id, caller.is_auditor)
         return None if row is None else _answer(row)
 
 

@@ -14,7 +14,7 @@ import asyncpg
 
 from gateway.errors import NotFound, TooBroad
 from gateway.store.pages import NEWEST, OLDEST, Mark, Page, mark_of, read_page, snapshot
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +132,7 @@ class Wanted:
     @property
     def columns(self) -> tuple[str | None, ...]:
         names = (self.source, self.user, self.model, self.outcome, self.policy)
-        return tuple(None if name is None else storable_text(name) for name in names)
+        return tuple(None if name is None else indexed_text(name) for name in names)
 
     def has(self, arrival: Arrival) -> bool:
         return (
@@ -232,7 +232,7 @@ async def _find_words(connection: PooledConnection, search: Search) -> Rows:
 async def _query(connection: PooledConnection, search: Search) -> str:
     """The words as the index knows them: by user, so that for all users all of them are named. Raises TooBroad."""
     if search.wanted.user is not None:
-        users = [storable_text(search.wanted.user)]
+        users = [indexed_text(search.wanted.user)]
     else:
         users = [row["user_name"] for row in await connection.fetch(USERS, MOST_USERS + 1)]
     if len(users) > MOST_USERS:

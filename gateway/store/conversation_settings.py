@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.store.conversations import bucket
 from gateway.store.interactions import LOCKS
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text, searched_text
 from gateway.store.statements import LOCK_USERS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ConversationSettings:
 
     async def set_title(self, caller: Principal, root: str, title: str, at: float, *, is_known: bool) -> bool:
         """Every row of the conversation gets the title, also those that come later."""
-        user, root, title = storable_text(caller.user), storable_text(root), storable_text(title)
+        user, root, title = indexed_text(caller.user), indexed_text(root), searched_text(title)
         async with self._database.asking() as connection, connection.transaction():
             await connection.execute(LOCK_USERS, LOCKS, [bucket(user)])
             if not (await connection.fetchval(EXISTS, user, root) or is_known):
@@ -77,7 +77,7 @@ class ConversationSettings:
 
     async def set_shown(self, caller: Principal, root: str, at: float, *, is_shown: bool, is_known: bool) -> bool:
         """Remove the conversation from the history, or bring it back. What begins after it was removed shows again."""
-        user, root = storable_text(caller.user), storable_text(root)
+        user, root = indexed_text(caller.user), indexed_text(root)
         async with self._database.asking() as connection, connection.transaction():
             await connection.execute(LOCK_USERS, LOCKS, [bucket(user)])
             if not (await connection.fetchval(EXISTS, user, root) or is_known):

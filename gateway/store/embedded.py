@@ -48,6 +48,7 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] ",
     "log_checkpoints": "off",
     # The text of a statement, and an error's detail ("Failing row contains …"), may hold what people said.
+    "log_min_messages": "log",  # an ERROR's text may quote what was said, and whoever asked has it anyway
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }

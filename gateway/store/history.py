@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.store.pages import NEWEST, Mark, Page, mark_of, read_page, snapshot
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
     from gateway.model import Principal
@@ -100,7 +100,7 @@ class Reading:
 
     @property
     def scope(self) -> tuple[str, str, bool]:
-        return storable_text(self.caller.user), storable_text(self.user), self.caller.is_auditor
+        return indexed_text(self.caller.user), indexed_text(self.user), self.caller.is_auditor
 
 
 class History:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -332,11 +332,11 @@ class Question:
 
     @property
     def scope(self) -> tuple[str, bool, date, date]:
-        return storable_text(self.caller.user), self.caller.is_auditor, self.first, self.last
+        return indexed_text(self.caller.user), self.caller.is_auditor, self.first, self.last
 
     @property
     def parameters(self) -> tuple[object, ...]:
-        return (*self.scope, *(None if text is None else storable_text(text) for text in self._filters()))
+        return (*self.scope, *(None if text is None else indexed_text(text) for text in self._filters()))
 
     def _filters(self) -> tuple[str | None, str | None, str | None]:
         return self.user, self.model, self.title

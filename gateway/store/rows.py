@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHATS = (Kind.CHAT, Kind.RESPONSE)
 MOST_TOKENS = 2**63 - 1
 MOST_LETTERS = 250  # of a name in an index: two of them must fit into 2,704 bytes
+MOST_SEARCHED = 8000  # of a title, whose words are in the search index; of question and answer it takes as many
+LARGEST_REAL = 3e38  # of the type `real`, about
+SMALLEST_REAL = 1e-37
 _NUL = "\x00"
 
 
@@ -82,13 +85,13 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
         "id": interaction.id,
         "kind": interaction.kind,
         "user_name": user,
-        "title": principal.title,
+        "title": _indexed(principal.title),
         "key_id": principal.key_id,
         "outcome": answer.outcome,
         "status": answer.status,
         "method": interaction.method,
         "path": interaction.path,
-        "model": interaction.model,
+        "model": _indexed(interaction.model),
         "answered_model": answer.model,
         "upstream": interaction.upstream,
         "request_id": interaction.request_id,
@@ -101,14 +104,14 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
         "bytes_in": answer.bytes_in,
         "bytes_out": answer.bytes_out,
         "error": answer.error,
-        "usage_cost": cost_of(record),
+        "usage_cost": _real(cost_of(record)),
         "request_type": interaction.request_type,
         "response_type": answer.body_type,
     }
     if usage is not None:
         columns["usage_info"] = _usage_info(usage)
-        columns["prompt_tokens"] = min(usage.prompt_tokens, MOST_TOKENS)
-        columns["completion_tokens"] = min(usage.completion_tokens, MOST_TOKENS)
+        columns["prompt_tokens"] = _count(usage.prompt_tokens)
+        columns["completion_tokens"] = _count(usage.completion_tokens)
         columns["usage_estimated"] = usage.is_estimate
     if ruling is not None:
         columns["policy_outcome"] = ruling.outcome
@@ -121,11 +124,26 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
     row = Row(interaction.id, interaction.kind, user, columns, request.text, request.raw, response.text, response.raw)
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
-        row.convo_title = interaction.convo_title
+        row.convo_title = None if interaction.convo_title is None else searched_text(interaction.convo_title)
         row.marks = marks = marks_of(interaction.kind, request.value, response.value)
         root = interaction.root_id if interaction.root_id is not None else marks.conversation
-        row.root_id = indexed_text(root) if root is not None else None
+        row.root_id = _indexed(root)
     return row
+
+
+def _indexed(text: str | None) -> str | None:
+    return None if text is None else indexed_text(text)
+
+
+def _count(tokens: int) -> int:
+    return max(-MOST_TOKENS, min(tokens, MOST_TOKENS))
+
+
+def _real(cost: float | None) -> float | None:
+    """The cost where a column of type `real` takes it. Too large: not known; too small: nothing."""
+    if cost is None or not abs(cost) <= LARGEST_REAL:
+        return None
+    return cost if abs(cost) >= SMALLEST_REAL else 0.0
 
 
 def _usage_info(usage: Usage) -> orjson.Fragment:
@@ -208,9 +226,18 @@ def storable_text(text: str) -> str:
 
 
 def indexed_text(text: str) -> str:
-    """The same for a column in an index, which takes no long ones: their beginning, and a hash of the whole."""
-    stored = storable_text(text)
-    if len(stored) <= MOST_LETTERS:
+    """Bounds a text for a B-tree index, of our tables or of the report's; reads must ask for the same."""
+    return _cut(storable_text(text), MOST_LETTERS)
+
+
+def searched_text(text: str) -> str:
+    """Bounds a text whose words are in the search index: a tsvector holds 1 MB, and parsing takes its time."""
+    return _cut(storable_text(text), MOST_SEARCHED)
+
+
+def _cut(stored: str, most: int) -> str:
+    """At most so many characters: a visible cut, with a digest of the whole, so that two long names stay different."""
+    if len(stored) <= most:
         return stored
     digest = sha256(stored.encode()).hexdigest()
-    return f"{stored[: MOST_LETTERS - len(digest) - 1]}…{digest}"
+    return f"{stored[: most - len(digest) - 1]}…{digest}"

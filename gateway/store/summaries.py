@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gateway.store.jsonb import hold
-from gateway.store.rows import storable_text
+from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
     from gateway.model import Principal
@@ -66,7 +66,7 @@ class Summaries:
     async def newest(self, caller: Principal, root: str) -> NewestSnapshot | None:
         """None when the caller has no such conversation."""
         async with self._database.asking() as connection:
-            row = await connection.fetchrow(NEWEST, storable_text(caller.user), storable_text(root))
+            row = await connection.fetchrow(NEWEST, indexed_text(caller.user), indexed_text(root))
         if row is None:
             return None
         return NewestSnapshot(UUID(bytes=row["id"].bytes), row["request"], row["response"], row["model"])
@@ -78,8 +78,8 @@ class Summaries:
                 derived.id,
                 hold(derived.request).text,
                 hold(derived.response).text,
-                storable_text(caller.user),
-                None if caller.title is None else storable_text(caller.title),
+                indexed_text(caller.user),
+                None if caller.title is None else indexed_text(caller.title),
                 derived.at,
                 str(derived.summarized_id),
                 hold(derived.metadata).text,
