@@ -12,13 +12,15 @@ import structlog
 import uvloop
 
 from gateway import __version__, keys_command, server, workers
+from gateway.database_url import IGNORED, read_url
 from gateway.errors import GatewayError
 from gateway.settings import Settings, SettingsError, load
 from gateway.siblings import Seat
+from gateway.store.dsn import fault_of
 from gateway.telemetry import logs, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
 COMMANDS = ("serve", "check", "migrate", "keys", "tail")
 
@@ -30,6 +32,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return tail.run(arguments)
     try:
         settings = load(environ, arguments.config, _overrides(arguments))
+        _refuse_database(settings)
     except SettingsError as error:
         for fault in error.faults:
             print(f"llm-gateway: {fault}", file=sys.stderr)
@@ -93,9 +96,24 @@ def _as_environment(arguments: argparse.Namespace) -> dict[str, str]:
     return {f"GATEWAY_{name}": str(value) for name, value in said.items() if value is not None}
 
 
+def _refuse_database(settings: Settings) -> None:
+    """Raises SettingsError for a database's URL that asyncpg would refuse at each connect."""
+    url = settings.store.url
+    fault = fault_of(url.reveal()) if url is not None else None
+    if fault is not None:
+        raise SettingsError([f"DATABASE_URL (store.url): the value is hidden here; {fault}"])
+
+
 def _check(settings: Settings) -> int:
-    print("\n".join(map(str, settings.describe())))  # at once, so that it may be piped into `head`
+    print("\n".join([*map(str, settings.describe()), *_remarks(settings)]))  # at once, so that `head` may follow
     return 0
+
+
+def _remarks(settings: Settings) -> Iterator[str]:
+    """What is right but does not do what somebody may think."""
+    if settings.store.url is not None:
+        for name in read_url(settings.store.url.reveal()).ignored:
+            yield f"DATABASE_URL (store.url): {name} has no effect: {IGNORED[name]}"
 
 
 def _with_logs(settings: Settings, work: Coroutine[None, None, int | None], fd: int = 1) -> int:

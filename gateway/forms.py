@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from gateway.database_url import read_url
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -447,17 +449,7 @@ def _as_header_secret(value: object, environ: Environ) -> Secret:
 
 def _as_database_url(value: object, environ: Environ) -> Secret:
     text = _dereferenced(value, environ).strip()
-    if not text.isprintable():
-        raise ValueError("it holds control characters, line ends or bytes that are not UTF-8")
-    scheme, separator, _ = text.partition("://")
-    if scheme.startswith("postgresql+"):
-        raise ValueError("it names a driver; leave it at postgresql://")
-    if not separator or scheme not in ("postgres", "postgresql"):
-        raise ValueError("it does not begin with postgresql://")
-    try:
-        urlsplit(text)
-    except ValueError:
-        raise ValueError("its host cannot be read") from None
+    read_url(text)
     return Secret(text)
 
 

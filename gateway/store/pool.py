@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 import orjson
 
+from gateway.database_url import read_url
 from gateway.errors import StoreUnavailable
+from gateway.store.dsn import connect_arguments
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -127,7 +129,7 @@ class Database:
             return bool(await connection.fetchval("select true"))
 
     async def _connect(self) -> Connection:
-        connection: Connection = await asyncpg.connect(self._dsn, **self._parameters())
+        connection: Connection = await asyncpg.connect(**self._parameters())
         await set_codecs(connection)
         return connection
 
@@ -139,7 +141,6 @@ class Database:
 
     async def _open(self) -> Pool:
         pool = asyncpg.create_pool(
-            self._dsn,
             min_size=self._settings.pool_min,
             max_size=self._settings.pool_max,
             command_timeout=self._settings.statement_s,
@@ -154,12 +155,13 @@ class Database:
         return pool
 
     def _parameters(self) -> dict[str, Any]:
+        url = read_url(self._dsn)
         settings = {
-            "application_name": self._application,
+            "application_name": url.get("application_name") or self._application,
             "statement_timeout": str(int(self._settings.statement_s * 1000)),
             "idle_in_transaction_session_timeout": str(int(IDLE_IN_TRANSACTION_S * 1000)),
         }
-        return {"timeout": self._settings.connect_s, "server_settings": settings}
+        return {"timeout": self._settings.connect_s, "server_settings": settings, **connect_arguments(url)}
 
     async def _release(self, pool: Pool, connection: PooledConnection) -> None:
         """Back to the pool; what a frozen server keeps us from resetting is thrown away."""

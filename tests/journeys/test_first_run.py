@@ -322,6 +322,37 @@ async def test_a_secret_that_is_wrong_is_not_repeated() -> None:
     assert SECRET not in failed.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "serve", "migrate", "keys list"])
+@pytest.mark.parametrize("sign", ["#", "/", "?", "%", "@", "?sslmode=maybe"])
+async def test_a6_a_password_that_is_not_encoded_stops_it_and_is_not_shown(command: str, sign: str) -> None:
+    url = f"postgresql://me:{SECRET[:6]}{sign}{SECRET[6:]}@db.example/logs"
+    if len(sign) > 1:
+        url = f"postgresql://me:{SECRET}@db.example/logs{sign}"
+    failed = await llm_gateway(*command.split(), DATABASE_URL=url)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("llm-gateway: DATABASE_URL (store.url): the value is hidden here; ")
+    assert len(failed.stderr.splitlines()) == 1
+    for part in (SECRET, SECRET[:6], SECRET[6:]):
+        assert part not in failed.stdout + failed.stderr
+
+
+async def test_c2_check_names_what_of_a_clouds_url_has_no_effect() -> None:
+    url = f"postgresql://me:{SECRET}@db.example/logs?sslmode=require&channel_binding=require"
+    shown = await llm_gateway("check", DATABASE_URL=url)
+    assert shown.returncode == 0
+    assert "channel_binding has no effect" in shown.stdout
+    assert SECRET not in shown.stdout + shown.stderr
+
+
+async def test_c2_a_certificate_that_is_none_is_a_fault_at_start(tmp_path: Path) -> None:
+    (tmp_path / "root.crt").write_text("none")
+    url = f"postgresql://me:{SECRET}@db.example/logs?sslmode=verify-full&sslrootcert={tmp_path}/root.crt"
+    failed = await llm_gateway("check", DATABASE_URL=url)
+    assert failed.returncode == 2
+    assert "DATABASE_URL (store.url): the value is hidden here; its TLS files cannot be used" in failed.stderr
+    assert SECRET not in failed.stdout + failed.stderr
+
+
 async def test_migrate_alone_brings_the_schema_up_to_date(
     postgres: PostgresServer, database: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,53 @@
+"""From the database's URL to what asyncpg connects with; and whether asyncpg will take it, before it is needed.
+
+The one private name of asyncpg that is used stands here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in the stubs
+
+from gateway.database_url import read_url
+
+if TYPE_CHECKING:
+    from gateway.database_url import DatabaseUrl
+
+_NOTHING = dict.fromkeys(
+    (
+        *("host", "port", "user", "password", "passfile", "database", "ssl", "service", "servicefile"),
+        *("direct_tls", "server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
+    )
+)
+
+
+def connect_arguments(url: DatabaseUrl) -> dict[str, Any]:
+    """What `asyncpg.connect` and `create_pool` take for this URL. Raises OSError for TLS files that cannot be used."""
+    arguments: dict[str, Any] = {"dsn": url.for_asyncpg()}
+    if url.trusts_system:
+        context = arguments["ssl"] = ssl.create_default_context()
+        certificate = url.get("sslcert")
+        if certificate:
+            context.load_cert_chain(certificate, url.get("sslkey"), lambda: url.get("sslpassword") or "")
+    return arguments
+
+
+def fault_of(text: str) -> str | None:
+    """Why asyncpg would refuse to connect with this URL and the PG* variables, files included; nothing of its secret.
+
+    `text` is a URL that `read_url` has taken.
+    """
+    try:
+        _parse_connect_dsn_and_args(**{**_NOTHING, **connect_arguments(read_url(text))})
+    except ssl.SSLError as error:
+        return f"its TLS files cannot be used ({error.reason or 'not in PEM format'})"
+    except asyncpg.ClientConfigurationError as error:
+        return str(error)
+    except OSError as error:
+        return f"its TLS files cannot be used ({error.strerror})"
+    except Exception as error:  # noqa: BLE001  a PG* variable that asyncpg trips over would be met at each connect
+        return f"with the PG* variables of the environment it cannot be used ({type(error).__name__})"
+    return None
