@@ -62,7 +62,8 @@ class Cursor:
 class Feed:
     """One keeper's view of the journal of this process."""
 
-    def __init__(self, cursor: Cursor, on_shipped: Callable[[Sequence[Pending]], None]) -> None:
+    def __init__(self, cursor: Cursor, on_shipped: Callable[[Sequence[Pending]], None], number: int = 0) -> None:
+        self._bit = 1 << number  # among the journal's feeds
         self._cursor = cursor
         self._on_shipped = on_shipped
         self._ready: deque[Pending] = deque()
@@ -82,12 +83,19 @@ class Feed:
         if self._begun.pop(key, None) is not None:
             self._begun[key] = span
 
+    def written(self, pending: Pending) -> None:
+        """One that was finished in memory has its begin on disk now, which concerns who still needs it."""
+        if pending.keepers & self._bit and pending.begun is not None:
+            self._begun[pending.key] = pending.begun
+
     def finished(self, pending: Pending) -> None:
-        pending.keepers += 1
+        pending.keepers |= self._bit
         self.ready_bytes += pending.size
         if pending.record is None and pending.begun is not None and pending.finished is not None and self.is_long:
             self._backlog.append(pending.key, pending.begun, pending.finished, pending.finished_at)
             self._begun.pop(pending.key, None)
+        elif self._backlog:
+            self._backlog.append_object(pending)
         else:
             self._ready.append(pending)
         self._more.set()
@@ -144,6 +152,7 @@ class Feed:
             if self._begun.pop(pending.key, None) is None and pending.begun is not None:
                 self._backlog.shipped(pending.begun)
             self.ready_bytes -= pending.size
+            pending.keepers &= ~self._bit
         if self._backlog and len(self._ready) < REFILL:
             self._refill()
         if not self._ready:
@@ -153,5 +162,5 @@ class Feed:
 
     def _refill(self) -> None:
         for pending in self._backlog.take(REFILL):
-            pending.keepers = 1
+            pending.keepers |= self._bit
             self._ready.append(pending)

@@ -92,7 +92,7 @@ class Journal:
 
     def follow(self, name: str) -> Feed:
         """A keeper of this name gets everything, and no segment goes before it has it. Before the first `begin`."""
-        feed = Feed(Cursor(self._folder.path / f"{name}.cursor"), self._shipped)
+        feed = Feed(Cursor(self._folder.path / f"{name}.cursor"), self._shipped, len(self._feeds))
         self._feeds.append(feed)
         return feed
 
@@ -120,7 +120,7 @@ class Journal:
         with suppress(asyncio.CancelledError):
             await self._ticking
         self._ticking = None
-        self._unwritten.write()
+        self._unwritten.close()
         if self._settings.sync != "none":
             with suppress(OSError):
                 await self._thread.run(self._segments.flushing())
@@ -167,6 +167,8 @@ class Journal:
     def write_end(self, entry: Entry, answer: Answer) -> None:
         span: Span | None = None
         end = frames.finished(entry.key, of_answer(answer), answer.body)
+        if self._unwritten and self._segments.refusal is None:
+            self._unwritten.write()  # there is room again: the older ones first
         if entry.begun is not None:
             del self._entries[entry.key]
             span = self._appended(end, is_end=True)
@@ -249,13 +251,20 @@ class Journal:
 
     def _shipped(self, taken: Sequence[Pending]) -> None:
         for pending in taken:
-            pending.keepers -= 1
-            if pending.keepers == 0 and pending.is_cached:
+            if not pending.keepers and pending.is_cached:
                 self._cached_bytes -= pending.size
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of the files that nobody needs any more. A cursor that a full disk did not take is saved in their room."""
+        if not self._feeds:
+            return
         end = self._segments.end
         for feed in self._feeds:
             feed.save(end)
         self._segments.drop_before(min(feed.low(end).segment for feed in self._feeds))
+        for feed in self._feeds:
+            feed.save(end)
 
     async def _tick_for_ever(self) -> None:
         for count in itertools.count():
@@ -274,3 +283,4 @@ class Journal:
             self._sync.retry()
         self._unwritten.write()
         move_stragglers(self._entries, self._folder.path, self._segments, self._feeds)
+        self._let_go()

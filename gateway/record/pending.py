@@ -37,7 +37,7 @@ class Pending:
         self.finished_at = finished_at
         self.record = record
         self.parts = parts  # of an interrupted one
-        self.keepers = 0  # that still need it
+        self.keepers = 0  # that still need it, as bits
         self.is_cached = False
         if size is None:
             size = (begun.size if begun else 0) + (finished.size if finished else 0) + sum(part.size for part in parts)
@@ -58,6 +58,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._packed = bytearray()
+        self._in_memory: dict[bytes, Pending] = {}  # those that the disk has refused keep their place in the queue
         self._begun_in: Counter[int] = Counter()  # segment → how many of them begin there
 
     def __len__(self) -> int:
@@ -67,12 +68,18 @@ class Backlog:
         self._packed += self._FORM.pack(key, *begun, *finished, finished_at)
         self._begun_in[begun.segment] += 1
 
+    def append_object(self, pending: Pending) -> None:
+        """One that is not wholly on disk."""
+        self._packed += self._FORM.pack(pending.key, 0, 0, 0, 0, 0, 0, pending.finished_at)
+        self._in_memory[pending.key] = pending
+
     def take(self, most: int) -> list[Pending]:
         """Remove the oldest ones from the queue; `low` remembers them until they are shipped."""
         end = min(most, len(self)) * self._FORM.size
         taken = []
         for key, *spans, finished_at in self._FORM.iter_unpack(self._packed[:end]):
-            taken.append(Pending(key, Span(*spans[:3]), Span(*spans[3:]), finished_at=finished_at))
+            pending = self._in_memory.pop(key, None)
+            taken.append(pending or Pending(key, Span(*spans[:3]), Span(*spans[3:]), finished_at=finished_at))
         del self._packed[:end]
         return taken
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".seg"
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+FRESH_FILES = 2  # that one frame tries when a file has failed
 
 log = structlog.get_logger()
 
@@ -59,6 +60,7 @@ class _File:
     fd: int
     reserved: int  # bytes that the file system has promised
     position: int = 0
+    is_bad: bool = False  # a write or a sync failed: whatever there is else is better
 
     @property
     def size(self) -> int:
@@ -116,20 +118,25 @@ class Segments:
         """One frame, whole or not at all. The end of what has begun may use the reserve. Raises OSError."""
         size = sum(map(len, buffers))
         try:
-            file = self._file_for(size)
+            file = self._file_for(size, is_end=is_end)
             self._write(file, buffers, size)
         except OSError as error:
-            self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
-            if not is_end or self._spare is None:
-                raise
-            file = self._rotate()
-            self._write(file, buffers, size)
+            file = self._write_elsewhere(buffers, size, error, is_end=is_end)
         span = Span(file.number, file.position, size)
         file.position += size
         self.written += size
         if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self._faults:
             self._prepare()
         return span
+
+    def append_together(self, *frames: Sequence[bytes], is_end: bool = False) -> list[Span]:
+        """Several frames side by side, all or none of them. Raises OSError."""
+        segment, offset, _ = self.append([buffer for frame in frames for buffer in frame], is_end=is_end)
+        spans = []
+        for frame in frames:
+            spans.append(Span(segment, offset, sum(map(len, frame))))
+            offset += spans[-1].size
+        return spans
 
     def flush(self, done: Callable[[OSError | None], None]) -> None:
         """Make everything written up to now durable, then call `done` on the loop."""
@@ -149,8 +156,11 @@ class Segments:
 
         def flush() -> None:
             try:
-                for file in (*retired, *((current,) if current else ())):
-                    self._disk.sync(file.fd)
+                for file in retired:
+                    if file.position:  # else it is unlinked
+                        self._disk.sync(file.fd)
+                if current:
+                    self._disk.sync(current.fd)
             finally:
                 for file in retired:
                     self._put_away(file)
@@ -170,8 +180,10 @@ class Segments:
             self._absolve("sync")
             return
         self._blame("sync", fault)
-        with suppress(OSError):
-            self._rotate()
+        if self._current is not None and self._current.position:
+            self._current.is_bad = True
+            with suppress(OSError):  # no other file now: the next frame asks again
+                self._rotate()
 
     async def review(self) -> None:
         """Called about once a second: is there room, and do writes work again?"""
@@ -188,6 +200,11 @@ class Segments:
             self._absolve("write")  # there is room; the next write shows the rest
         elif self._faults.keys() & {"write", "spare"} or self._current.position > self._limits.segment_bytes // 2:
             self._prepare()
+        self._judge()
+
+    def try_again(self) -> None:
+        """Whatever has failed: the next frame may open another file."""
+        self._faults.clear()
         self._judge()
 
     def close(self) -> None:
@@ -256,26 +273,38 @@ class Segments:
             self._absolve("spare")
             self._absolve("write")
 
-    def _file_for(self, size: int) -> _File:
+    def _file_for(self, size: int, *, is_end: bool) -> _File:
         file = self._current
         if file is None:
             raise OSError(errno.ENOSPC, "no file could be made")
-        is_full = file.position + size > self._limits.segment_bytes
-        return self._rotate() if is_full and file.position else file
+        is_full = file.position > 0 and file.position + size > self._limits.segment_bytes
+        if not is_full and not file.is_bad:
+            return file
+        try:
+            return self._rotate()
+        except OSError:
+            if file.is_bad and not is_end:
+                raise
+            return file  # better in a file that is too large, and an end in one that is in doubt, than not at all
 
     def _rotate(self) -> _File:
         """Go to the next file; an empty one is good enough. Raises OSError."""
         old, new = self._current, self._spare
         if old is None:
             raise OSError(errno.ENOSPC, "no file could be made")
-        if not old.position:
+        if not old.position and not old.is_bad:
             return old
         if new is None:  # the thread is late: go on without a reserve
+            if self._faults.keys() & {"write", "spare"}:  # `review` tries once a second; here it would be every frame
+                raise OSError(errno.EIO, "no other file to write to")
             self._numbers += 1
             fd = self._disk.open(path_of(self._folder, self._numbers), os.O_RDWR | os.O_CREAT | os.O_EXCL)
             new = _File(self._numbers, fd, 0)
         self._current, self._spare = new, None
-        self._sizes[old.number] = old.position
+        if old.position:
+            self._sizes[old.number] = old.position
+        else:
+            path_of(self._folder, old.number).unlink(missing_ok=True)
         self._retired.append(old)
         if self._limits.sync == "none":
             self._thread.submit(self._closing(), lambda _done, _error: None)
@@ -296,19 +325,41 @@ class Segments:
         os.close(file.fd)
 
     def _write(self, file: _File, buffers: Sequence[bytes], size: int) -> None:
+        written = 0
         try:
             written = self._disk.write(file.fd, buffers, file.position)
             while written < size:  # a full disk takes a part of it, and the next call says why
                 rest = b"".join(buffers)[written:]
                 written += self._disk.write(file.fd, [rest], file.position + written)
         except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(file.fd, file.position)
-                file.reserved = min(file.reserved, file.position)
-            if error.errno not in NO_ROOM and file is self._current:
-                with suppress(OSError):
-                    self._rotate()
+            file.is_bad = file.is_bad or error.errno not in NO_ROOM
+            _erase(file, written)
             raise
+
+    def _write_elsewhere(self, buffers: Sequence[bytes], size: int, error: OSError, *, is_end: bool) -> _File:
+        """In a fresh file, where one is at hand; raises OSError where none is, or none takes it.
+
+        On a full disk the spare file is all that is left, and belongs to the ends. Where a file has failed, a begin may
+        have the spare one, and for an end yet another is opened.
+        """
+        failure = error
+        for _ in range(FRESH_FILES):
+            is_full = failure.errno in NO_ROOM
+            if (is_full and not is_end) or (self._spare is None and (is_full or not is_end)):
+                break
+            try:
+                file = self._rotate()
+                self._write(file, buffers, size)
+            except OSError as again:
+                failure = again
+                continue
+            if error.errno in NO_ROOM:
+                self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
+            else:
+                log.error("journal_file_failed", folder=str(self._folder), error=error.strerror, goes_on_in=file.number)
+            return file
+        self._blame("write", f"cannot write to {self._folder}: {failure.strerror}")
+        raise failure
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -333,3 +384,17 @@ class Segments:
         if refusal != self.refusal:
             log.error("journal_full", fault=refusal) if refusal else log.info("journal_has_room")
         self.refusal = refusal
+
+
+def _erase(file: _File, written: int) -> None:
+    """Undo a write that failed in the middle. The reserve stays, for what is smaller may fit there."""
+    end = file.position if file.is_bad else max(file.position, file.reserved)
+    try:
+        os.ftruncate(file.fd, end)
+        if rest := min(written, end - file.position):
+            os.pwrite(file.fd, bytes(rest), file.position)
+    except OSError:
+        end = file.position
+        with suppress(OSError):
+            os.ftruncate(file.fd, end)
+    file.reserved = min(file.reserved, end)

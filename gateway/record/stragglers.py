@@ -39,10 +39,9 @@ def move_stragglers(entries: dict[bytes, Entry], folder: Path, segments: Segment
 def _move(entry: Entry, folder: Path, segments: Segments) -> None:
     """Its parts become one behind the new BEGUN; a reader lets these two take the place of all earlier ones."""
     said = [payload for span in entry.parts for payload in _part(folder, span)]
-    begun = segments.append(frames.begun(entry.key, of_interaction(entry.interaction), entry.interaction.body))
-    if said:
-        entry.parts = [segments.append(frames.part(entry.key, said))]
-    entry.begun = begun
+    begun = frames.begun(entry.key, of_interaction(entry.interaction), entry.interaction.body)
+    moved = [begun, frames.part(entry.key, said)] if said else [begun]
+    entry.begun, *entry.parts = segments.append_together(*moved)
 
 
 def _part(folder: Path, span: Span) -> list[bytes]:

@@ -27,6 +27,10 @@ class FaultyDisk(Disk):
 
     def __init__(self) -> None:
         self.room: int | None = None  # bytes that writes may still take
+        self.room_fault = errno.ENOSPC  # of a write when there are none
+        self.bad_files: dict[int, int] = {}  # number of a segment → how writes to it fail
+        self.open_fault: int | None = None
+        self.largest: int | None = None  # bytes for which there is room side by side
         self.can_reserve = True
         self.reserve_fault: int | None = None
         self.write_fault: int | None = None
@@ -35,14 +39,26 @@ class FaultyDisk(Disk):
         self.syncs = 0
         self.lets_sync = threading.Event()
         self.lets_sync.set()
+        self._number_of: dict[int, int] = {}
+
+    def open(self, path: Path, flags: int) -> int:
+        if self.open_fault is not None:
+            raise fault(self.open_fault)
+        fd = super().open(path, flags)
+        self._number_of[fd] = int(path.stem)
+        return fd
 
     def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
         if self.write_fault is not None:
             raise fault(self.write_fault)
+        if (number := self.bad_files.get(self._number_of[fd])) is not None:
+            raise fault(number)
+        if self.largest is not None and sum(map(len, buffers)) > self.largest:
+            raise fault(errno.ENOSPC)
         if self.room is None:
             return super().write(fd, buffers, offset)
         if self.room == 0:
-            raise fault(errno.ENOSPC)
+            raise fault(self.room_fault)
         taken = b"".join(buffers)[: self.room]
         self.room -= len(taken)
         return os.pwrite(fd, taken, offset)

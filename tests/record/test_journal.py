@@ -21,7 +21,7 @@ from tests.record.disks import FaultyDisk, tiny_disk
 from tests.record.samples import SMALL, answer, chunk, interaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from gateway.record.entry import Entry
@@ -35,10 +35,15 @@ ROOM_AGAIN = 0.2
 
 @asynccontextmanager
 async def opened(
-    directory: Path, settings: JournalSettings = SMALL, disk: FaultyDisk | None = None, tuning: Tuning = QUICK
+    directory: Path,
+    settings: JournalSettings = SMALL,
+    disk: FaultyDisk | None = None,
+    tuning: Tuning = QUICK,
+    names: Sequence[str] = ("memory",),
 ) -> AsyncIterator[Journal]:
     journal = Journal(settings, directory, disk=disk, tuning=tuning)
-    journal.follow("memory")
+    for name in names:
+        journal.follow(name)
     await journal.open()
     try:
         yield journal
