@@ -167,12 +167,17 @@ def last_united(fold: Fold, name: str, value: Any) -> None:
 
 
 def by_kind(fold: Fold, name: str, value: Any) -> None:
-    """Strings are joined, lists extended, objects united (the newer member wins), of numbers the last one stays."""
+    """Strings are joined, lists extended, objects united, of numbers the last one stays. Where a newer member of an
+    object wins, what the object was before is a misfit."""
     said = fold.fields.get(name)
     if said is None:
         fold.fields[name] = Pieces((value,)) if isinstance(value, str) else value
     elif _extend(said, value):
         return
+    elif isinstance(said, dict) and isinstance(value, dict):
+        if any(member in said and said[member] != newer for member, newer in value.items()):
+            fold.misfit(name, said.copy())
+        said.update(value)
     elif isinstance(said, int | float) and isinstance(value, int | float):
         fold.fields[name] = value
     else:
@@ -185,14 +190,27 @@ def _extend(said: Any, value: Any) -> bool:
         if type(said) is Pieces:
             said.append(value)
             return True
-    elif isinstance(value, list):
-        if type(said) is list:
-            said.extend(value)
-            return True
-    elif isinstance(value, dict) and isinstance(said, dict):
-        said.update(value)
+    elif isinstance(value, list) and type(said) is list:
+        said.extend(value)
         return True
     return False
+
+
+def thoughts(fold: Fold, name: str, value: Any) -> None:
+    """Reasoning: text, objects, or lists of objects, in turn. An object that stays the only one is kept as it is."""
+    said = fold.fields.get(name)
+    if isinstance(said, dict):
+        said = fold.fields[name] = [said]
+    if said is None:
+        fold.fields[name] = Pieces((value,)) if isinstance(value, str) else value
+    elif not isinstance(said, list) or not isinstance(value, str | dict | list):
+        fold.misfit(name, value)
+    elif isinstance(value, list):
+        said.extend(value)
+    elif isinstance(value, dict) or isinstance(said, Pieces):
+        said.append(value)
+    else:
+        fold.fields[name] = Pieces((*said, value))
 
 
 def content(fold: Fold, name: str, value: Any) -> None:
@@ -284,6 +302,10 @@ MESSAGE: dict[str, Rule] = {
     "role": once,
     "name": once,
     "content": content,
+    "reasoning": thoughts,
+    "reasoning_content": thoughts,
+    "reasoning_details": thoughts,
+    "thinking": thoughts,
     "tool_calls": calls,
     "function_call": _FUNCTION,
     "audio": nested({"id": once, "expires_at": last}),

@@ -74,6 +74,36 @@ def test_unknown_lists_are_extended_objects_united_and_of_numbers_the_last_one_s
     assert (said["score"], said["flag"]) == (2, False)
 
 
+def test_b12_reasoning_in_objects_is_kept_whole_in_any_mix() -> None:
+    one, two = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}
+    for name in ("reasoning_content", "reasoning", "reasoning_details", "thinking"):
+        for pieces, kept in (
+            ([one], one),
+            ([one, one, two], [one, one, two]),
+            ([[one], [two]], [one, two]),
+            ([[one], two, [one]], [one, two, one]),
+            ([one, [two]], [one, two]),
+            (["x", one, "y", "z"], [{"type": "text", "text": "x"}, one, {"type": "text", "text": "yz"}]),
+            ([[one], "x"], [one, {"type": "text", "text": "x"}]),
+            ([one, "x"], [one, {"type": "text", "text": "x"}]),
+            (["x", "y"], "xy"),
+            (["", [one]], [one]),
+        ):
+            said = message(*({name: piece} for piece in json.loads(json.dumps(pieces))))
+            assert said[name] == kept, (name, pieces)
+
+
+def test_b12_content_in_objects_and_what_a_newer_object_replaces_are_kept() -> None:
+    one, two = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}
+    first, second = {"content": one, "extra": {"n": 1, "m": 1}}, {"content": two, "extra": {"n": 2}}
+    assembler = assembled(chunk(first), chunk(second))
+    assert assembler.completion()["unmerged"] == {
+        "choices.0.message.content": [one, two],
+        "choices.0.message.extra": [{"n": 1, "m": 1}],
+    }
+    assert assembler.completion()["choices"][0]["message"]["extra"] == {"n": 2, "m": 1}
+
+
 def test_the_older_function_call_is_joined() -> None:
     said = message({"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}})
     assert said["function_call"] == {"name": "f", "arguments": "{}"}
