@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from gateway.account import Account
 from gateway.chat import jsontext
 from gateway.chat.request_body import asking_for_usage, with_member
-from gateway.chat.shapes import error_event, estimate_usage
+from gateway.chat.shapes import estimate_usage
 from gateway.errors import (
     CallerError,
     GatewayError,
@@ -230,7 +230,7 @@ class Exchange:
             if talk.stopped is None:
                 raise
             talk.take_back_cancellation()
-        await self._end(account, client, relay.last)
+        await self._end(account, client, relay.last, assembler)
 
     def _close_relayed(
         self, talk: Talk, account: Account, asked: ChatRequest, relay: Relay, assembler: Assembler
@@ -247,12 +247,12 @@ class Exchange:
             error=relay.fault,
         )
 
-    async def _end(self, account: Account, client: Client, last: bytes) -> None:
+    async def _end(self, account: Account, client: Client, last: bytes, assembler: Assembler) -> None:
         """The end is the last thing to be sent, and only when the record is kept."""
         try:
             await account.kept()
         except JournalFull as error:
-            last = error_event(error.message, type="server_error", code=error.code)
+            last = assembler.error_events(error.message, "server_error", error.code)
         await client.end(last)
 
     async def _hand_over(

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.chat import jsontext
 from gateway.chat.folding import CHOICE, ENVELOPE, MESSAGE, Calls, Fold, Misfits, Pieces, by_kind, index_of, last_united
-from gateway.chat.shapes import usage_of
+from gateway.chat.shapes import error_event, error_in, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -125,7 +125,7 @@ class ChatAssembler:
             self.unparsed.append(payload)
 
     def _take_chunk(self, chunk: dict[str, Any]) -> None:
-        if chunk.get("object") == "error" and "error" not in chunk:  # vLLM says it without an envelope
+        if "choices" not in chunk and error_in(chunk) is chunk:  # an error without an envelope
             chunk = {"error": chunk}
         choices = chunk.pop("choices", None)
         chunk.pop(_PADDING, None)
@@ -182,8 +182,12 @@ class ChatAssembler:
 
     @property
     def error(self) -> Any:
-        """The error that the upstream told of in mid-stream, as it said it; None if it told of none."""
-        return self._said.fields.get("error") or None
+        """The error that the upstream reported in mid-stream, as it said it; None if it reported none."""
+        return self._said.fields.get("error") or next(filter(None, (one.error for one in self._choices.values())), None)
+
+    def error_events(self, message: str, type: str, code: str) -> bytes:
+        """The gateway's own error, as this dialect ends a stream with one."""
+        return error_event(message, type, code)
 
     def completion(self) -> dict[str, Any]:
         """The answer so far, in the shape of one that was not streamed. Inner values are shared: do not change them."""
@@ -223,6 +227,11 @@ class _Choice:
     @property
     def finish_reason(self) -> Any:
         return self._said.fields.get("finish_reason")
+
+    @property
+    def error(self) -> Any:
+        error = self._said.fields.get("error")
+        return error or (self._said.whole() if self.finish_reason == "error" else None)
 
     def says(self, name: str) -> bool:
         return _is_something(self.message.fields.get(name))

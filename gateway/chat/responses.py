@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.chat import jsontext
 from gateway.chat.folding import Misfits, Pieces, index_of
-from gateway.chat.shapes import usage_of
+from gateway.chat.shapes import error_in, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,8 +49,8 @@ class ResponsesAssembler:
     of each type stands in a partial answer, as `unmerged: {type: [event]}`. A terminal event's answer stays as it came.
     """
 
-    __slots__ = ("_base", "_error", "_is_plain", "_items", "_misfits", "finished", "has_content", "has_text", "is_done",
-                 "unparsed")  # fmt: skip
+    __slots__ = ("_base", "_error", "_is_plain", "_items", "_misfits", "_next_number", "finished", "has_content",
+                 "has_text", "is_done", "unparsed")  # fmt: skip
 
     def __init__(self) -> None:
         self.is_done = False  # a terminal event or `[DONE]` was seen
@@ -63,6 +63,7 @@ class ResponsesAssembler:
         self._error: Any = None
         self._misfits = Misfits()
         self._is_plain = True
+        self._next_number = 0  # what the next event's `sequence_number` would be
 
     def take_texts(self, name: str, texts: Sequence[bytes]) -> bool:
         """As of `ChatAssembler`. Events of this API are numbered, so that none is like the one before."""
@@ -87,7 +88,10 @@ class ResponsesAssembler:
         self._is_plain = self._is_plain and is_plain
         kind = event.get("type")
         if not isinstance(kind, str):
-            kind = "error" if event.get("error") else ""
+            kind = "error" if error_in(event) is not None else ""
+        number = event.get("sequence_number")
+        if type(number) is int and number >= self._next_number:
+            self._next_number = number + 1
         stem, _, verb = kind.rpartition(".")
         if (place := _PLACES.get(stem)) and verb in ("delta", "done"):
             self._take_text(event, place, is_whole=verb == "done")
@@ -101,6 +105,8 @@ class ResponsesAssembler:
             self._take_response(response, is_terminal=kind in _TERMINAL)
         elif kind == "error":
             self._error = event.get("error") or event
+        elif kind in _TERMINAL:
+            self.is_done = self.finished = True  # it forgot its `response`
         else:
             self._misfits.keep_last(kind, event)
 
@@ -171,6 +177,22 @@ class ResponsesAssembler:
         """The error that the upstream told of, as it said it; None if it told of none."""
         return self._error or self._base.get("error") or None
 
+    def error_events(self, message: str, type: str, code: str) -> bytes:
+        """The gateway's own error, as this dialect ends a stream with one: `error`, and `response.failed` where the
+        upstream has introduced its response.
+
+        Each client knows one of the two: codex reads `response.failed` alone. SDKs raise at the member `error`, and the
+        same members beside it are the documented form of the event.
+        """
+        error = {"type": type, "code": code, "message": message, "param": None}
+        numbered = {"type": "error", "sequence_number": self._next_number}
+        events = _event(numbered | {name: error[name] for name in ("code", "message", "param")} | {"error": error})
+        if self._base.get("id"):
+            failure = {"status": "failed", "error": {"code": code, "message": message}, "output": []}
+            told = {"type": "response.failed", "sequence_number": self._next_number + 1}
+            events += _event(told | {"response": self._base | failure}, is_plain=self._is_plain)
+        return events
+
     def completion(self) -> dict[str, Any]:
         """The answer so far. Its inner values are shared: do not change them.
 
@@ -189,6 +211,10 @@ class ResponsesAssembler:
 
     def completion_json(self) -> bytes:
         return jsontext.write(self.completion(), is_plain=self._is_plain)
+
+
+def _event(body: dict[str, Any], *, is_plain: bool = True) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (body["type"].encode(), jsontext.write(body, is_plain=is_plain))
 
 
 class _Node:

@@ -1,4 +1,4 @@
-"""Small shapes of the OpenAI dialects: usage counted, usage guessed, and the error event."""
+"""Small shapes of the OpenAI dialects: usage counted, usage guessed, errors found, and the error event."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 _MOST_TOKENS = 2**53  # what every reader of JSON can count; the store's bigint holds it with ease
 _BYTES_PER_TOKEN = 4
+# Why an answer has not ended well, as its record says it.
+ENDED_BY_ERROR = "the upstream ended its answer with an error"
+UNFINISHED = "the upstream ended its answer without saying why it was finished"
+_NO_FAULTS = (None, "", 0, "0", 200, "200")  # codes that report success
 
 # Where the words are: in messages and items, in their parts, in tool calls. All else (ids, types, roles, image and
 # audio data, the schemas of tools) is not counted.
@@ -84,6 +88,28 @@ def _texts(body: object) -> Iterator[str]:
             stack.extend(
                 value for name, value in node.items() if name in (_TEXTS if isinstance(value, str) else _BRANCHES)
             )
+
+
+def error_in(body: Mapping[str, Any]) -> object:
+    """The error that an event or a body reports, in any form that upstreams have; None if it reports none.
+
+    OpenAI's `error`, also as a text; `type` or `object` "error" (Anthropic, vLLM); an `error` of a choice, or a choice
+    that finished with one (OpenRouter); and bodies without choices: `detail` (FastAPI), `errors`, `code` and `message`.
+    """
+    if error := body.get("error"):
+        return error
+    if body.get("object") == "error" or body.get("type") == "error":
+        return body
+    choices = body.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") == "error"):
+                return choice.get("error") or choice
+        return None
+    if "choices" in body or isinstance(body.get("type"), str):  # an event of the Responses API says what it is
+        return None
+    has_code = body.get("code") not in _NO_FAULTS and isinstance(body.get("message"), str)
+    return body if has_code or body.get("detail") or body.get("errors") else None
 
 
 def error_event(message: str, type: str, code: str | None, param: str | None = None) -> bytes:

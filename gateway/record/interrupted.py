@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.request_body import with_member
 from gateway.chat.responses import ResponsesAssembler
-from gateway.chat.shapes import estimate_usage
+from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED, estimate_usage
 from gateway.chat.sse import data_payloads
 from gateway.model import Answer, Kind, Outcome
 
@@ -27,7 +27,7 @@ def interrupted_answer(interaction: Interaction, said: bytes, at: float) -> Answ
     """`said` is what the parts hold: whole events of a stream, or the beginning of a body; `at` the last sign of life.
 
     The outcome is `interrupted` even where all the words are there, for nobody was shown the end. Only an answer whose
-    own last event (`[DONE]`, a terminal event) made it into a part is `complete`.
+    own last event (`[DONE]`, a terminal event) made it into a part has the outcome that it had had.
     """
     answer = Answer(
         outcome=Outcome.INTERRUPTED,
@@ -47,14 +47,19 @@ def interrupted_answer(interaction: Interaction, said: bytes, at: float) -> Answ
     if assembler.unparsed:
         texts = [payload.decode("utf-8", "backslashreplace") for payload in assembler.unparsed]
         body = with_member(body, b'"unparsed":' + orjson.dumps(texts))
+    outcome, error = answer.outcome, answer.error
+    if assembler.error is not None:
+        outcome, error = Outcome.UPSTREAM_ERROR, ENDED_BY_ERROR
+    elif assembler.is_done:
+        outcome, error = (Outcome.COMPLETE, None) if assembler.finished else (Outcome.TRUNCATED, UNFINISHED)
     return replace(
         answer,
-        outcome=Outcome.COMPLETE if assembler.is_done else Outcome.INTERRUPTED,
+        outcome=outcome,
         body=body,
         body_type="application/json",
         model=assembler.model,
         usage=assembler.usage or _estimate(interaction.body, assembler.completion()),
-        error=None if assembler.is_done else answer.error,
+        error=error,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gateway.chat import jsontext
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
+from gateway.chat.shapes import error_in
 from gateway.chat.sse import parse_event
 from gateway.model import Kind
 from gateway.relay.unfolded import NO_SHAPE, Parsed, Piece, Shape
@@ -49,6 +50,7 @@ class Step(Enum):
     PASS_UNKEPT = auto()  # nothing is said: a comment, an id, no data
     KEEP_THEN_PASS = auto()  # some clients take it for the end, so it must not be lost once they have seen it
     KEEP_ONLY = auto()  # asked for by the gateway, not by the caller
+    ERROR = auto()  # the answer has failed, whatever follows; the upstream ends the stream itself
     LAST = auto()
     LAST_ERROR = auto()
     GARBLED = auto()
@@ -92,7 +94,9 @@ class Care(ABC):
         if data == b"[DONE]":
             return Step.LAST
         self._parsed = found = _parsed(data)
-        return Step.GARBLED if found is None else self.judge_object(found.body, event.type)
+        if found is None:
+            return Step.ERROR if event.type == "error" or _is_list_of_errors(data) else Step.GARBLED
+        return self.judge_object(found.body, event.type)
 
     @abstractmethod
     def judge_object(self, body: Json, kind: str) -> Step:
@@ -177,8 +181,8 @@ class ChatCare(Care):
         self._drops_usage = drops_usage
 
     def judge_object(self, body: Json, kind: str) -> Step:
-        if body.get("error") or body.get("object") == "error":  # vLLM says the latter
-            return Step.LAST_ERROR
+        if kind == "error" or error_in(body) is not None:
+            return Step.ERROR
         choices = body.get("choices")
         if self._drops_usage and choices == [] and body.get("usage"):
             return Step.KEEP_ONLY
@@ -196,17 +200,30 @@ class ResponsesCare(Care):
         said = body.get("type")
         if isinstance(said, str):
             kind = said
-        elif body.get("error"):
+        elif error_in(body) is not None:
             kind = "error"
         if kind in ("response.completed", "response.incomplete", "response.cancelled"):
             return Step.LAST
-        return Step.LAST_ERROR if kind in ("error", "response.failed") else Step.PASS
+        if kind == "response.failed":
+            return Step.LAST_ERROR
+        return Step.ERROR if kind == "error" else Step.PASS  # OpenAI sends `response.failed` behind it
 
 
 def parsed(data: bytes) -> Json | None:
     """An event's JSON object; None when it is none."""
     found = _parsed(data)
     return None if found is None else found.body
+
+
+def _is_list_of_errors(data: bytes) -> bool:
+    """Google wraps its error in a list."""
+    if not data.startswith(b"["):
+        return False
+    try:
+        listed, _ = jsontext.parse(data)
+    except ValueError:
+        return False
+    return bool(listed) and all(isinstance(each, dict) and error_in(each) is not None for each in listed)
 
 
 def _parsed(data: bytes) -> Parsed | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from gateway.chat.request_body import with_member
-from gateway.chat.shapes import error_event
+from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.chat.sse import EventSplitter, EventTooLong, split_events
 from gateway.model import Outcome
 from gateway.relay.care import Assembler, Care, Step
@@ -27,6 +27,7 @@ FOLD_AT_BYTES = 32 * 1024
 FILE_AT_BYTES = 256 * 1024  # of unfiled answer; else it is filed by the pulse
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _PASSING = (Step.PASS, Step.PASS_UNKEPT)
+_WAITING = (Step.KEEP_THEN_PASS, Step.ERROR)
 
 
 class Client(Protocol):
@@ -51,12 +52,15 @@ class Keeping(Protocol):
 
 
 class Relay(Sink):
-    """One streamed answer on its way. `close` settles `outcome`, `fault` and `last`: what the client gets last."""
+    """One streamed answer on its way. `close` or `close_early` settles `outcome`, `fault` and `last`: what the client
+    gets last."""
 
     __slots__ = (
         "_assembler",
         "_care",
         "_client",
+        "_error",
+        "_has_failed",
         "_keeping",
         "_limit",
         "_splitter",
@@ -81,6 +85,8 @@ class Relay(Sink):
         self._tee: list[bytes] = []
         self._tee_size = 0
         self._unfolded = Unfolded()
+        self._has_failed = False  # the upstream has reported an error: the client has it, whatever follows
+        self._error: tuple[str, str, str] | None = None  # message, type, code: the gateway's own, for the client
         self.bytes_in = 0
         self.bytes_out = 0
         self.first_at: float | None = None
@@ -142,16 +148,28 @@ class Relay(Sink):
         if self.outcome is None:
             self._take_unfinished(self._splitter.pending)
         self._fold()
-        if self.outcome is not None:
-            return
-        if ending in (Ending.WHOLE, Ending.UNPROVED) and self._assembler.finished:
+        if self.outcome is None:
+            self._settle_by(ending)
+        self._conclude()
+
+    def _settle_by(self, ending: Ending) -> None:
+        if ending is Ending.GARBLED:
+            self._broken("the upstream's answer broke the protocol in its middle")
+        elif self._assembler.finished and not self._has_failed:
             self.outcome = Outcome.COMPLETE  # without `[DONE]`, but with the last word of every choice
         elif ending is Ending.STALLED:
             self._truncated("the upstream fell silent in the middle of its answer", "upstream_timeout")
-        elif ending is Ending.GARBLED:
-            self._broken("the upstream's answer broke the protocol in its middle")
         else:
             self._truncated("the upstream's answer ended before it was whole", "upstream_cut")
+
+    def _conclude(self) -> None:
+        """All is folded. `[DONE]` proves nothing by itself; an error of ours stands behind all that is passed on."""
+        if self.outcome is Outcome.COMPLETE and not self._assembler.finished:
+            self.outcome = Outcome.TRUNCATED
+            self.fault = UNFINISHED
+        if self._error is not None:
+            self.last += self._assembler.error_events(*self._error)
+            self._error = None
 
     def _take_unfinished(self, event: bytes) -> None:
         """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
@@ -170,9 +188,8 @@ class Relay(Sink):
         """The gateway's side ends the answer: the caller left, stopped it, or the gateway goes down."""
         self._fold()
         if self.outcome is None:
-            self.outcome = outcome
-            self.fault = error.message
-            self.last = error_event(error.message, type="gateway_error", code=error.code)
+            self._fail(outcome, error.message, "gateway_error", error.code)
+        self._conclude()
 
     # --- event by event ----------------------------------------------------------------------------------------------
 
@@ -190,7 +207,10 @@ class Relay(Sink):
                 self._keep(raw)
             if self.outcome is not None:
                 break
-            if step is Step.KEEP_THEN_PASS or (waiting and step in _PASSING):
+            if step is Step.ERROR and not self._has_failed:
+                self._has_failed = True
+                self.fault = ENDED_BY_ERROR
+            if step in _WAITING or (waiting and step in _PASSING):
                 waiting.append(raw)
             elif step in _PASSING:
                 passing.append(raw)
@@ -211,9 +231,9 @@ class Relay(Sink):
             raw += b"\n"  # of the CRLF that ends it; it had not come yet, and nobody waits for it
         match step:
             case Step.LAST:
-                self._settle(Outcome.COMPLETE, raw)
+                self._settle(Outcome.UPSTREAM_ERROR if self._has_failed else Outcome.COMPLETE, raw)
             case Step.LAST_ERROR:
-                self.fault = "the upstream ended its answer with an error"
+                self.fault = ENDED_BY_ERROR
                 self._settle(Outcome.UPSTREAM_ERROR, raw)
             case _:
                 self._broken("the upstream sent an event that is not JSON")
@@ -237,7 +257,7 @@ class Relay(Sink):
         if not self._unfolded.count:
             return
         self._unfolded.fold_into(self._assembler)
-        if self._assembler.unparsed and self.outcome in (None, Outcome.COMPLETE):
+        if self._assembler.unparsed and self.outcome in (None, Outcome.COMPLETE) and not self._has_failed:
             self._broken("the upstream sent an event that is not JSON")
 
     def _settle(self, outcome: Outcome, last: bytes) -> bool:
@@ -246,13 +266,16 @@ class Relay(Sink):
         return True
 
     def _broken(self, fault: str) -> bool:
-        self.fault = fault
-        return self._settle(Outcome.UPSTREAM_ERROR, error_event(fault, type="upstream_error", code="upstream_garbled"))
+        return self._fail(Outcome.UPSTREAM_ERROR, fault, "upstream_error", "upstream_garbled")
 
     def _truncated(self, fault: str, code: str) -> None:
+        outcome = Outcome.TRUNCATED if self._assembler.has_content else Outcome.UPSTREAM_ERROR
+        self._fail(outcome, fault, "upstream_error", code)
+
+    def _fail(self, outcome: Outcome, fault: str, kind: str, code: str) -> bool:
+        """The client is told so, unless the upstream has told it already."""
+        if self._has_failed:
+            return self._settle(Outcome.UPSTREAM_ERROR, b"")
         self.fault = fault
-        has_spoken = self._assembler.has_content
-        self._settle(
-            Outcome.TRUNCATED if has_spoken else Outcome.UPSTREAM_ERROR,
-            error_event(fault, type="upstream_error", code=code),
-        )
+        self._error = fault, kind, code
+        return self._settle(outcome, b"")

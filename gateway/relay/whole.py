@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, structs
 
 from gateway.chat import jsontext
-from gateway.chat.shapes import usage_of
+from gateway.chat.shapes import error_in, usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.bodies import Digest, Passage, WholeBody
@@ -82,7 +82,7 @@ def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) ->
     """What a body that came to its end is: an answer, the upstream's refusal, or nothing of this protocol."""
     body = parsed(held.body)
     if head.status < 300 and body is not None and dialect.is_answer(body):
-        has_failed = body.get("status") == "failed"
+        has_failed = body.get("status") == "failed" or error_in(body) is not None
         return Whole(
             held.body,
             held.size,
@@ -98,7 +98,7 @@ def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) ->
     failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
     if head.status < 300 and body is None and not is_proved and held.body.lstrip().startswith(b"{"):
         return structs.replace(failed, outcome=Outcome.TRUNCATED, fault=_cut().message, error=_cut())
-    if head.status >= 400 or (head.status < 300 and body is not None and body.get("error")):
+    if head.status >= 400 or (head.status < 300 and body is not None and error_in(body) is not None):
         return _refused(failed, body or {})
     error = UpstreamGarbled(f"the upstream answered {head.status} with {_kind(head)} that is not an answer")
     return structs.replace(failed, fault=error.message, error=error)
@@ -130,7 +130,7 @@ def _shaped(body: Json, message: str) -> Json:
 
 def _reason(failed: Whole, body: Json) -> str | None:
     """What the upstream said for people, where that can be found."""
-    for name in ("error", "message", "detail"):
+    for name in ("error", "message", "detail", "errors"):
         said = body.get(name)
         if said:
             return said if isinstance(said, str) else jsontext.write(said, is_plain=False).decode()

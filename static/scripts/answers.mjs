@@ -49,22 +49,42 @@ export function wireMessages(instructions, path) {
 }
 
 /**
- * What one event's data says; an event that is no JSON object says nothing.
+ * What one event's data says; an event that is no JSON object says nothing, unless it is an error.
  * @param {string} data
+ * @param {string} [type] the event's name
  * @returns {Said[]}
  */
-export function readChunk(data) {
+export function readChunk(data, type = "message") {
   if (data === "[DONE]") return [{ kind: "done" }];
   const chunk = parseObject(data);
-  if (!chunk) return [];
-  if (chunk.error) return [{ kind: "problem", problem: problemOfEvent(chunk.error) }];
+  if (!chunk) return type === "error" ? [{ kind: "problem", problem: problemOfEvent(data) }] : [];
   /** @type {Said[]} */
   const said = [];
   const choice = Array.isArray(chunk.choices) ? chunk.choices.find((/** @type {any} */ each) => !each?.index) : null;
   said.push(...wordsOf(choice?.delta));
+  const error = errorOf(chunk, type);
+  if (error) return [...said, { kind: "problem", problem: problemOfEvent(error) }];
   if (typeof choice?.finish_reason === "string") said.push({ kind: "reason", reason: choice.finish_reason });
   said.push(...countsOf(chunk.usage));
   return said;
+}
+
+/**
+ * The error that an event reports, in any form that upstreams have; the gateway records the same ones.
+ * @param {any} chunk
+ * @param {string} type
+ * @returns {unknown} falsy: it reports none
+ */
+function errorOf(chunk, type) {
+  if (chunk.error) return chunk.error;
+  if (type === "error" || chunk.type === "error" || chunk.object === "error") return chunk;
+  if (Array.isArray(chunk.choices)) {
+    const failed = chunk.choices.find((/** @type {any} */ each) => each?.error || each?.finish_reason === "error");
+    return failed && (failed.error || chunk);
+  }
+  if (chunk.detail || chunk.errors) return { message: JSON.stringify(chunk.detail || chunk.errors) };
+  const isFault = ![undefined, null, "", 0, "0", 200, "200"].includes(chunk.code) && typeof chunk.message === "string";
+  return isFault && chunk;
 }
 
 /**

@@ -97,8 +97,8 @@ export function createGateway(place, token, send = (...request) => fetch(...requ
       const { value, done } = await reachable(body.read());
       if (done) break;
       for (const event of reader.feed(value)) {
-        for (const said of readChunk(event.data)) {
-          isWhole ||= said.kind === "done" || said.kind === "reason" || said.kind === "problem";
+        for (const said of readChunk(event.data, event.type)) {
+          isWhole ||= said.kind === "reason" || said.kind === "problem"; // [DONE] alone proves nothing
           yield said;
         }
       }

@@ -65,6 +65,22 @@ test("an error event becomes a problem in words", () => {
   assert.equal(problemOfEvent("just words").detail, "just words");
 });
 
+test("b10: an error in any form of an upstream becomes a problem, behind the words that came with it", () => {
+  const failed = { index: 0, delta: { content: "Hal" }, finish_reason: "error", error: { code: 502, message: "gone" } };
+  const [text, problem] = chunk({ choices: [failed] });
+  assert.deepEqual(text, { kind: "text", text: "Hal" });
+  assert.equal(problem.problem.detail, "gone");
+  for (const error of [
+    { error: "gone" }, { type: "error", message: "gone" }, { object: "error", message: "gone" }, { code: 502, message: "gone" },
+    { detail: "gone" }, { errors: [{ message: "gone" }] }, { choices: [{ index: 0, delta: {}, finish_reason: "error" }] },
+  ]) assert.equal(chunk(error)[0]?.kind, "problem", JSON.stringify(error));
+  assert.equal(readChunk('{"message":"gone"}', "error")[0].problem.detail, "gone");
+  assert.equal(readChunk("gone", "error")[0].problem.detail, "gone");
+  for (const fine of [{ error: null }, { code: 0, message: "ok" }, { choices: [{ index: 0, delta: {}, error: null, finish_reason: null }] }]) {
+    assert.deepEqual(chunk(fine), [], JSON.stringify(fine));
+  }
+});
+
 test("the demo is told from a model that is only called so", () => {
   assert.deepEqual(readModels('{"data": [{"id": "demo", "owned_by": "llm-gateway"}]}'), { ids: ["demo"], isDemo: true });
   assert.deepEqual(readModels('{"data": [{"id": "demo", "owned_by": "us"}]}'), { ids: ["demo"], isDemo: false });

@@ -119,6 +119,15 @@ test("a cut stream is joined again and told from its beginning", async () => {
   assert.equal(requests.filter((each) => each.path === "chat").length, 1);
 });
 
+test("b11: [DONE] without a reason is no whole answer, and the gateway says how it ended", async () => {
+  const found = { running: false, outcome: "truncated", error: "why", response: { choices: [{ message: { content: "Half" } }] } };
+  const { controller } = await pageWith({ "POST chat": () => stream(events(said("Half"), "[DONE]")), "GET chat/i-1": () => Response.json(found) });
+  controller.send("x");
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status], ["Half", "failed"]);
+  assert.match(answer.problem.title, /cut off/);
+});
+
 test("an answer that ended in the meantime is found by its id, with how it ended", async () => {
   const found = (outcome) => () => Response.json({ running: false, outcome, error: "why", response: { choices: [{ message: { content: "All of it" } }] } });
   for (const [outcome, status] of [["complete", "complete"], ["client_cancelled", "stopped"], ["truncated", "failed"]]) {

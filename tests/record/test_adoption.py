@@ -203,13 +203,24 @@ async def test_an_interrupted_response_is_assembled_from_its_events(tmp_path: Pa
     assert body["output"][0]["content"][0]["text"] == "Hello"
 
 
-async def test_an_answer_whose_own_last_event_was_kept_is_complete(tmp_path: Path) -> None:
-    asked = interaction(is_stream=True)
-    orphan(tmp_path, [begun(asked), part(asked, chunk("all"), b"data: [DONE]\n\n")])
-    memory = Memory()
-    await adopted(tmp_path, memory)
-    answered = memory.records[asked.id].answer
-    assert (answered.outcome, answered.error) == (Outcome.COMPLETE, None)
+async def test_an_answer_whose_own_last_event_was_kept_has_the_outcome_that_it_proves(tmp_path: Path) -> None:
+    stop = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    failed, done = stop.replace(b"stop", b"error"), b"data: [DONE]\n\n"
+    for number, (end, outcome) in enumerate(
+        [
+            ([stop, done], Outcome.COMPLETE),
+            ([done], Outcome.TRUNCATED),  # B11
+            ([failed], Outcome.UPSTREAM_ERROR),  # B10
+            ([b'data: {"error":{"message":"no"}}\n\n', done], Outcome.UPSTREAM_ERROR),
+            ([stop], Outcome.INTERRUPTED),
+        ]
+    ):
+        asked = interaction(is_stream=True)
+        orphan(tmp_path / str(number), [begun(asked), part(asked, chunk("all"), *end)])
+        memory = Memory()
+        await adopted(tmp_path / str(number), memory)
+        answered = memory.records[asked.id].answer
+        assert (answered.outcome, answered.error is None) == (outcome, outcome is Outcome.COMPLETE)
 
 
 async def test_parts_that_are_no_events_are_kept_as_they_are(tmp_path: Path) -> None:

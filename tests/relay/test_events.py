@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai import _models as openai_models
+from openai._models import construct_type
+from openai.types.responses import Response, ResponseErrorEvent, ResponseFailedEvent, ResponseStreamEvent
 
-from gateway.chat.sse import split_events
-from gateway.errors import Stopped
+from gateway.chat.sse import parse_event, split_events
+from gateway.errors import ShuttingDown, Stopped
 from gateway.model import Outcome
 from gateway.relay.care import CHAT, RESPONSES, Dialect
 from gateway.relay.events import Relay
@@ -21,7 +24,7 @@ from tests.chat.streams import CHATS, cut, recorded
 from tests.fakes import FakeClient, FakeEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 DONE = b"data: [DONE]\n\n"
 ERROR = re.compile(rb'data: \{"error":\{.*\}\}\n\n\Z')
@@ -342,17 +345,112 @@ def test_torn_last_event_counts_for_nothing(torn: bytes) -> None:
         {"error": {"message": "The model broke.", "type": "server_error"}},
         {"error": "in words"},
         {"object": "error", "message": "as vLLM says it", "code": 400},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "as Anthropic says it"}},
+        {"detail": [{"msg": "as FastAPI says it"}]},
+        {"errors": [{"message": "as others say it"}]},
+        {"code": 502, "message": "without an envelope"},
+        [{"error": {"code": 503, "status": "UNAVAILABLE", "message": "as Google says it"}}],
+        {"choices": [], "error": {"message": "beside choices"}},
+        {"choices": [{"index": 0, "delta": {}, "error": {"code": 502, "message": "as OpenRouter says it"}}]},
+        {"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]},
     ],
 )
 @pytest.mark.parametrize("spacing", [(",", ":"), (", ", ": "), (" , ", "\t: ")])
-def test_error_event_ends_the_answer_and_goes_on_as_it_is(error: Any, spacing: tuple[str, str]) -> None:
+@pytest.mark.parametrize("end", [DONE, b""])
+def test_b10_an_error_in_any_form_fails_the_answer_and_every_byte_goes_on(
+    error: Any, spacing: tuple[str, str], end: bytes
+) -> None:
     event = b"data: " + json.dumps(error, separators=spacing).encode() + b"\n\n"
-    for reads in ([delta("a"), event, DONE], [delta("a") + event + DONE]):
-        run = Run().over(reads)
+    for reads in ([delta("a"), event, end], [delta("a") + event + end], [delta("a"), event + delta("b", "stop") + end]):
+        run = Run().over([read for read in reads if read])
         assert run.outcome is Outcome.UPSTREAM_ERROR
-        assert run.body == delta("a") + event
-        assert run.text == "a"
-        assert run.relay.fault
+        assert run.body == b"".join(reads)
+        assert run.text.startswith("a")
+        assert run.relay.fault == "the upstream ended its answer with an error"
+
+
+@pytest.mark.parametrize("data", [b'{"message":"no"}', b"no", b'"no"', b'{"choices":[]}'])
+def test_b10_an_event_that_is_called_an_error_is_one_whatever_it_holds(data: bytes) -> None:
+    stream = [delta("a"), b"event: error\ndata: " + data + b"\n\n", DONE]
+    run = Run().over(stream)
+    assert (run.outcome, run.body) == (Outcome.UPSTREAM_ERROR, b"".join(stream))
+    assert b"no" in run.relay.said() or data == b'{"choices":[]}'
+
+
+@given(places=st.lists(st.integers(0, 1 << 20), max_size=20), beat=st.integers(0, 6))
+@settings(max_examples=60, deadline=None)
+def test_b10_an_error_of_a_choice_is_seen_at_any_cut_and_only_when_it_is_kept(places: list[int], beat: int) -> None:
+    choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "gone"}}
+    failed = b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"
+    stream = b"".join([*[delta(word) for word in "abcdef"], failed, DONE])
+    run = Run()
+    for number, read in enumerate(cut(stream, places)):
+        if number == beat:
+            run.relay.beat(1.0)
+        if run.feed([read]):
+            break
+        if b"gone" in run.client.body:
+            assert b"gone" in b"".join(run.entry.parts)
+    run.relay.close(Ending.ENOUGH)
+    assert (run.outcome, run.body, run.text) == (Outcome.UPSTREAM_ERROR, stream, "abcdef")
+    assert run.kept["choices"][0]["error"] == {"code": 502, "message": "gone"}
+
+
+def test_b10_what_breaks_off_after_its_error_is_told_only_once() -> None:
+    error = b'data: {"error":{"message":"no"}}\n\n'
+    for ending in (Ending.CUT, Ending.STALLED, Ending.GARBLED, Ending.WHOLE):
+        run = Run().over([delta("a"), error], ending)
+        assert (run.outcome, run.body) == (Outcome.UPSTREAM_ERROR, delta("a") + error)
+    run = Run().over([delta("a"), error, b"data: <html>\n\n"])
+    assert (run.outcome, run.body) == (Outcome.UPSTREAM_ERROR, delta("a") + error)
+    run = Run()
+    run.feed([delta("a"), error])
+    run.relay.close_early(Outcome.CLIENT_CANCELLED, Stopped("the caller left"))  # as SDKs do that raise at an error
+    assert (run.outcome, run.body) == (Outcome.UPSTREAM_ERROR, delta("a") + error)
+
+
+def test_b10_success_in_other_words_is_no_error() -> None:
+    fine = b'data: {"code":0,"message":"Success"}\n\n'
+    choice = {"index": 0, "delta": {"content": "a"}, "error": None, "finish_reason": None}
+    filtered = choice | {
+        "content_filter_results": {"error": {"code": "content_filter_error", "message": "not filtered"}}
+    }
+    events = [
+        b"data: " + json.dumps({"choices": [each], "error": {}}).encode() + b"\n\n" for each in (choice, filtered)
+    ]
+    stream = [fine, *events, delta("b", "stop"), DONE]
+    run = Run().over(stream)
+    assert (run.outcome, run.body, run.text) == (Outcome.COMPLETE, b"".join(stream), "aab")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [delta("a")],
+        [delta("a"), delta("b", index=1), delta("", "stop", index=1)],
+        [delta("a"), b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'],
+        [delta("")],
+        [],
+    ],
+)
+def test_b11_done_without_every_finish_reason_is_truncated_and_nothing_of_ours_is_told(said: list[bytes]) -> None:
+    for reads in ([*said, DONE], [b"".join([*said, DONE])]):
+        run = Run().over(reads)
+        assert (run.outcome, run.body) == (Outcome.TRUNCATED, b"".join(reads))
+        assert run.relay.fault == "the upstream ended its answer without saying why it was finished"
+
+
+@pytest.mark.parametrize("end", [[DONE], []])
+@pytest.mark.parametrize("ending", [Ending.WHOLE, Ending.UNPROVED, Ending.CUT, Ending.STALLED])
+def test_b11_a_chat_is_complete_with_the_finish_reason_of_each_choice(end: list[bytes], ending: Ending) -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    empty = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    call = b'data: {"choices":[{"index":0,"delta":{"function_call":{"name":"f","arguments":"{}"}}}]}\n\n'
+    called = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"function_call"}]}\n\n'
+    both = [delta("a"), delta("b", index=1), delta("", "length", index=1), delta("", "stop")]
+    for said in ([delta("a"), empty], [empty], [call, called], both, [delta("a"), empty, usage]):
+        run = Run().over([*said, *end], ending)
+        assert (run.outcome, run.body) == (Outcome.COMPLETE, b"".join([*said, *end]))
 
 
 def test_null_error_is_none() -> None:
@@ -540,8 +638,70 @@ def test_response_is_whole_at_its_terminal_event(places: list[int]) -> None:
 def test_response_without_its_terminal_event_is_truncated(ending: Ending) -> None:
     run = Run(RESPONSES).over(response()[:-1], ending)
     assert run.outcome is Outcome.TRUNCATED
-    assert ERROR.match(run.relay.last)
+    assert b'"code":"upstream_cut"' in run.relay.last
     assert run.kept["output"][0]["content"][0]["text"] == "Hello there, you."
+
+
+def failures(run: Run) -> list[Any]:
+    """The gateway's own events at the end of a response, each by its name."""
+    told = []
+    for raw in split_events(run.relay.last):
+        event = parse_event(raw)
+        told.append(json.loads(event.data or b""))
+        assert event.type == told[-1]["type"]
+    return told
+
+
+def openais(event: Any) -> Any:
+    """As openai-python reads it."""
+    return construct_type(type_=ResponseStreamEvent, value=event)
+
+
+def fill_journal(run: Run) -> None:
+    """As the exchange does it when the closed answer cannot be kept."""
+    run.relay.close(Ending.WHOLE)
+    run.relay.last = run.assembler.error_events("no room", "server_error", "journal_full")
+
+
+ENDS: dict[str, Callable[[Run], object]] = {
+    "upstream_cut": lambda run: run.relay.close(Ending.CUT),
+    "upstream_timeout": lambda run: run.relay.close(Ending.STALLED),
+    "upstream_garbled": lambda run: run.relay.close(Ending.GARBLED),
+    "stopped": lambda run: run.relay.close_early(Outcome.CLIENT_CANCELLED, Stopped("stopped")),
+    "shutting_down": lambda run: run.relay.close_early(Outcome.INTERRUPTED, ShuttingDown("it goes down")),
+    "journal_full": fill_journal,
+}
+
+
+@pytest.mark.parametrize("code", ENDS)
+@pytest.mark.parametrize("seen", range(10))
+def test_c17_a_response_ends_with_events_of_its_own_dialect(code: str, seen: int) -> None:
+    run = Run(RESPONSES)
+    run.feed(response()[:seen])
+    ENDS[code](run)
+    error, *failed = failures(run)
+    assert openai_models.validate_type(type_=ResponseErrorEvent, value=error)
+    assert (error["sequence_number"], error["code"], error["param"]) == (seen, code, None)
+    assert error["error"] == {"type": error["error"]["type"], "code": code, "message": error["message"], "param": None}
+    assert isinstance(openais(error), ResponseErrorEvent)
+    assert len(failed) == (seen > 0)
+    for event in failed:
+        assert openai_models.validate_type(type_=Response, value=event["response"] | {"error": None})
+        typed = openais(event)
+        assert isinstance(typed, ResponseFailedEvent)
+        assert (typed.sequence_number, typed.response.status) == (seen + 1, "failed")
+        assert typed.response.id == run.kept["id"]
+        assert event["response"]["error"] == {"code": code, "message": error["message"]}
+        assert event["response"]["output"] == []
+
+
+def test_c17_garbage_in_a_response_is_told_in_its_dialect_and_numbers_go_on() -> None:
+    run = Run(RESPONSES).over([*response()[:6], b"data: <html>\n\n"])
+    assert [event["type"] for event in failures(run)] == ["error", "response.failed"]
+    assert [event["sequence_number"] for event in failures(run)] == [6, 7]
+    unnumbered = response_event("response.created", response={"id": "r", "object": "response"})
+    run = Run(RESPONSES).over([unnumbered], Ending.CUT)
+    assert [event["sequence_number"] for event in failures(run)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -573,7 +733,14 @@ def test_terminal_words_inside_of_a_text_end_nothing() -> None:
     assert (run.outcome, run.body) == (Outcome.COMPLETE, b"".join(stream))
 
 
-def test_server_that_ends_a_response_with_done_is_understood() -> None:
+def test_b11_done_without_a_terminal_event_leaves_a_response_truncated() -> None:
     stream = response()[:-1]
     run = Run(RESPONSES).over([*stream, DONE])
-    assert (run.outcome, run.body) == (Outcome.COMPLETE, b"".join([*stream, DONE]))
+    assert (run.outcome, run.body) == (Outcome.TRUNCATED, b"".join([*stream, DONE]))
+
+
+def test_b10_openai_sends_the_failed_response_behind_its_error() -> None:
+    error = response_event("error", sequence_number=6, error={"code": "server_error", "message": "no"})
+    failed = response_event("response.failed", sequence_number=7, response={"id": "r", "status": "failed"})
+    run = Run(RESPONSES).over([*response()[:6], error, failed])
+    assert (run.outcome, run.body) == (Outcome.UPSTREAM_ERROR, b"".join([*response()[:6], error, failed]))

@@ -262,3 +262,33 @@ async def test_unknown_coding_is_refused_before_the_body_is_read() -> None:
 def test_texts_are_told_by_their_type(content_type: str, expected: bool) -> None:
     assert is_text(head(content_type=content_type)) is expected
     assert not is_text(head(content_type=content_type, content_encoding="gzip"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "no"}},
+        {"error": "no"},
+        {"type": "error", "message": "no"},
+        {"object": "error", "message": "no", "code": 400},
+        {"detail": "no"},
+        {"errors": ["no"]},
+        {"code": 502, "message": "no"},
+        {"choices": [], "error": {"message": "no"}},
+    ],
+)
+async def test_b10_an_error_in_place_of_an_answer_is_told_as_one(body: Any) -> None:
+    whole = await whole_of(body)
+    assert (whole.outcome, whole.status, whole.answer) == (Outcome.UPSTREAM_ERROR, 502, None)
+    assert "no" in json.dumps(json.loads(whole.told or whole.body)["error"])
+
+
+@pytest.mark.parametrize(
+    "more", [{"finish_reason": "error"}, {"finish_reason": "stop", "error": {"code": 502, "message": "gone"}}]
+)
+async def test_b10_an_answer_with_an_error_in_a_choice_has_failed_and_goes_on_as_it_is(more: Any) -> None:
+    body = json.dumps({"choices": [{"index": 0, "message": {"content": "Half"}, **more}]}).encode()
+    for answer in (body, body[:-1] + b', "error": {"code": 502, "message": "gone"}}'):
+        whole = await whole_of(answer)
+        assert (whole.outcome, whole.status, whole.body, whole.told) == (Outcome.UPSTREAM_ERROR, 200, answer, None)
+        assert whole.fault

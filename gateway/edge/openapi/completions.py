@@ -219,8 +219,8 @@ def spoken(name: str, example: Json, event_name: str, stream: str, *more_headers
     """
     return {
         "description": "The answer: whole, or as server-sent events when the request says `stream: true`. A stream "
-        "ends with its dialect's own last event; one that broke off ends with an `error` event instead. Lines that "
-        "begin with a colon are heartbeats.",
+        "ends with its dialect's own last event; one that broke off ends with its dialect's error event instead: "
+        "`error`, for responses followed by `response.failed`. Lines that begin with a colon are heartbeats.",
         "headers": headers("x-interaction-id", *OF_POLICY, *more_headers),
         "content": {
             "application/json": {"schema": schema(name), "example": example},
