@@ -45,6 +45,12 @@ class BodyTooSlow(CallerError):
     code = "body_too_slow"
 
 
+class UpgradeRequired(CallerError):
+    """Asked for in a protocol that is not served here."""
+
+    code = "websocket_not_served"
+
+
 class UnsupportedMediaType(CallerError):
     code = "unsupported_media_type"
 

@@ -6,6 +6,8 @@ import orjson
 from aiohttp import web
 
 from gateway import errors
+from gateway.edge.keys import SETTINGS
+from gateway.edge.paths import PREFIX, lacks_prefix
 
 # The most particular class first. `type` is OpenAI's word, as in https://platform.openai.com/docs/guides/error-codes.
 _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
@@ -13,6 +15,7 @@ _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
     (errors.BodyTooLarge, 413, "invalid_request_error"),
     (errors.BodyTooSlow, 408, "invalid_request_error"),
     (errors.UnsupportedMediaType, 415, "invalid_request_error"),
+    (errors.UpgradeRequired, 426, "invalid_request_error"),
     (errors.NotAuthenticated, 401, "authentication_error"),
     (errors.NotAllowed, 403, "permission_error"),
     (errors.TooManyKeys, 409, "invalid_request_error"),
@@ -43,8 +46,13 @@ def error_response(error: errors.GatewayError) -> web.Response:
     headers = {"x-should-retry": "false"} if isinstance(error, _FINAL) else {"Retry-After": "1"}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2 wants one
+    elif status == 426:
+        headers |= {"Upgrade": "HTTP/1.1", "Connection": "upgrade, close"}  # RFC 9110 section 15.5.22 wants the first
     body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
-    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)
+    response = web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)
+    if status == 426:
+        response.force_close()
+    return response
 
 
 def unexpected() -> web.Response:
@@ -52,15 +60,18 @@ def unexpected() -> web.Response:
     return error_response(errors.GatewayError("the gateway failed; the request id names the entry in its log"))
 
 
-def http_error_response(error: web.HTTPException, path: str) -> web.Response:
+def http_error_response(error: web.HTTPException, request: web.Request) -> web.Response:
     """The answer to what aiohttp's router and parser complain of."""
-    response = error_response(of_http_exception(error, path))
-    if "Allow" in error.headers:
+    response = error_response(of_http_exception(error, request))
+    if "Allow" in error.headers and response.status == 405:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
-def of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayError:
+def of_http_exception(error: web.HTTPException, request: web.Request) -> errors.GatewayError:
+    path = request.path
+    if error.status in (404, 405) and lacks_prefix(path):
+        return errors.NotFound(f"there is nothing at {path}: set the client's base URL to {_base_url(request)}")
     if error.status == 404:
         return errors.NotFound(f"there is nothing at {path}")
     if error.status == 405:
@@ -68,3 +79,9 @@ def of_http_exception(error: web.HTTPException, path: str) -> errors.GatewayErro
     if error.status == 413:
         return errors.BodyTooLarge("the body is too large")
     return errors.CallerError(error.reason)
+
+
+def _base_url(request: web.Request) -> str:
+    """What an SDK must be set to. Without `server.public_url`, by the name that this request came under."""
+    public = request.app[SETTINGS].server.public_url
+    return (public.rstrip("/") if public else f"{request.scheme}://{request.host}") + PREFIX

@@ -10,16 +10,20 @@ from msgspec.structs import replace
 
 from gateway.edge.bodies import Pieces, parse_chat, read_body, require_json
 from gateway.edge.keys import EXCHANGE, SETTINGS
-from gateway.edge.talks import client_of, open_talk
+from gateway.edge.paths import RESPONSES_PATH, passed_on
+from gateway.edge.talks import client_of, open_talk, path_of
+from gateway.errors import UpgradeRequired
 from gateway.exchange import Upload
 from gateway.model import Kind
 from gateway.relay.care import CHAT, RESPONSES
+from gateway.upstream.origin import CHAT_PATH
 
 if TYPE_CHECKING:
     from gateway.relay.care import Dialect
 
-PREFIX = "/v1"
 COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET
+READING_METHODS = ("GET", "HEAD", "OPTIONS")
+_CONVERSATIONS = {CHAT_PATH: CHAT, RESPONSES_PATH: RESPONSES}  # what is handled here, of `paths.GUARDED`
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -31,6 +35,7 @@ async def responses(request: web.Request) -> web.StreamResponse:
 
 
 async def _converse(request: web.Request, dialect: Dialect) -> web.StreamResponse:
+    _require_plain_http(request)
     settings = request.app[SETTINGS]
     talk = await open_talk(request)
     require_json(request)
@@ -43,11 +48,19 @@ async def _converse(request: web.Request, dialect: Dialect) -> web.StreamRespons
 
 
 async def anything(request: web.Request) -> web.StreamResponse:
-    """Any other path and method, present or future."""
+    """Any other path and method, present or future; a guarded route, however it is spelled, is that route."""
+    _require_plain_http(request)
+    bare, mark, query = path_of(request).partition("?")
+    path = passed_on(bare)
+    if path in _CONVERSATIONS:
+        if request.method == "POST":
+            return await _converse(request, _CONVERSATIONS[path])
+        if request.method not in READING_METHODS or request.can_read_body:
+            raise web.HTTPMethodNotAllowed(request.method, ("POST", *READING_METHODS))
+    path += mark + query
     talk = await open_talk(request)
     client = client_of(request, talk)
-    path = talk.path.removeprefix(PREFIX)
-    kind = Kind.IMAGE if request.method == "POST" and path.startswith("/images/") else Kind.OTHER
+    kind = Kind.IMAGE if request.method == "POST" and path.lower().startswith("/images/") else Kind.OTHER
     upload = await _upload(request)
     await request.app[EXCHANGE].pass_through(talk, kind, path, upload, client)
     return client.answered()
@@ -59,6 +72,12 @@ async def any_method(request: web.Request) -> web.StreamResponse:
     if request.method in ("TRACE", "CONNECT"):
         raise web.HTTPMethodNotAllowed(request.method, COMMON_METHODS)
     return await anything(request)
+
+
+def _require_plain_http(request: web.Request) -> None:
+    """WebSocket is not served: who tries it first falls back when told so. Raises UpgradeRequired."""
+    if request.headers.get("Upgrade", "").strip().lower() == "websocket":
+        raise UpgradeRequired("this gateway does not serve WebSocket: use plain HTTP, with `stream` for events")
 
 
 async def _upload(request: web.Request) -> Upload:

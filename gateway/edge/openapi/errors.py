@@ -91,6 +91,13 @@ RESPONSES: Json = {
         "the body must be application/json, not text/plain",
         _FINAL,
     ),
+    "426": error(
+        "WebSocket is not served: use plain HTTP.",
+        _CALLER,
+        "websocket_not_served",
+        "this gateway does not serve WebSocket: use plain HTTP, with `stream` for events",
+        _FINAL,
+    ),
     "501": error(
         "The configured model's side has no such endpoint.",
         _CALLER,

@@ -67,6 +67,8 @@ def _any_call(method: str, *, has_body: bool) -> Json:
         "its query and body, and recorded.",
         "responses": {"2XX": _ANYTHING, "3XX": _ANYTHING, **_REFUSALS},
     }
+    if method == "get":
+        operation["responses"] |= refusals(426)
     if has_body:
         operation["requestBody"] = {
             "content": {
