@@ -73,9 +73,11 @@ from gateway.store.keys import Keys
 from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
+from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.metrics import Metrics
 from gateway.upkeep import Upkeep, forgetting, refreshing
 from gateway.upstream.catalogue import Catalogue
+from gateway.upstream.headers import RequestHeaders
 from gateway.vitals import Busy, Vitals
 
 if TYPE_CHECKING:
@@ -135,7 +137,11 @@ async def _furnish(
         answer_bytes=settings.upstream.max_answer_bytes,
         inline_bytes=settings.journal.inline_bytes,
         asks_usage=settings.upstream.ask_usage,
-        passes_credentials=settings.upstream.pass_credentials,
+        headers=RequestHeaders(
+            settings.upstream.pass_headers,
+            keep_credentials=settings.upstream.pass_credentials,
+            on_dropped=DroppedHeaders(metrics.dropped).note,
+        ),
     )
     vitals: Vitals | None = None
     if recorder is None:

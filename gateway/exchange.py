@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
@@ -29,7 +29,7 @@ from gateway.relay.events import Client as RelayClient
 from gateway.relay.events import Relay
 from gateway.relay.whole import is_text, kept_fields, read_whole, sent_fields
 from gateway.upstream.encoding import decoded, plain_head
-from gateway.upstream.headers import request_headers
+from gateway.upstream.headers import RequestHeaders
 from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Terms:
     answer_bytes: int = 64 * 1024 * 1024
     inline_bytes: int = 1024 * 1024
     asks_usage: bool = True
-    passes_credentials: bool = False
+    headers: RequestHeaders = field(default_factory=RequestHeaders)
 
 
 class Exchange:
@@ -182,7 +182,7 @@ class Exchange:
     async def _open(self, talk: Talk, asked: ChatRequest, dialect: Dialect, provider: Provider) -> tuple[Reply, bool]:
         """The upstream's answer, and whether its usage event is the gateway's own wish."""
         path = f"{dialect.path}?{talk.query}" if talk.query else dialect.path
-        call = Call("POST", path, self._headers(talk, is_decoded=True), asked.raw)
+        call = Call("POST", path, self._terms.headers.of(talk.headers), asked.raw)
         asking = None
         if dialect.counts_on_request and asked.is_stream and not asked.wants_usage:
             may_ask = self._terms.asks_usage and provider.name not in self._uncountable
@@ -198,9 +198,6 @@ class Exchange:
         if b"stream_options" in refusal.body:
             self._uncountable.add(provider.name)
         return await provider.open(call), False  # so that a refusal, too, is about what the caller wrote
-
-    def _headers(self, talk: Talk, *, is_decoded: bool) -> RawHeaders:
-        return request_headers(talk.headers, is_decoded=is_decoded, keep_credentials=self._terms.passes_credentials)
 
     async def _relay(
         self,
@@ -315,7 +312,9 @@ class Exchange:
             ),
         )
         body = upload.body if sent is None or isinstance(upload.body, bytes) else sent.over(upload.body)
-        call = Call(talk.method, path, self._headers(talk, is_decoded=sent is None), body, upload.length)
+        call = Call(
+            talk.method, path, self._terms.headers.of(talk.headers, is_decoded=sent is None), body, upload.length
+        )
         try:
             reply = await provider.open(call)
             account.head = reply.head

@@ -44,6 +44,8 @@ _TAKEN_HEADERS = frozenset(
     )
 )
 
+_NEVER_SENT_ON = _TAKEN_HEADERS - {"x-forwarded-for", "content-type"} | {"x-goog-api-key", "x-conversation-id"}
+
 
 class Secret:
     """A text that is shown to nobody by accident. Only `reveal` gives it away."""
@@ -338,6 +340,15 @@ def _as_header_name(value: object, _: Environ) -> str:
     return name
 
 
+def _as_header_pattern(item: str) -> str:
+    """A header's name, or its first three characters or more with a `*` behind them."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}|[A-Za-z0-9_-]{3,64}\*", item):
+        raise ValueError(f"{item[:80]!r} is no header's name, nor three characters or more of one and a `*`")
+    if item.lower() in _NEVER_SENT_ON:
+        raise ValueError(f"{item!r} is never sent on; GATEWAY_PASS_CREDENTIALS is for callers' own credentials")
+    return item.lower()
+
+
 def _as_name(value: object, _: Environ) -> str:
     text = _as_text(value)
     if not 0 < len(text) <= 256:
@@ -464,6 +475,9 @@ TOKEN_PRICES = Form(
     "a list of models and prices such as gpt-5=1.25/10, with commas between them", _as_token_prices, _shown_token_prices
 )
 HEADER_NAME = Form("a header's name such as X-Forwarded-User", _as_header_name)
+HEADER_PATTERNS = _list(
+    "a list of headers' names such as x-corp-team or x-corp-*, with commas between them", _as_header_pattern
+)
 ISSUER = Form("the URL of an OpenID issuer, without query", _as_issuer)
 LEEWAY = _number("a number of seconds above 0, at most 300", 300)
 ORIGINS = _list("a list of origins such as https://chat.example, with commas between them", _as_origin)

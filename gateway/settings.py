@@ -206,6 +206,14 @@ class UpstreamSettings:
     pass_credentials: bool = _set(
         "GATEWAY_PASS_CREDENTIALS", False, forms.FLAG, "Send the caller's own credentials upstream, if it has some."
     )
+    pass_headers: tuple[str, ...] = _set(
+        "GATEWAY_PASS_HEADERS",
+        (),
+        forms.HEADER_PATTERNS,
+        "Further headers of callers that are sent upstream, beside those that OpenAI's, Anthropic's and known agents' "
+        "APIs use; `x-corp-*` is all that begin so.",
+        "none",
+    )
     proxy: str | None = _set(
         "HTTPS_PROXY https_proxy", None, forms.PROXY, "HTTP proxy for upstreams with an https URL.", is_shown=False
     )

@@ -670,3 +670,12 @@ def test_hostile_toml_is_settings_or_faults_never_a_crash(
     with pytest.raises(SettingsError) as caught:
         load({}, path)
     assert all(fault.isprintable() for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize("given", ["x-*", "*", "x-corp-*-team", "two words", "authorization", "Cookie", "Host", "x:y"])
+def test_a5_a_header_that_must_stay_here_cannot_be_set_to_travel(given: str) -> None:
+    assert the_fault({"GATEWAY_PASS_HEADERS": f"x-corp-team, {given}"}).startswith("GATEWAY_PASS_HEADERS")
+
+
+def test_a5_headers_that_travel_besides_are_names_and_beginnings_of_names() -> None:
+    assert load({"GATEWAY_PASS_HEADERS": "X-Corp-*, x_team"}).upstream.pass_headers == ("x-corp-*", "x_team")

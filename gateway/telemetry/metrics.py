@@ -110,7 +110,7 @@ class Metrics:
         build = Gauge("build_info", "This gateway.", ("version", "python"), namespace=PREFIX, registry=registry)
         build.labels(__version__, ".".join(map(str, sys.version_info[:3]))).set(1)
         ProcessCollector(registry=registry)
-        self._bytes_in = self._bytes_out = 0
+        self._bytes_in = self._bytes_out = self._dropped_headers = 0
         self._requests: dict[tuple[str, str, int, str], int] = {}  # by route, method, hundreds of the status, outcome
         self._models = {OTHER: _OfModel()}
 
@@ -142,6 +142,10 @@ class Metrics:
             model.input_tokens += usage.prompt_tokens
             model.output_tokens += usage.completion_tokens
 
+    def dropped(self, headers: int) -> None:
+        """So many headers of a request did not go to the upstream."""
+        self._dropped_headers += headers
+
     def lagged(self, seconds: float) -> None:
         """The event loop was late by so much."""
         self._lag.observe(seconds)
@@ -169,6 +173,11 @@ class Metrics:
         relayed.add_metric(("from_upstream",), self._bytes_in)
         relayed.add_metric(("to_caller",), self._bytes_out)
         yield relayed
+        yield CounterMetricFamily(
+            f"{PREFIX}_dropped_request_headers",
+            "Headers of callers that are not in the list of those that go upstream.",
+            self._dropped_headers,
+        )
 
     def _requests_family(self) -> Metric:
         family = CounterMetricFamily(

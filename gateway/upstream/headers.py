@@ -1,4 +1,8 @@
-"""Which headers travel on. Pure; names are compared in lower case, values stay bytes as they came."""
+"""Which headers travel on. Pure; names are compared in lower case, values stay bytes as they came.
+
+To the upstream goes what stands in a list, for a proxy in front may say anything of a caller. From the upstream comes
+what does not stand in one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gateway.upstream.provider import Head, RawHeaders
 
@@ -25,26 +29,58 @@ HOP_BY_HOP = frozenset(
     )
 )
 COOKIES = frozenset((b"cookie", b"cookie2"))
-CREDENTIALS = COOKIES | frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
-# Said anew for the next connection, or meant for this gateway alone.
-OURS = frozenset(
-    (
-        b"host",
-        b"content-length",
-        b"accept-encoding",
-        b"expect",
-        b"forwarded",
-        b"via",
-        b"x-real-ip",
-        b"x-request-id",
-        b"x-conversation-id",
-        b"origin",
-        b"referer",
-    )
-)
-# What a proxy in front says of the caller: addresses, names, groups, tokens.
-OF_PROXIES = (b"x-forwarded-", b"x-auth-request-", b"x-amzn-oidc-")
-NOT_SENT_ON = HOP_BY_HOP | CREDENTIALS | OURS
+CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+# They say on whose account a call is made: without that account's credential they mean nothing, or another's account.
+OF_ACCOUNTS = frozenset((b"openai-organization", b"openai-project", b"chatgpt-account-id"))
+# Said anew for the next connection.
+RENEWED = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
+# Meant for this gateway alone. No setting sends them on.
+OURS = HOP_BY_HOP | COOKIES | RENEWED | frozenset((b"x-request-id", b"x-conversation-id"))
+
+# What may travel, by who has a use for it; a name that ends in `*` stands for all that begin so. All lists hold for
+# every call, since one upstream may speak several dialects.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "any": (
+        "accept",
+        "content-type",
+        "content-language",
+        "user-agent",
+        "idempotency-key",
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "traceparent",
+        "tracestate",
+        "x-client-request-id",
+        "x-stainless-*",
+    ),
+    "openai": ("openai-*", "x-openai-client-user-agent", "x-openai-subagent", "x-goog-api-client"),
+    "anthropic": ("anthropic-*", "x-anthropic-*", "x-app", "x-claude-*", "x-client-app"),
+    "azure": ("x-ms-client-request-id", "x-ms-useragent"),
+    "openrouter": ("http-referer", "x-title", "x-openrouter-title", "x-openrouter-categories"),
+    "agents": (
+        "originator",
+        "version",
+        "session_id",
+        "session-id",
+        "x-session-id",
+        "x-session-affinity",
+        "x-parent-session-id",
+        "conversation_id",
+        "thread_id",
+        "thread-id",
+        "x-codex-*",
+        "x-responsesapi-include-timing-metrics",
+        "x-opencode-session",
+        "x-opencode-request",
+        "x-opencode-project",
+        "x-opencode-client",
+        "x-grok-conv-id",
+    ),
+}
 # Of the connection, or of the upstream's own host: what a browser may do with this one is not the upstream's to say.
 NOT_SENT_BACK = HOP_BY_HOP | frozenset(
     (
@@ -66,28 +102,64 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
 OF_HOSTS = (b"access-control-",)
 _MOST_NAMES = 256  # that are remembered: callers and upstreams send the same few, and a stranger's may be 32 kB long
 
-_DROPPED = {  # by (keep_credentials, is_decoded)
-    (keeps, is_decoded): (HOP_BY_HOP | OURS | COOKIES if keeps else NOT_SENT_ON)
-    | ({b"content-encoding"} if is_decoded else frozenset())
-    for keeps in (True, False)
-    for is_decoded in (True, False)
-}
+
+# What becomes of a caller's header; those above _OURS need a second look.
+_SENT, _SENT_AS_IT_CAME, _OURS, _OF_ACCOUNT, _DROPPED = range(5)
 
 
-def request_headers(
-    raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool, keep_credentials: bool = False
-) -> RawHeaders:
-    """The caller's headers that the upstream may see. A decoded body is sent on without its content coding."""
-    kept = [header for header in raw if _is_sent_on(header[0], is_decoded, keep_credentials)]
-    if options := _connection_options(raw):
-        kept = [header for header in kept if header[0].lower() not in options]
-    return tuple(kept)
+class RequestHeaders:
+    """Chooses the caller's headers that the upstream may see. One for the whole process.
 
+    `more` are further names, or beginnings of names with a `*` behind them; `on_dropped` is told the names that stay
+    here without being the gateway's own.
+    """
 
-@lru_cache(_MOST_NAMES)
-def _is_sent_on(name: bytes, is_decoded: bool, keep_credentials: bool) -> bool:
-    lower = name.lower()
-    return lower not in _DROPPED[keep_credentials, is_decoded] and not lower.startswith(OF_PROXIES)
+    def __init__(
+        self,
+        more: Iterable[str] = (),
+        *,
+        keep_credentials: bool = False,
+        on_dropped: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> None:
+        allowed = [name.lower().encode("ascii") for names in (*ALLOWED.values(), more) for name in names]
+        self._names = frozenset(name for name in allowed if not name.endswith(b"*"))
+        self._beginnings = tuple(name[:-1] for name in allowed if name.endswith(b"*"))
+        self._keep_credentials = keep_credentials
+        self._on_dropped = on_dropped
+        self._fate = lru_cache(_MOST_NAMES)(self._decided)
+
+    def of(self, raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool = True) -> RawHeaders:
+        """Of the caller's headers those that travel, as they came. A decoded body has no content coding any more."""
+        fate = self._fate
+        fates = [fate(name) for name, _ in raw]
+        most = _SENT if is_decoded else _SENT_AS_IT_CAME
+        kept = [header for header, its in zip(raw, fates, strict=True) if its <= most]
+        if options := _connection_options(raw):
+            kept = [header for header in kept if header[0].lower() not in options]
+        if fates and max(fates) > _OURS:
+            least = _OF_ACCOUNT
+            if _OF_ACCOUNT in fates and any(name.lower() in CREDENTIALS for name, _ in kept):
+                least = _DROPPED
+                kept = [
+                    header
+                    for header, its in zip(raw, fates, strict=True)
+                    if (its <= most or its is _OF_ACCOUNT) and header[0].lower() not in options
+                ]
+            dropped = [name for (name, _), its in zip(raw, fates, strict=True) if its >= least]
+            if dropped and self._on_dropped is not None:
+                self._on_dropped(dropped)
+        return tuple(kept)
+
+    def _decided(self, name: bytes) -> int:
+        lower = name.lower()
+        if lower in OURS or (lower in CREDENTIALS and not self._keep_credentials):
+            return _OURS
+        if lower in OF_ACCOUNTS:
+            return _OF_ACCOUNT
+        if lower == b"content-encoding":
+            return _SENT_AS_IT_CAME
+        is_allowed = lower in CREDENTIALS or lower in self._names or lower.startswith(self._beginnings)
+        return _SENT if is_allowed else _DROPPED
 
 
 def response_fields(head: Head) -> RawHeaders:

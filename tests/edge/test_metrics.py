@@ -290,3 +290,15 @@ async def test_postgres_that_goes_is_told_of_at_the_next_look(tmp_path: Path, po
         await it.aclose()
         postgres.drop_database(dsn)
         await scraped_until(it, "postgres_up", 0)
+
+
+async def test_a5_headers_that_stay_here_are_counted_and_a_setting_sends_some_on(tmp_path: Path, database: str) -> None:
+    headers = {"Remote-Email": "ann@corp.example", "X-Corp-Team": "blue", "OpenAI-Organization": "org-1"}
+    async with house(tmp_path, database, GATEWAY_METRICS_TOKEN=TOKEN, GATEWAY_PASS_HEADERS="X-Corp-*") as it:
+        before = (await scrape(it))("dropped_request_headers_total")
+        await it.ask("/v1/models", headers=headers)
+        (request,) = it.upstream.requests
+        assert request.header("x-corp-team") == "blue"
+        assert request.header("remote-email") is None
+        assert request.header("openai-organization") is None
+        assert (await scrape(it))("dropped_request_headers_total") == before + 2
