@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,35 +14,35 @@ from gateway.app import build_app, open_database
 from gateway.edge.connection import Runner
 from gateway.edge.keys import LIVE
 from gateway.errors import ServiceError
+from gateway.listening import BACKLOG, accept_rest, bound
 from gateway.shipped import shipped
+from gateway.signals import heed_signals
 from gateway.store.migrations import migrate as bring_up_to_date
 from gateway.workers import watch_parent
 
 if TYPE_CHECKING:
+    import socket
+
     from gateway.account import Recorder
-    from gateway.settings import ServerSettings, Settings
+    from gateway.settings import Settings
     from gateway.siblings import Seat
 
-BACKLOG = 4096
 MAX_HEADER_BYTES = 32 * 1024
 GC_THRESHOLDS = (20_000, 50, 50)  # objects: requests leave few cycles behind, and each look at them costs
-UNACKNOWLEDGED_MS = 120_000
 LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be cancelled and recorded
 
 log = structlog.get_logger()
 
 
 async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: Seat | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, as a worker, which has a seat, also until the supervisor is gone; `recorder` as of
-    `build_app`.
+    """Serve until SIGTERM or another of `signals.STOPS`; as a worker, which has a seat, also until the supervisor is
+    gone; `recorder` as of `build_app`.
 
     Raises ServiceError when it cannot start.
     """
     refuse_python_parser()
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    heed_signals(stopping)
     if seat is not None:
         watch_parent(stopping)
     app = build_app(settings, recorder, seat)
@@ -60,18 +58,19 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: S
     )
     await runner.setup()
     try:
-        site = await _listen(runner, settings)
+        site, listening = await _listen(runner, settings)
         _announce(runner, settings)
         gc.collect()
         gc.freeze()  # what lives from here on for ever need not be looked at again
         gc.set_threshold(*GC_THRESHOLDS)
         await stopping.wait()
         log.info("stopping", patience_s=settings.server.shutdown_s)
-        await site.stop()
-        if not await app[LIVE].drain(settings.server.shutdown_s):
+        app[LIVE].begin_drain()
+        await _stop_listening(runner, site, listening)
+        if not await runner.drained(app[LIVE], settings.server.shutdown_s):
             log.warning("answers are cut short: the patience for the shutdown is over")
             app[LIVE].cut_short()
-            await app[LIVE].drain(LAST_WORDS_S)
+            await app[LIVE].idle(LAST_WORDS_S)
     finally:
         await runner.cleanup()
     log.info("stopped")
@@ -84,31 +83,24 @@ async def migrate(settings: Settings) -> None:
     log.info("migrated", versions=applied)
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> web.SockSite:
+async def _listen(runner: web.AppRunner, settings: Settings) -> tuple[web.SockSite, socket.socket]:
+    """The site, and a second handle of its socket, which outlives it. Raises ServiceError."""
+    listening = bound(settings.server, reuse_port=settings.server.workers > 1)
     try:
-        site = web.SockSite(runner, _socket(settings.server), backlog=BACKLOG)
+        listening.listen(BACKLOG)
+        site = web.SockSite(runner, listening, backlog=BACKLOG)
         await site.start()
-    except OSError as error:
-        raise ServiceError(
-            f"cannot listen on {settings.server.host}:{settings.server.port}: {error.strerror or error} "
-            "(GATEWAY_PORT or --port chooses another port)"
-        ) from error
-    return site
+        return site, listening.dup()
+    except OSError as error:  # another program may be quicker between bind and listen
+        raise ServiceError(f"cannot listen on {settings.server.host}:{settings.server.port}: {error}") from error
 
 
-def _socket(server: ServerSettings) -> socket.socket:
-    """The listening socket. What is set on it holds for every connection, without a system call for each."""
-    is_v6 = ":" in server.host
-    listening = socket.create_server(
-        (server.host, server.port),
-        family=socket.AF_INET6 if is_v6 else socket.AF_INET,
-        backlog=BACKLOG,
-        reuse_port=server.workers > 1,
-        dualstack_ipv6=server.host == "::" and socket.has_dualstack_ipv6(),
-    )
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: a peer that has vanished is noticed within this time
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-    return listening
+async def _stop_listening(runner: web.AppRunner, site: web.SockSite, listening: socket.socket) -> None:
+    """Callers that the kernel has let in already are served, too."""
+    await site.stop()
+    assert runner.server is not None
+    for each in accept_rest(listening):
+        await asyncio.get_running_loop().connect_accepted_socket(runner.server, each)
 
 
 def _announce(runner: web.AppRunner, settings: Settings) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
 import sys
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,7 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.app import open_database
+from gateway.listening import shared
 from gateway.shipped import shipped
+from gateway.signals import heed_signals
 from gateway.store.migrations import migrate
 
 if TYPE_CHECKING:
@@ -32,30 +32,22 @@ log = structlog.get_logger()
 
 
 async def supervise(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Run `server.workers` gateways until SIGTERM or SIGINT. Raises ServiceError when they cannot start at all."""
+    """Run `server.workers` gateways until SIGTERM or another of `signals.STOPS`.
+
+    Raises ServiceError when they cannot start at all."""
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with open_database(settings) as database:
-        if settings.store.url is None:
-            await migrate(database, shipped("sql"))
-            environ = {**environ, "DATABASE_URL": database.dsn}
-        with _held_port(settings) as held, TemporaryDirectory(prefix="llm-gateway-") as meeting:
+    heed_signals(stopping)
+    with shared(settings.server) as held, TemporaryDirectory(prefix="llm-gateway-") as meeting:
+        async with open_database(settings) as database:
+            if settings.store.url is None:
+                await migrate(database, shipped("sql"))
+                environ = {**environ, "DATABASE_URL": database.dsn}
             port = held.getsockname()[1]
             workers = [_Worker(number, port, meeting, environ) for number in range(settings.server.workers)]
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
                     group.create_task(worker.keep_running(stopping, settings.server.shutdown_s + KILL_S))
     log.info("all workers stopped")
-
-
-def _held_port(settings: Settings) -> socket.socket:
-    """A socket that is bound and does not listen: it keeps the port ours, and chooses one where any will do."""
-    host = settings.server.host
-    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind((host, settings.server.port))
-    return held
 
 
 class _Worker:

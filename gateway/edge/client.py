@@ -33,6 +33,7 @@ class EventStream(EventSourceResponse):
     def __init__(self, headers: CIMultiDict[str]) -> None:
         super().__init__(allow_all_methods=True)
         self.headers.update(headers)
+        self.headers.popall("Connection", None)  # its own says keep-alive even where the connection closes
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return await web.StreamResponse.prepare(self, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,7 +15,11 @@ from gateway.edge.keys import IDS
 from gateway.errors import GatewayError, HeadTooLarge, MalformedRequest
 
 if TYPE_CHECKING:
+    from gateway.edge.live import Live
     from gateway.ids import Ids
+
+LAST_CHANCE_S = 2.0  # an idle connection that is closed at the moment of its next request fails that request
+LOOK_S = 0.02
 
 log = structlog.get_logger()
 
@@ -24,6 +29,25 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self.app[IDS])
+
+    async def drained(self, live: Live, seconds: float) -> bool:
+        """Wait until all that runs has ended and all connections are closed; False when something still runs.
+
+        A proxy may send its next request over a kept connection at any moment, and then does not try another gateway
+        (nginx never repeats a POST): each idle connection stays open for one more request, for `LAST_CHANCE_S`."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        idle: dict[RequestHandler, float] = {}  # since when
+        while (now := clock()) < end:
+            open_ones = self.server.connections if self.server is not None else []
+            if not open_ones and live.is_idle:
+                return True
+            idle = {each: idle.get(each, now) for each in open_ones if isinstance(each, Connection) and each.is_idle}
+            for connection, since in idle.items():
+                if now - since > LAST_CHANCE_S:
+                    connection.force_close()
+            await asyncio.sleep(LOOK_S)
+        return live.is_idle
 
 
 class _Server(web.Server):
@@ -49,6 +73,11 @@ class Connection(RequestHandler):
     def __init__(self, ids: Ids, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._ids = ids
+
+    @property
+    def is_idle(self) -> bool:
+        """It waits for a request."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def data_received(self, data: bytes) -> None:
         request = self._current_request

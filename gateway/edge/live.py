@@ -63,6 +63,7 @@ class Live:
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
+        self._is_over = False
 
     @property
     def count(self) -> int:
@@ -71,7 +72,9 @@ class Live:
 
     def enter(self, request: web.Request) -> asyncio.Task[object]:
         """A request begins to be handled by the current task; `leave` must follow. Raises ShuttingDown."""
-        if self.is_draining:
+        if self.is_draining:  # served all the same: it came over a connection that was open
+            _close_after(request)
+        if self._is_over:
             raise ShuttingDown("the gateway is shutting down")
         task = asyncio.current_task()
         assert task is not None
@@ -122,9 +125,18 @@ class Live:
         """End an answer at its caller's wish."""
         _end(story.talk, story.task, Stopped("the answer was stopped at the caller's wish"))
 
-    async def drain(self, seconds: float) -> bool:
-        """Take no more requests and wait for those that run; False when some still do."""
+    def begin_drain(self) -> None:
+        """Readiness turns red, and every answer that has not begun is the last one on its connection."""
         self.is_draining = True
+        for request in self._handlers.values():
+            _close_after(request)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._idle.is_set()
+
+    async def idle(self, seconds: float) -> bool:
+        """Wait for all that runs; False when something still does."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -133,7 +145,8 @@ class Live:
         return True
 
     def cut_short(self) -> None:
-        """End what still runs; each caller is told why, each record says so."""
+        """End what still runs, and refuse what still comes; each caller is told why, each record says so."""
+        self._is_over = True
         why = ShuttingDown("the gateway is shutting down")
         for story in tuple(self._stories.values()):
             _end(story.talk, story.task, why)
@@ -151,3 +164,8 @@ def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why
             return
         talk.stopped = why
     task.cancel()
+
+
+def _close_after(request: web.Request) -> None:
+    """Closes the connection after the answer to this request, which says so if its head has not been sent."""
+    request._message = request._message._replace(should_close=True)

@@ -247,12 +247,12 @@ async def test_a_revoked_key_watches_no_longer(tmp_path: Path, database: str) ->
 async def test_a_stop_ends_it_at_once_and_says_so(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it, watching(it) as watch:
         await watch.next()
-        draining = asyncio.create_task(it.app[LIVE].drain(10))
+        it.app[LIVE].begin_drain()
         ended = await watch.next()
         assert (ended.name, ended.data["code"]) == ("ended", "shutting_down")
         assert ended.position is None  # whoever comes back goes on from the last event before it
         assert await watch.response.content.read() == b""
-        assert await draining
+        assert await it.app[LIVE].idle(10)
 
 
 async def test_there_is_room_for_so_many_and_it_is_given_back(tmp_path: Path, database: str) -> None:

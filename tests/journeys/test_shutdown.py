@@ -56,27 +56,16 @@ async def is_refused(stage: Stage) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_a_live_stream_finishes_and_nothing_new_begins(ending: Stage, number: signal.Signals) -> None:
     go_on, request_id = asyncio.Event(), new_id()
     ending.upstream.script(Script([*STEPS[:5], WaitFor(go_on), *STEPS[5:]]))
-    idle = await ending.raw()
-    idle.ask("GET", "/healthz")
-    await idle.answer()
-    await idle.body()
     raw = await live_stream(ending, request_id)
     ending.gateway.signal(number)
     await ending.gateway.logged(lambda line: line["event"] == "stopping")
     async with asyncio.timeout(5):
         while not await is_refused(ending):
             await asyncio.sleep(0.02)
-    try:
-        idle.post("/v1/chat/completions", hello(), new_id())
-        refused = await idle.answer()
-        assert refused.status == 503
-        assert json.loads(await idle.body())["error"]["code"] == "shutting_down"
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # an idle connection may be closed as well
     assert len(ending.upstream.requests) == 1
     go_on.set()
     assert (await raw.body()).endswith(b"data: [DONE]\n\n")
@@ -86,6 +75,81 @@ async def test_a_live_stream_finishes_and_nothing_new_begins(ending: Stage, numb
     assert row["response"]["choices"][0]["message"]["content"] == TEXT
     assert list((ending.gateway.folder / "data/journal").glob("*/*.seg")) == []
     assert [line["event"] for line in ending.gateway.log()][-1] == "stopped"
+
+
+async def idle_connection(stage: Stage) -> Raw:
+    """A connection that has had an answer and is kept open."""
+    raw = await stage.raw()
+    raw.ask("GET", "/healthz")
+    assert (await raw.answer()).get("connection") != "close"
+    await raw.body()
+    return raw
+
+
+async def test_e10_a_request_on_a_kept_connection_is_served_during_the_drain_and_is_its_last(ending: Stage) -> None:
+    go_on, running, late = asyncio.Event(), new_id(), new_id()
+    ending.upstream.script(Script([*STEPS[:5], WaitFor(go_on), *STEPS[5:]]))
+    probe, kept, unused = [await idle_connection(ending) for _ in range(3)]
+    raw = await live_stream(ending, running)
+    ending.gateway.signal(signal.SIGTERM)
+    await ending.gateway.logged(lambda line: line["event"] == "stopping")
+    probe.ask("GET", "/readyz")
+    readiness = await probe.answer()
+    assert (readiness.status, readiness["connection"]) == (503, "close")
+    assert json.loads(await probe.body())["status"] == "not ready"
+    kept.post("/v1/chat/completions", hello(), late)
+    answer = await kept.answer()
+    assert (answer.status, answer["connection"]) == (200, "close")
+    await kept.body()
+    assert await kept.is_closed()
+    assert await unused.is_closed()  # it has had its chance
+    go_on.set()
+    assert (await raw.body()).endswith(b"data: [DONE]\n\n")
+    assert await ending.gateway.ended() == 0
+    for request_id in (running, late):
+        (row,) = await ending.rows(request_id)
+        assert row["outcome"] == "complete"
+
+
+async def test_e10_an_answer_whose_head_comes_during_the_drain_closes_its_connection(ending: Stage) -> None:
+    go_on = asyncio.Event()
+    ending.upstream.script(Script([WaitFor(go_on), *chat_stream(TEXT).steps]))
+    raw = await ending.stream()
+    await ending.upstream.wait_for_requests(1)
+    ending.gateway.signal(signal.SIGTERM)
+    await ending.gateway.logged(lambda line: line["event"] == "stopping")
+    go_on.set()
+    assert (await raw.answer())["connection"] == "close"
+    await raw.body()
+    assert await raw.is_closed()
+    assert await ending.gateway.ended() == 0
+
+
+async def test_e10_connections_that_wait_to_be_accepted_are_served(ending: Stage) -> None:
+    ending.gateway.signal(signal.SIGSTOP)
+    queued = [await ending.raw() for _ in range(20)]  # the kernel takes them in
+    for raw in queued:
+        raw.post("/v1/chat/completions", hello(), new_id())
+    ending.gateway.signal(signal.SIGTERM)
+    ending.gateway.signal(signal.SIGCONT)
+    for raw in queued:
+        assert (await raw.answer()).status == 200
+        await raw.body()
+    assert await ending.gateway.ended() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+async def test_e12_a_signal_that_asks_for_nothing_cuts_no_answer(ending: Stage, number: signal.Signals) -> None:
+    go_on, request_id = asyncio.Event(), new_id()
+    ending.upstream.script(Script([*STEPS[:5], WaitFor(go_on), *STEPS[5:]]))
+    raw = await live_stream(ending, request_id)
+    ending.gateway.signal(number)
+    line = await ending.gateway.logged(lambda line: line["event"] == "signal ignored")
+    assert line["signal"] == number.name
+    go_on.set()
+    assert (await raw.body()).endswith(b"data: [DONE]\n\n")
+    assert (await ending.chat()).status == 200
+    assert await ending.gateway.stop() == 0
 
 
 async def test_a_chat_whose_caller_left_is_finished_first(ending: Stage) -> None:

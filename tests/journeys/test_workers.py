@@ -74,6 +74,30 @@ async def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
         await until(lambda: not any(map(command_of, workers)))
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+async def test_e12_a_signal_to_the_supervisor_leaves_its_workers_at_work(
+    tmp_path: Path, database: str, number: signal.Signals
+) -> None:
+    go_on = asyncio.Event()
+    steps = chat_stream("one two three four").steps
+    async with LoopbackUpstream() as upstream:
+        upstream.on = lambda _: Script([*steps[:4], WaitFor(go_on), *steps[4:]])
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway, fresh() as session:
+            streams = [
+                await session.post(f"{gateway.url}/v1/chat/completions", json=hello(stream=True)) for _ in "1234"
+            ]
+            before = {worker.pid for worker in workers_of(gateway)}
+            gateway.signal(number)
+            await gateway.logged(lambda line: line["event"] == "signal ignored")
+            go_on.set()
+            for stream in streams:
+                assert (await stream.read()).endswith(b"data: [DONE]\n\n")
+            assert {worker.pid for worker in workers_of(gateway)} == before
+            assert await gateway.stop() == 0
+        assert not gateway.complaints()
+
+
 async def scraped(gateway: GatewayProcess) -> dict[tuple[str, str], float]:
     """The counters of all workers, by their name with labels and by their worker. Each time on a new connection: any
     worker may answer."""
