@@ -14,7 +14,7 @@ from gateway.errors import RecordRefused, StoreUnavailable
 from gateway.model import Kind
 from gateway.store import statements as sql
 from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, named_asks, other_asks, place
-from gateway.store.pool import AWAY, unavailable
+from gateway.store.pool import AWAY
 from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of, told_cost
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Interactions:
             raise RecordRefused(f"Postgres refuses it: {error}") from error
         except (*AWAY, asyncpg.PostgresError) as error:
             connection.terminate()
-            raise unavailable(error) from error
+            raise self._database.unavailable(error) from error
         except Exception as error:
             connection.terminate()
             log.exception("rows_not_written", rows=len(rows))
@@ -116,13 +116,7 @@ class Interactions:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        connection = await self._database.connect()
-        try:
-            await connection.execute(sql.TUNE)
-        except (*AWAY, asyncpg.PostgresError) as error:
-            connection.terminate()
-            raise unavailable(error) from error
-        return connection
+        return await self._database.connect(sql.TUNE)
 
     def _give_back(self, connection: Connection) -> None:
         if not connection.is_closed():

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import orjson
+import structlog
 
 from gateway.database_url import read_url
 from gateway.errors import StoreUnavailable
 from gateway.store.dsn import connect_arguments
+from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_pooled, refuses_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from gateway.settings import StoreSettings
 
@@ -40,6 +42,7 @@ AWAY = (
 )
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Database:
         self._application = application
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
+        self.is_pooled = False  # by a pooler in front of Postgres, as far as is known
 
     @property
     def dsn(self) -> str:
@@ -86,8 +90,8 @@ class Database:
             raise unavailable(error) from error
         try:
             yield connection
-        except AWAY as error:
-            raise unavailable(error) from error
+        except (*AWAY, *STATEMENT_LOST) as error:
+            raise self.unavailable(error) from error
         finally:
             await self._release(pool, connection)
 
@@ -101,12 +105,19 @@ class Database:
             except asyncpg.PostgresError as error:
                 raise unavailable(error) from error
 
-    async def connect(self) -> Connection:
-        """A connection outside of the pool, of which the caller takes care. Raises StoreUnavailable."""
+    async def connect(self, settings: Mapping[str, str] | None = None) -> Connection:
+        """A connection outside of the pool, of which the caller takes care; `settings` are Postgres' own, and hold in
+        its transactions. Raises StoreUnavailable."""
         try:
-            return await within(self._settings.connect_s * 2, self._connect())
+            return await within(self._settings.connect_s * 2, self._connect(settings or {}))
         except (*AWAY, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
+
+    def unavailable(self, error: Exception) -> StoreUnavailable:
+        """The error for callers. One that only a pooler causes is the last of its kind."""
+        if isinstance(error, STATEMENT_LOST) and not self.is_pooled:
+            self._found_pooler()
+        return unavailable(error)
 
     async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109 - a frozen server outlasts a scope
         """Whether Postgres answers within so many seconds."""
@@ -128,10 +139,40 @@ class Database:
         async with self.connection() as connection:
             return bool(await connection.fetchval("select true"))
 
-    async def _connect(self) -> Connection:
-        connection: Connection = await asyncpg.connect(**self._parameters())
+    async def _connect(self, settings: Mapping[str, str]) -> Connection:
+        connection = await self._dial({**self._session(), **settings})
         await set_codecs(connection)
         return connection
+
+    async def _dial(self, settings: Mapping[str, str], **more: Any) -> Connection:
+        """Connects. A pooler is recognised here, and every connection made for it from then on."""
+        if not self.is_pooled:
+            try:
+                connection: Connection = await asyncpg.connect(**self._target(), server_settings=dict(settings), **more)
+            except asyncpg.ProtocolViolationError as error:
+                if not refuses_parameters(error):
+                    raise
+            else:
+                if not await is_pooled(connection):
+                    return connection
+                connection.terminate()
+            self._found_pooler()
+        taken = {name: value for name, value in settings.items() if name in TAKEN}
+        pooled = await asyncpg.connect(
+            **self._target(), server_settings=taken, statement_cache_size=0, connection_class=PoolerConnection, **more
+        )
+        pooled.tune({name: value for name, value in settings.items() if name not in TAKEN})
+        return pooled
+
+    async def _dial_for_pool(self, *_: Any, **__: Any) -> Connection:
+        return await self._dial(self._session(), command_timeout=self._settings.statement_s)
+
+    def _found_pooler(self) -> None:
+        self.is_pooled = True
+        log.info("postgres is behind a pooler", prepared_statements=False)
+        if self._pool is not None:
+            task = asyncio.ensure_future(self._pool.expire_connections())
+            task.add_done_callback(_seen)
 
     async def _opened(self) -> Pool:
         async with self._opening:
@@ -143,9 +184,8 @@ class Database:
         pool = asyncpg.create_pool(
             min_size=self._settings.pool_min,
             max_size=self._settings.pool_max,
-            command_timeout=self._settings.statement_s,
             init=set_codecs,
-            **self._parameters(),
+            connect=self._dial_for_pool,
         )
         try:
             await within(self._settings.connect_s * 2, _initialised(pool))
@@ -154,14 +194,15 @@ class Database:
             raise unavailable(error) from error
         return pool
 
-    def _parameters(self) -> dict[str, Any]:
-        url = read_url(self._dsn)
-        settings = {
-            "application_name": url.get("application_name") or self._application,
+    def _target(self) -> dict[str, Any]:
+        return {"timeout": self._settings.connect_s, **connect_arguments(read_url(self._dsn))}
+
+    def _session(self) -> dict[str, str]:
+        return {
+            "application_name": read_url(self._dsn).get("application_name") or self._application,
             "statement_timeout": str(int(self._settings.statement_s * 1000)),
             "idle_in_transaction_session_timeout": str(int(IDLE_IN_TRANSACTION_S * 1000)),
         }
-        return {"timeout": self._settings.connect_s, "server_settings": settings, **connect_arguments(url)}
 
     async def _release(self, pool: Pool, connection: PooledConnection) -> None:
         """Back to the pool; what a frozen server keeps us from resetting is thrown away."""

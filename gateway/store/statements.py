@@ -2,11 +2,7 @@
 
 # For the connections that keep. Planning a look into every partition takes ten times as long as looking (3.1 against
 # 0.4 ms), so it is done once; a plan that was made while a partition was empty must not read it whole later on.
-TUNE = """
-set plan_cache_mode = force_generic_plan;
-set enable_seqscan = off;
-set jit = off
-"""
+TUNE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 
 # $1: the rows as a JSON array; $2: the raw bytes that their `request_raw` and `response_raw` point at
 # What users have set by hand for a conversation holds for its later rows, too.
