@@ -186,6 +186,12 @@ def _as_host(value: object, _: Environ) -> str:
     return text
 
 
+def _as_host_name(item: str) -> str:
+    if not _is_host(item):
+        raise ValueError(f"{item[:60]!r} is no name of a host; it has neither scheme nor port")
+    return item.lower()
+
+
 def _is_host(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -494,6 +500,7 @@ _PROXY_URL = _url("", credentials=True)
 PROXY = Form("the URL of an HTTP proxy, such as http://proxy.example:3128", _as_proxy, redacted_url)
 BASE_URL = Form("a base URL such as https://host.example/v1", _as_base_url, redacted_url)
 HOST = Form("a host name or an IP address", _as_host)
+HOSTS = _list("a list of host names such as llm.corp.example, with commas between them", _as_host_name)
 HOST_LIST = Form("a list of host names with commas between them", _as_text)
 PORT = _whole(0, 65535)
 WORKERS = _whole(1, 256)

@@ -66,6 +66,7 @@ class Principal:
     # Of the credential, not of who it is:
     ends_at: float | None = field(default=None, compare=False)  # Unix time; None: never, or not known
     may_make_keys: bool = field(default=False, compare=False)  # for its user; a key that was made so makes no others
+    is_ambient: bool = field(default=False, compare=False)  # a browser sends it along, whatever page asks (edge.guard)
 
     @property
     def is_admin(self) -> bool:

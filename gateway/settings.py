@@ -62,6 +62,14 @@ class ServerSettings:
     public_url: str | None = _set(
         "GATEWAY_PUBLIC_URL", None, forms.PLAIN_URL, "The URL under which people reach the gateway."
     )
+    allowed_hosts: tuple[str, ...] = _set(
+        "GATEWAY_ALLOWED_HOSTS",
+        (),
+        forms.HOSTS,
+        "Further names by which browsers may call it without a key, beside that of its public URL, localhost and "
+        "addresses.",
+        "none",
+    )
     heartbeat_s: float = _set(
         "GATEWAY_HEARTBEAT_S", 15.0, forms.SECONDS, "Silence in a stream before a comment is sent."
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.chat.request_body import without_members
+from gateway.edge.guard import require_typed
 from gateway.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedMediaType
 from gateway.model import ChatRequest
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from gateway.model import Principal
     from gateway.settings import Settings
 
 OWN_FIELDS = ("root_id", "convo_title")
@@ -135,10 +137,13 @@ def _is_deeper(body: object, max_depth: int) -> bool:
     return True
 
 
-def require_json(request: web.Request) -> None:
-    """Raises UnsupportedMediaType unless the body is said to be JSON, or nothing is said of it."""
+def require_json(request: web.Request, caller: Principal) -> None:
+    """Raises UnsupportedMediaType unless the body is said to be JSON, or nothing is said of it by one who may do so."""
     given = request.headers.get("Content-Type")
-    if given is None or given == "application/json":
+    if given == "application/json":
+        return
+    require_typed(request, caller)
+    if given is None:
         return
     kind = request.content_type
     if not (kind == "application/json" or kind.endswith("+json")):

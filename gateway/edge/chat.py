@@ -24,14 +24,14 @@ from gateway.store.answers import StoredAnswer
 if TYPE_CHECKING:
     from gateway.edge.live import Story
     from gateway.edge.recent import RecentAnswers
-    from gateway.model import ChatRequest
+    from gateway.model import ChatRequest, Principal
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """A chat completion with `uuid` (this interaction) and `root_uuid` (its conversation) in the answer; a stream has
     both in its headers."""
     talk = await open_talk(request, shows_ids=True)
-    asked = await read_chat(request)
+    asked = await read_chat(request, talk.caller)
     root = asked.root_id or str(talk.id)
     asked = replace(asked, root_id=root)
     client = client_of(request, talk, x_conversation_id=header_of(root, talk))
@@ -52,10 +52,10 @@ async def chat(request: web.Request) -> web.StreamResponse:
     return client.answered()
 
 
-async def read_chat(request: web.Request) -> ChatRequest:
+async def read_chat(request: web.Request, caller: Principal) -> ChatRequest:
     """The body of /chat, with the conversation that its header may name. Raises CallerError."""
     settings = request.app[SETTINGS]
-    require_json(request)
+    require_json(request, caller)
     asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
     root = asked.root_id or request.headers.get("x-conversation-id", "")[:512] or None
     return replace(asked, root_id=root)

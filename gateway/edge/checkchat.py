@@ -37,7 +37,7 @@ async def checkchat(request: web.Request) -> web.Response:
     said.
     """
     caller = await caller_of(request)
-    asked = await read_chat(request)
+    asked = await read_chat(request, caller)
     asked_digest = digest(asked.body)
     being_made = await _being_made(request, caller, asked_digest, asked.root_id)
     recent = await _finished(request, caller, asked_digest, asked.root_id)

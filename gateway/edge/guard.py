@@ -1,8 +1,8 @@
-"""Against web pages that reach for a gateway which takes everybody on this machine for its one user, or whose proxy
-logs in whoever's browser it knows.
+"""Where a caller is known by what its browser or its address carries unasked (ambient authority), pages of other sites
+could use it: with their own name resolving to this machine (DNS rebinding), by cross-site posts, by a link or a frame.
 
-A page of another site may send requests to a loopback address, with its own name resolving there (DNS rebinding) or as
-simple cross-site posts. Its browser says so, in Host and in Origin; programs have no reason to lie to themselves.
+A browser says where a request comes from, in Host, Origin and its Fetch metadata, and no page can change that. Programs
+send none of it. A key or token says who asks by itself: no page of another site has one, so nothing is checked.
 """
 
 from __future__ import annotations
@@ -11,65 +11,106 @@ import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.errors import NotAllowed
+from gateway.errors import NotAllowed, UnsupportedMediaType
+from gateway.identity.evidence import Evidence
+from gateway.identity.identity import LOCAL_USER
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from gateway.model import Principal
     from gateway.settings import Settings
+
+# What a page of another site can send without being asked first (the Fetch standard's safelisted types); a multipart
+# body is never taken for JSON.
+_SIMPLE_TYPES = frozenset(("text/plain", "application/x-www-form-urlencoded"))
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Guard:
-    """Knows by which names this gateway may be called. In `open` mode on a loopback address that is loopback names
-    alone; elsewhere a caller needs a credential, which no page of another site has."""
+    """The names by which this gateway may be called, and the origins whose pages may call it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._is_on = "open" in settings.auth.modes and not settings.server.allow_open
-        public = urlsplit(settings.server.public_url or "")
-        self._public = public.hostname
-        self._own = f"{public.scheme}://{public.netloc}".lower() if public.netloc else ""
+        server = settings.server
+        public = urlsplit(server.public_url or "")
+        self._names = {*server.allowed_hosts, public.hostname or "localhost"}
+        # No page's own name resolves to an address that was written as one. Yet where only this machine may ask,
+        # whoever calls by another address came through something that lets others in.
+        self._takes_addresses = server.allow_open or "header" in settings.auth.modes
         self._origins = frozenset(settings.page.allowed_origins)
+        self._own = _plain_origin(public.scheme, public.netloc) if public.netloc else ""
         self._called = ""  # the Host of the last request that was let in; mostly the next one has the same
 
     def check(self, request: web.Request) -> None:
-        """Raises NotAllowed."""
-        if not self._is_on:
+        """For a caller whose authority is ambient. Raises NotAllowed."""
+        self.check_host(request)
+        headers = request.headers
+        if headers.get("Sec-Fetch-Dest", "empty") != "empty" or headers.get("Sec-Fetch-Mode") == "navigate":
+            raise NotAllowed("this is for programs and scripts, not to be opened as a page", code="navigation")
+        origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+        if origin in self._origins or site == "same-origin":
             return
+        if origin is None and site != "none":
+            origin = headers.get("Referer")  # of browsers that tell neither
+        host = headers.get("Host", "")
+        if site in ("same-site", "cross-site") or (origin is not None and not self._is_own(origin, host)):
+            raise NotAllowed(
+                "pages of other sites may not use this gateway; GATEWAY_ALLOWED_ORIGINS lets them, and "
+                "GATEWAY_PUBLIC_URL is to name this one where a proxy changes Host",
+                code="cross_origin",
+            )
+
+    def check_host(self, request: web.Request) -> None:
+        """Raises NotAllowed where a name was called that somebody else may own."""
         host = request.headers.get("Host", "")
         if host and host != self._called:
             if not self._is_ours(name_of(host)):
-                raise NotAllowed("this gateway is not called by that name", code="misdirected")
+                raise NotAllowed(
+                    "this gateway is not called by that name; GATEWAY_PUBLIC_URL or GATEWAY_ALLOWED_HOSTS can add it",
+                    code="misdirected",
+                )
             self._called = host
-        origin = request.headers.get("Origin")
-        if (
-            origin is not None
-            and origin not in self._origins
-            and not self._is_ours(name_of(origin.partition("://")[2]))
-        ):
-            raise NotAllowed("pages of other sites may not use this gateway", code="cross_origin")
-
-    def check_page(self, request: web.Request) -> None:
-        """For what makes or takes a credential: of pages, only ours and those that the settings name may ask, however
-        well the proxy in front knows their reader. Raises NotAllowed."""
-        origin = request.headers.get("Origin")
-        if origin is None or origin in self._origins:  # a program, or a page that is named
-            return
-        ours = self._own or f"{origin.partition('://')[0]}://{request.headers.get('Host', '')}"
-        if origin.lower() != ours.lower():
-            raise NotAllowed("pages of other sites may not make or revoke keys", code="cross_origin")
 
     def _is_ours(self, name: str) -> bool:
-        return name == self._public or is_loopback_name(name)
+        return name in self._names or is_loopback_name(name) or (self._takes_addresses and _is_address(name))
+
+    def _is_own(self, url: str, host: str) -> bool:
+        """Whether an Origin or Referer is of this gateway: its public URL, or the Host that is called right now, of
+        which nobody says whether it was by https."""
+        scheme, _, rest = url.partition("://")
+        netloc = rest.partition("/")[0]
+        if not netloc or scheme not in _DEFAULT_PORTS:
+            return False
+        return _plain_origin(scheme, netloc) in (self._own, _plain_origin(scheme, host))
+
+
+def require_typed(request: web.Request, caller: Principal) -> None:
+    """Raises UnsupportedMediaType where a page of another site could have sent this body without being asked first.
+
+    Programs with a key may leave the type out: no browser adds one by itself. What stands in `Authorization` behind a
+    proxy that logs browsers in may be the proxy's."""
+    if not caller.is_ambient or not request.can_read_body:
+        return
+    if request.headers.get("Content-Type") and request.content_type not in _SIMPLE_TYPES:
+        return
+    if caller is LOCAL_USER and Evidence.of(request.raw_headers, None).credentials():
+        return
+    raise UnsupportedMediaType("the body's type must be said: Content-Type: application/json")
 
 
 def is_loopback_name(name: str) -> bool:
     """Whether a name that a request is sent to can be nothing but this machine, whoever resolves it."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
+def _is_address(name: str) -> bool:
     try:
-        return ipaddress.ip_address(name).is_loopback
+        ipaddress.ip_address(name)
     except ValueError:
         return False
+    return True
 
 
 def name_of(netloc: str) -> str:
@@ -77,3 +118,8 @@ def name_of(netloc: str) -> str:
     if netloc.startswith("["):
         return netloc[1:].partition("]")[0].lower()
     return netloc.partition(":")[0].rstrip(".").lower()
+
+
+def _plain_origin(scheme: str, netloc: str) -> str:
+    """In lower case, and without the port that the scheme implies."""
+    return f"{scheme}://{netloc.lower().removesuffix(_DEFAULT_PORTS[scheme])}"

@@ -1,15 +1,10 @@
-"""The caller's own keys over HTTP: everybody sees theirs, and makes some for a while where the gateway allows it.
-
-Whom a proxy logs in, a browser is logged in for any page that is open in it. So what makes or revokes a key asks for
-JSON, which no page of another site can send without being asked first, and looks at where the page came from.
-"""
+"""The caller's own keys over HTTP: everybody sees theirs, and makes some for a while where the gateway allows it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gateway.edge.fields import read_object
-from gateway.edge.keys import GUARD
 from gateway.edge.keys_admin import KEY_OFFICE, key_id, listed, page_of, refuse_unknown, text_of, told
 from gateway.edge.talks import caller_of
 from gateway.identity.office import shown
@@ -29,7 +24,6 @@ async def list_own(request: web.Request) -> web.Response:
 
 async def create(request: web.Request) -> web.Response:
     """POST /keys. The key itself stands in `value`, in this answer only."""
-    request.app[GUARD].check_page(request)
     caller = await caller_of(request)
     body = await read_object(request)
     refuse_unknown(body, FIELDS)
@@ -39,6 +33,5 @@ async def create(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """DELETE /keys/{id}: one that the caller has made."""
-    request.app[GUARD].check_page(request)
     caller = await caller_of(request)
     return told(shown(await request.app[KEY_OFFICE].revoke_own(key_id(request), caller)))

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from gateway.edge.errors import error_response, http_error_response, of_http_exception, unexpected
-from gateway.edge.keys import GUARD, IDS, LIVE, METRICS
+from gateway.edge.keys import IDS, LIVE, METRICS
 from gateway.edge.log_line import canonical_line
 from gateway.edge.policy_headers import policy_headers
 from gateway.edge.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
@@ -46,7 +46,6 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     task: asyncio.Task[object] | None = None
     try:
         task = live.enter(request)
-        app[GUARD].check(request)
         response = await handler(request)
     except GatewayError as error:
         fault, code = _told(error)

@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway.edge.bodies import Pieces, parse_chat, read_body, require_json
+from gateway.edge.guard import require_typed
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.paths import RESPONSES_PATH, passed_on
 from gateway.edge.talks import client_of, open_talk, path_of
@@ -38,7 +39,7 @@ async def _converse(request: web.Request, dialect: Dialect) -> web.StreamRespons
     _require_plain_http(request)
     settings = request.app[SETTINGS]
     talk = await open_talk(request)
-    require_json(request)
+    require_json(request, talk.caller)
     asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
     if asked.root_id is None and (conversation := request.headers.get("x-conversation-id")):
         asked = replace(asked, root_id=conversation[:512])
@@ -59,6 +60,7 @@ async def anything(request: web.Request) -> web.StreamResponse:
             raise web.HTTPMethodNotAllowed(request.method, ("POST", *READING_METHODS))
     path += mark + query
     talk = await open_talk(request)
+    require_typed(request, talk.caller)
     client = client_of(request, talk)
     kind = Kind.IMAGE if request.method == "POST" and path.lower().startswith("/images/") else Kind.OTHER
     upload = await _upload(request)

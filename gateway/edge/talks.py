@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.client import HttpClient
-from gateway.edge.keys import IDENTITY, SETTINGS
+from gateway.edge.keys import GUARD, IDENTITY, SETTINGS
 from gateway.edge.request_keys import ID, REQUEST_ID, TALK
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 async def caller_of(request: web.Request) -> Principal:
-    """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now."""
+    """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now; NotAllowed where it may be
+    a page of another site that asks, in the name of whose browser it is."""
     identity = request.app[IDENTITY]
     if identity.asks_nobody:
-        return LOCAL_USER
-    return await identity.identify(Evidence.of(request.raw_headers, request.remote))
+        caller = LOCAL_USER
+    else:
+        caller = await identity.identify(Evidence.of(request.raw_headers, request.remote))
+    if caller.is_ambient:
+        request.app[GUARD].check(request)
+    return caller
 
 
 def path_of(request: web.Request) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.identity.ring import KeyRing
     from gateway.identity.tokens import Tokens
 
-LOCAL_USER = Principal(user="local", roles=frozenset(Role))
+LOCAL_USER = Principal(user="local", roles=frozenset(Role), is_ambient=True)
 
 
 class Identity:

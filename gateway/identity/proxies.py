@@ -72,6 +72,7 @@ class Proxies:
             title=self._text(evidence, self._title),
             roles=self._roles.roles(each.strip() for each in groups.split(",")),
             may_make_keys=True,
+            is_ambient=True,
         )
 
     def _text(self, evidence: Evidence, header: bytes | None, longest: int = LONGEST) -> str | None:

@@ -29,6 +29,7 @@ ENV = {
 }
 MIB = 1 << 20
 CHAT = "/v1/chat/completions"
+BYTES = ("Content-Type", "application/octet-stream")
 JSON = {"Content-Type": "application/json"}
 TALKS = (CHAT, "/v1/responses", "/chat")
 
@@ -109,11 +110,17 @@ async def test_a_body_that_is_said_to_be_no_json_is_a_415(stage: Stage, path: st
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.api+json", None]
+    "header",
+    [
+        ("Content-Type", "application/json; charset=utf-8"),
+        ("Content-Type", "APPLICATION/JSON"),
+        ("Content-Type", "application/vnd.api+json"),
+        ("Authorization", "Bearer sk-any"),  # a program may leave the type out
+    ],
 )
-async def test_json_by_any_of_its_names_is_taken(stage: Stage, kind: str | None) -> None:
+async def test_json_by_any_of_its_names_is_taken(stage: Stage, header: tuple[str, str]) -> None:
     async with await stage.raw() as raw:
-        raw.ask("POST", CHAT, [("Content-Type", kind)] if kind else [], json.dumps(hello()).encode())
+        raw.ask("POST", CHAT, [header], json.dumps(hello()).encode())
         assert (await raw.answer()).status == 200
 
 
@@ -256,7 +263,7 @@ async def test_a_call_that_passes_through_passes_with_whatever_body(stage: Stage
 async def test_an_upload_that_drips_too_slowly_is_given_up_and_recorded(stage: Stage) -> None:
     request_id = new_id()
     async with await stage.raw() as raw:
-        raw.ask("POST", "/v1/echo", [("Content-Length", "1000"), ("X-Request-Id", request_id)])
+        raw.ask("POST", "/v1/echo", [("Content-Length", "1000"), ("X-Request-Id", request_id), BYTES])
         raw.send(b"abcd")
         answer = await whole(raw, request_id)
     assert answer.status == 408
@@ -280,7 +287,7 @@ async def test_a_chat_whose_chunks_break_is_a_400(stage: Stage) -> None:
 async def test_an_upload_whose_chunks_break_is_ended_and_recorded(stage: Stage) -> None:
     request_id = new_id()
     async with await stage.raw() as raw:
-        raw.ask("POST", "/v1/echo", [("Transfer-Encoding", "chunked"), ("X-Request-Id", request_id)])
+        raw.ask("POST", "/v1/echo", [("Transfer-Encoding", "chunked"), ("X-Request-Id", request_id), BYTES])
         raw.send(b"4\r\nabcd\r\n")
         await eventually(lambda: bool(stage.upstream.requests and stage.upstream.requests[0].body_size == 4))
         raw.send(b"zz\r\nnonsense\r\n")
