@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from gateway import __version__
 from gateway.counted import Counted
 from gateway.edge import elsewhere
 from gateway.edge.cors import allow_origins
@@ -55,6 +56,7 @@ from gateway.policy.chain import Policy
 from gateway.prices import Prices
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
+from gateway.record.hosts import this_host
 from gateway.record.journal import Journal
 from gateway.record.monitor import Monitor
 from gateway.record.shipper import Shipper
@@ -169,12 +171,13 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
     database = await stack.enter_async_context(open_database(settings))
     app[PRICES] = prices = Prices(settings.upstream.token_prices)
-    keeper = Interactions(database, prices.cost_of)
+    host = this_host(settings.journal_dir, __version__)
+    keeper = Interactions(database, prices.cost_of, host)
     stack.push_async_callback(keeper.aclose)
     journal = Journal(settings.journal, settings.journal_dir)
     submissions = _submissions(settings)
     keepers: list[Keeper] = [keeper] if submissions is None else [keeper, submissions]
-    shipper = Shipper(journal, keepers, in_order={Submissions.name})
+    shipper = Shipper(journal, keepers, in_order={Submissions.name}, sink=keeper)
     await journal.open()
     stack.push_async_callback(journal.aclose)
     if submissions is not None:

@@ -175,6 +175,19 @@ class StoreUnusable(StoreUnavailable):
     code = "store_unusable"
 
 
+class StoreSetBack(StoreUnavailable):
+    """The database has forgotten rows that it had confirmed: it was restored, or a standby took over that was behind.
+
+    `found` is what it knows of the journal now: segment, offset and number of rows; None: nothing.
+    """
+
+    code = "store_set_back"
+
+    def __init__(self, found: tuple[int, int, int] | None) -> None:
+        super().__init__("Postgres was set back: it does not have what it had confirmed")
+        self.found = found
+
+
 class ShuttingDown(ServiceError):
     code = "shutting_down"
 

@@ -99,6 +99,17 @@ class ApiKey:
     made_with: UUID | None = None  # the key with which it was made, and without which it counts no more
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This process, as other hosts know it from the table llm_logs.hosts."""
+
+    id: UUID  # of the host: made once, kept in the data directory
+    name: str
+    process_id: int
+    version: str
+    started_at: float  # monotonic clock, seconds
+
+
 class Usage(Struct, frozen=True):
     """Tokens of one interaction, as the upstream counted them, or as we guessed when it did not say."""
 

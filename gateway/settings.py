@@ -260,6 +260,13 @@ class JournalSettings:
     segment_bytes: int = _set(
         "GATEWAY_JOURNAL_SEGMENT_BYTES", 32 << 20, forms.SEGMENT_SIZE, "Size at which a new file is begun."
     )
+    shipped_s: float = _set(
+        "GATEWAY_JOURNAL_SHIPPED_S",
+        3600.0,
+        forms.SECONDS_OR_NONE,
+        "How long files stay that PostgreSQL has, so that it can get them again after it was set back (restore, "
+        "failover); they take no room that is needed.",
+    )
     inline_bytes: int = _set(
         "GATEWAY_INLINE_BYTES",
         1 << 20,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gateway.record.journal import JournalState
+    from gateway.record.reshipping import Figures
     from gateway.record.shipper import Shipper, SinkState
     from gateway.record.submissions import SubmissionsState
     from gateway.store.pool import PoolState
@@ -50,6 +51,7 @@ class Vitals:
         adoptions, quarantined = self.shipper.adoptions, self.shipper.state().quarantined
         yield _gauge("adopted_journals", "Journals of dead processes that are being shipped.", adoptions)
         yield _gauge("quarantined_records", "Records that Postgres refuses, as files to look at.", quarantined)
+        yield from _of_set_backs(self.shipper.again)
         if self.submissions is not None:
             yield from _of_submissions(self.submissions())
 
@@ -62,6 +64,7 @@ def _of_pool(pool: PoolState) -> Iterator[Metric]:
 
 def _of_journal(journal: JournalState, max_bytes: int) -> Iterator[Metric]:
     yield _gauge("journal_bytes", "Disk that the journals of all processes in this directory take.", journal.bytes)
+    yield _gauge("journal_kept_bytes", "Beside them: shipped files, which go when room is short.", journal.kept_bytes)
     yield _gauge("journal_max_bytes", "How much they may take.", max_bytes)
     yield _gauge("journal_room_bytes", "How much more, by the settings and by the disk.", journal.room_bytes)
     yield _gauge("journal_accepting", "0: nothing new can be recorded.", journal.refusal is None)
@@ -84,6 +87,14 @@ def _of_sinks(sinks: Sequence[SinkState]) -> Iterator[Metric]:
         is_up.add_metric((sink.name,), not sink.is_away)
         kept.add_metric((sink.name,), sink.kept)
     yield from (pending, oldest, is_up, kept)
+
+
+def _of_set_backs(again: Figures) -> Iterator[Metric]:
+    yield _counter(
+        "set_backs", "Journals of which Postgres had forgotten rows: a restore, a failover.", again.set_backs
+    )
+    yield _counter("shipped_again_records", "Records that Postgres has got again after that.", again.shipped_again)
+    yield _counter("gone_records", "Records that it had forgotten and that nobody keeps any more.", again.gone)
 
 
 def _of_submissions(state: SubmissionsState) -> Iterator[Metric]:

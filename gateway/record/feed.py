@@ -127,6 +127,10 @@ class Feed:
     def oldest_at(self) -> float | None:
         return self._ready[0].finished_at if self._ready else None
 
+    def waits_for(self, key: bytes) -> bool:
+        """Whether a record is yet to be taken, as far as memory knows."""
+        return key in self._begun
+
     async def wait(self) -> None:
         """Return when there is something to take."""
         await self._more.wait()

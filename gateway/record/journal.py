@@ -16,7 +16,7 @@ import structlog
 
 from gateway.errors import JournalFull, ServiceError
 from gateway.model import Record
-from gateway.record import frames, owner
+from gateway.record import frames, kept, owner
 from gateway.record.disk import Disk, DiskThread
 from gateway.record.entry import Entry
 from gateway.record.feed import Cursor, Feed
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.model import Answer, Interaction
+    from gateway.record.segments import Position
     from gateway.settings import JournalSettings
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class JournalState:
 
     refusal: str | None  # why nothing new may begin
     bytes: int
+    kept_bytes: int  # beside them: of shipped files, which go when room is short
     room_bytes: int  # that the settings and the disk leave for more
     refusals: int  # callers that were told that nothing can be recorded
     open: int  # begun and not finished
@@ -113,7 +115,7 @@ class Journal:
         self._ticking = asyncio.create_task(self._tick_for_ever(), name="journal")
 
     async def aclose(self) -> None:
-        """Let go of the folder; it is removed if everything in it is in the store, and left for adoption if not."""
+        """Let go of the folder: what is in the store is kept for a while, and the rest is left for adoption."""
         if self._ticking is None:
             return
         self._ticking.cancel()
@@ -131,7 +133,7 @@ class Journal:
         for feed in self._feeds:
             feed.close()
         if is_done:
-            self._folder.remove()
+            kept.shelve(self._folder, self._settings.shipped_s)
         else:
             self._folder.release()
 
@@ -231,10 +233,20 @@ class Journal:
         return self._folder.path
 
     @property
+    def end(self) -> Position:
+        return self._segments.end
+
+    @property
+    def shipped_s(self) -> float:
+        """How long segments are kept that everybody has."""
+        return self._settings.shipped_s
+
+    @property
     def state(self) -> JournalState:
         return JournalState(
             refusal=self._segments.refusal,
             bytes=self._segments.total + self._segments.foreign_bytes,
+            kept_bytes=self._segments.kept_bytes,
             room_bytes=self._segments.room_bytes,
             refusals=self._refusals,
             open=len(self._entries),
@@ -273,6 +285,7 @@ class Journal:
                 if count % self._tuning.others_every == 0:
                     found = await self._thread.run(lambda: owner.bytes_of_others(self._folder.path))
                     self._segments.foreign_bytes = found
+                    await self._segments.tidy()
                 await self._tick()
             except Exception:
                 log.exception("journal_tick_failed")

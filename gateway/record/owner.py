@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = "lock"
+SEGMENT = ".seg"  # ending of a file that somebody has yet to get
+KEPT = ".kept"  # and of one that everybody has got
 UNREADY = ".new"  # ending of a folder whose owner does not hold the lock yet
 _ABANDONED_S = 60.0
 
@@ -61,6 +63,10 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
         self.release()
 
+    @property
+    def is_locked(self) -> bool:
+        return self._lock >= 0
+
     def release(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
@@ -79,6 +85,18 @@ def orphans(directory: Path) -> Iterator[Folder]:
                 yield Folder(path, lock)
 
 
+def folders_in(directory: Path) -> Iterator[Path]:
+    """Every owner's folder, living or dead; the oldest first."""
+    with suppress(FileNotFoundError):
+        yield from (path for path in sorted(directory.iterdir()) if path.suffix != UNREADY and _is_owners(path))
+
+
+def locked(path: Path) -> Folder | None:
+    """A dead owner's folder, locked for us; None: somebody has it, or it is gone."""
+    lock = _lock_of_orphan(path)
+    return None if lock is None else Folder(path, lock)
+
+
 def _lock_of_orphan(path: Path) -> int | None:
     try:
         return _lock(path)
@@ -88,12 +106,12 @@ def _lock_of_orphan(path: Path) -> int | None:
 
 
 def bytes_of_others(own: Path) -> int:
-    """What the other owners' files take in the directory that is ours, too; blocks."""
+    """What the other owners' files take in the directory that is ours, too, without kept ones; blocks."""
     total = 0
     for folder in own.parent.iterdir():
         if folder != own and _is_owners(folder):
             with suppress(FileNotFoundError, PermissionError):  # adopted meanwhile; another account's
-                total += sum(found.stat().st_size for found in folder.iterdir())
+                total += sum(found.stat().st_size for found in folder.iterdir() if found.suffix != KEPT)
     return total
 
 

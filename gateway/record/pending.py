@@ -10,9 +10,12 @@ from uuid import UUID
 from gateway.record.segments import Position, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from gateway.model import Record
+
+BATCH_ROWS = 500
+BATCH_BYTES = 4 << 20
 
 
 class Pending:
@@ -46,6 +49,19 @@ class Pending:
     @property
     def id(self) -> UUID:
         return UUID(bytes=self.key)
+
+
+def batches(pendings: Sequence[Pending]) -> Iterator[list[Pending]]:
+    batch: list[Pending] = []
+    size = 0
+    for pending in pendings:
+        if batch and (len(batch) == BATCH_ROWS or size + pending.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(pending)
+        size += pending.size
+    if batch:
+        yield batch
 
 
 class Backlog:

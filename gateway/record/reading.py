@@ -13,7 +13,7 @@ from gateway.record.disk import in_thread
 from gateway.record.frames import Frame, FrameKind, read_frame
 from gateway.record.interrupted import interrupted_answer
 from gateway.record.meta import to_answer, to_interaction
-from gateway.record.segments import Span, path_of
+from gateway.record.segments import Span, open_segment, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ def read_spans(folder: Path, spans: Iterable[Span]) -> dict[Span, bytes]:
     for run in _runs(sorted(spans)):
         first, last = run[0], run[-1]
         with suppress(FileNotFoundError):
-            fd = os.open(path_of(folder, first.segment), os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_segment(folder, first.segment)
             try:
                 data = os.pread(fd, last.offset + last.size - first.offset, first.offset)
             finally:

@@ -10,8 +10,9 @@ import structlog
 
 from gateway.record.disk import in_thread
 from gateway.record.frames import HEAD_SIZE, Fault, Frame, FrameKind, Zeros, read_frame
+from gateway.record.owner import KEPT
 from gateway.record.pending import Pending
-from gateway.record.segments import Position, Span, numbers_in, path_of
+from gateway.record.segments import SUFFIX, Position, Span, numbers_in, open_segment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,8 +44,9 @@ class Damage:
 class Replay:
     """Reads a folder from a position on; once."""
 
-    def __init__(self, folder: Path, start: Position) -> None:
+    def __init__(self, folder: Path, start: Position, *, with_kept: bool = False) -> None:
         self._folder = folder
+        self._suffixes = (SUFFIX, KEPT) if with_kept else (SUFFIX,)
         self._start = start
         self._open: dict[bytes, _Open] = {}
         self._at = start
@@ -59,7 +61,7 @@ class Replay:
 
     async def pendings(self) -> AsyncIterator[list[Pending]]:
         """The finished ones in the order of their ends; last, those that never ended."""
-        for number in numbers_in(self._folder):
+        for number in numbers_in(self._folder, *self._suffixes):
             if number < self._start.segment:
                 continue
             offset = self._start.offset if number == self._start.segment else 0
@@ -97,7 +99,10 @@ class Replay:
 
     async def _frames(self, number: int, offset: int) -> AsyncIterator[tuple[list[Frame], int]]:
         """Lists of frames, each with the offset in the file that theirs are relative to."""
-        fd = os.open(path_of(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = open_segment(self._folder, number)
+        except FileNotFoundError:  # a kept one, whose time was over
+            return
         try:
             found = os.fstat(fd)
             self._last_write = found.st_mtime

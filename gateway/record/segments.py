@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from gateway.record import kept
+from gateway.record.owner import KEPT, SEGMENT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.record.owner import Folder
     from gateway.settings import JournalSettings
 
-SUFFIX = ".seg"
+SUFFIX = SEGMENT
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 FRESH_FILES = 2  # that one frame tries when a file has failed
 
@@ -49,9 +52,19 @@ def path_of(folder: Path, number: int) -> Path:
     return folder / f"{number:08d}{SUFFIX}"
 
 
-def numbers_in(folder: Path) -> list[int]:
-    """The segments that lie in a folder, oldest first. Numbers may be missing."""
-    return sorted(int(path.stem) for path in folder.glob("*" + SUFFIX) if path.stem.isdecimal())
+def numbers_in(folder: Path, *suffixes: str) -> list[int]:
+    """The segments that lie in a folder, oldest first. Numbers may be missing. Without suffixes: no kept ones."""
+    found = {path.stem for suffix in suffixes or (SUFFIX,) for path in folder.glob("*" + suffix)}
+    return sorted(int(stem) for stem in found if stem.isdecimal())
+
+
+def open_segment(folder: Path, number: int) -> int:
+    """A descriptor for reading a segment, also when it is kept. Raises FileNotFoundError."""
+    path = path_of(folder, number)
+    for candidate in (path, path.with_suffix(KEPT)):
+        with suppress(FileNotFoundError):
+            return os.open(candidate, os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 @dataclass(slots=True)
@@ -87,6 +100,7 @@ class Segments:
         self.refusal: str | None = None  # why nothing new may begin
         self.written = 0  # bytes, ever: the mark that a sync must reach
         self.foreign_bytes = 0  # of other owners in the same directory
+        self.kept_bytes = 0  # of all owners' shipped segments, which go when room is short; at the last look
         self._free_bytes: int | None = None  # of the disk, at the last look
 
     @property
@@ -95,7 +109,7 @@ class Segments:
 
     @property
     def total(self) -> int:
-        """Bytes of disk that this owner's files take."""
+        """Bytes of disk that this owner's files take, without kept ones."""
         live = sum(file.size for file in (self._current, self._spare) if file)
         return live + sum(self._sizes.values())
 
@@ -103,8 +117,9 @@ class Segments:
     def room_bytes(self) -> int:
         """How many more bytes may be taken, by the settings and by the disk as it was a moment ago."""
         allowed = self._limits.max_bytes - self.total - self.foreign_bytes
-        free = allowed if self._free_bytes is None else self._free_bytes - self._limits.min_free_bytes
-        return max(0, min(allowed, free))
+        if self._free_bytes is None:
+            return max(0, allowed)
+        return max(0, min(allowed, self._free_bytes + self.kept_bytes - self._limits.min_free_bytes))
 
     async def open(self) -> None:
         """The first file. On a full disk there is none yet: `review` will try again."""
@@ -168,11 +183,26 @@ class Segments:
         return flush
 
     def drop_before(self, segment: int) -> None:
-        """Unlink the files before this one: everybody has what they held."""
+        """Everybody has what the files before this one hold: they are kept for a while, or go."""
         for number in [number for number in self._sizes if number < segment]:
-            path_of(self._folder, number).unlink(missing_ok=True)
-            del self._sizes[number]
+            size = self._sizes.pop(number)
+            if self._limits.shipped_s > 0:
+                kept.keep(path_of(self._folder, number))
+                self.kept_bytes += size
+            else:
+                path_of(self._folder, number).unlink(missing_ok=True)
         self._judge()
+
+    async def tidy(self) -> None:
+        """Called every few seconds: let kept files go whose time is over, or that take more than the settings allow."""
+        used = self.total + self.foreign_bytes
+        self.kept_bytes = await self._thread.run(lambda: self._tidied(used))
+
+    def _tidied(self, used: int) -> int:
+        """Bytes of the kept files that remain."""
+        kept.expire(self._folder, self._limits.shipped_s)
+        size = sum(found.size for found in kept.all_kept(self._folder.parent))
+        return size - kept.reclaim(self._folder, used + size - self._limits.max_bytes)
 
     def blame_sync(self, fault: str | None) -> None:
         """A sync failed: the kernel may have dropped the pages, so this file gets no more (None: it works again)."""
@@ -190,7 +220,7 @@ class Segments:
         try:
             if self._current is None:
                 self._current = await self._thread.run(self._maker())
-            free = await self._thread.run(lambda: self._disk.free_bytes(self._folder))
+            free = await self._thread.run(self._free)
         except OSError as error:
             self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
             return
@@ -206,6 +236,12 @@ class Segments:
         """Whatever has failed: the next frame may open another file."""
         self._faults.clear()
         self._judge()
+
+    def _free(self) -> int:
+        """Free bytes of the disk. Kept files go while there is less than the settings and the next file want."""
+        free = self._disk.free_bytes(self._folder)
+        short = self._limits.min_free_bytes + self._limits.segment_bytes - free
+        return free if short <= 0 else free + kept.reclaim(self._folder, short)
 
     def close(self) -> None:
         """Give the files their true sizes and close them. Nothing may be appended any more."""
@@ -224,9 +260,11 @@ class Segments:
     def _maker(self) -> Callable[[], _File]:
         self._numbers += 1
         number = self._numbers
+        excess = self.total + self.foreign_bytes + self.kept_bytes + self._limits.segment_bytes - self._limits.max_bytes
 
         def make() -> _File:
             self._owner.claim()
+            kept.reclaim(self._folder, excess if self.kept_bytes else 0)
             path = path_of(self._folder, number)
             file = _File(number, self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), 0)
             try:
@@ -242,7 +280,12 @@ class Segments:
 
     def _reserve(self, fd: int) -> int:
         try:
-            self._disk.reserve(fd, self._limits.segment_bytes)
+            try:
+                self._disk.reserve(fd, self._limits.segment_bytes)
+            except OSError as error:
+                if error.errno not in NO_ROOM or not kept.reclaim(self._folder, self._limits.segment_bytes):
+                    raise
+                self._disk.reserve(fd, self._limits.segment_bytes)
         except OSError as error:
             if error.errno in NO_ROOM or error.errno == errno.EIO:
                 raise

@@ -10,28 +10,33 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.record import owner
+from gateway.errors import StoreUnavailable
+from gateway.record import kept, owner
 from gateway.record.delivery import Delivery
 from gateway.record.disk import in_thread
 from gateway.record.feed import Cursor
+from gateway.record.pending import BATCH_BYTES, BATCH_ROWS, batches
+from gateway.record.progress import Followed, Progress
 from gateway.record.quarantine import Quarantine
 from gateway.record.reading import read, read_damage, read_raw
 from gateway.record.replay import Replay
+from gateway.record.reshipping import Figures, ShipAgain
+from gateway.record.segments import numbers_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
     from gateway.record.feed import Feed
     from gateway.record.journal import Journal
     from gateway.record.keeper import Keeper
     from gateway.record.pending import Pending
+    from gateway.record.progress import Sink
 
 GATHER_S = 0.05  # how long a lone record waits for company
 GATHER_LONGER_S = 0.2  # and one of a crowd: a batch costs as much as forty rows do, here as in Postgres
 CROWD_ROWS = 10
-BATCH_ROWS = 500
-BATCH_BYTES = 4 << 20
+LEAVE_S = 1.0  # for a good-bye to the database
 ADOPT_EVERY_S = 5.0
 ABANDON_S = 2.0
 
@@ -50,6 +55,7 @@ class ShipperState:
     quarantined: int
     adopting: str | None  # the dead owner's folder that is being shipped
     fault: str | None  # why a keeper does not take them at the moment
+    again: Figures  # what the database had forgotten, and has got again
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,14 @@ class _Adoption:
 class _Way:
     """All that leads to one keeper: from our own journal and from those of the dead, each at the keeper's own pace."""
 
-    def __init__(self, keeper: Keeper, feed: Feed, live: Delivery, adopted: Delivery) -> None:
+    def __init__(
+        self, keeper: Keeper, feed: Feed, live: Delivery, adopted: Delivery, followed: tuple[Followed, Followed] | None
+    ) -> None:
         self.keeper = keeper
         self.feed = feed
         self.live = live
         self.adopted = adopted
+        self.followed = followed  # by which live and adopted tell the database how far they are
         self.legacy: asyncio.Queue[_Adoption] = asyncio.Queue()
         self.is_caught_up = asyncio.Event()  # with what the dead had left when we began
         self.tasks: list[asyncio.Task[None]] = []
@@ -88,26 +97,38 @@ class _Way:
 class Shipper:
     """Make it before anything is recorded: it follows the journal for each of its keepers.
 
-    Those named in `in_order` get what the dead have left before what is new.
+    Those named in `in_order` get what the dead have left before what is new. `sink` is the one of them that may be set
+    back: it is told how far each journal is, and gets again what it has forgotten.
     """
 
-    def __init__(self, journal: Journal, keepers: Sequence[Keeper], in_order: Container[str] = ()) -> None:
+    def __init__(
+        self, journal: Journal, keepers: Sequence[Keeper], in_order: Container[str] = (), sink: Sink | None = None
+    ) -> None:
         self._journal = journal
         self._in_order = in_order
         self._closing = asyncio.Event()
         self._quarantine = Quarantine(journal.directory)
-        self._ways = [
-            _Way(
-                keeper,
-                journal.follow(keeper.name),
-                Delivery(keeper, self._quarantine, self._closing),
-                Delivery(keeper, self._quarantine, self._closing),
-            )
-            for keeper in keepers
-        ]
+        self._sink = sink
+        self._ways = [self._way(keeper) for keeper in keepers]
+        self._again: ShipAgain | None = None
+        self._shipping_again: asyncio.Task[None] | None = None
         self._adoption: asyncio.Task[None] | None = None
         self._adoptions: list[_Adoption] = []
         self._has_looked = asyncio.Event()
+
+    def _way(self, keeper: Keeper) -> _Way:
+        feed = self._journal.follow(keeper.name)
+        if self._sink is None or keeper is not self._sink:
+            return _Way(keeper, feed, self._delivery_to(keeper), self._delivery_to(keeper), None)
+        live, adopted = (Followed(self._sink, self._was_set_back) for _ in range(2))
+        return _Way(keeper, feed, self._delivery_to(live), self._delivery_to(adopted), (live, adopted))
+
+    def _delivery_to(self, keeper: Keeper) -> Delivery:
+        return Delivery(keeper, self._quarantine, self._closing)
+
+    def _was_set_back(self) -> None:
+        if self._again is not None:
+            self._again.wake()
 
     async def start(self, *names: str) -> None:
         """Begin to ship to the keepers of these names, or to all that do not get anything yet."""
@@ -116,16 +137,42 @@ class Shipper:
             self._adoption = asyncio.create_task(self._adopt_for_ever(), name="adopt journals")
         for way in self._ways:
             if not way.tasks and (not names or way.keeper.name in names):
+                if way.followed is not None:
+                    self._follow(way, *way.followed)
                 way.tasks = [
                     asyncio.create_task(self._ship(way), name=f"ship to {way.keeper.name}"),
                     asyncio.create_task(self._inherit(way), name=f"ship to {way.keeper.name} what the dead left"),
                 ]
 
+    def _follow(self, way: _Way, live: Followed, adopted: Followed) -> None:
+        """From now on the database is told how far this journal is."""
+        assert self._sink is not None
+        live.progress = own = Progress(self._journal.folder, way.keeper.name)
+        self._again = ShipAgain(
+            self._journal.directory, own, self._sink, self._delivery_to, way.feed.waits_for, lambda: len(way.feed)
+        )
+        self._shipping_again = asyncio.create_task(self._again.run(), name=f"ship again to {way.keeper.name}")
+
+    async def _leave(self) -> None:
+        """Tell the database that this process ends; when it is away, the others will miss us."""
+        for way in self._ways:
+            if way.followed is not None and way.followed[0].progress is not None and way.live.fault is None:
+                leaving = asyncio.ensure_future(self._say_good_bye(way, way.followed[0].progress))
+                await asyncio.wait({leaving}, timeout=LEAVE_S)
+                leaving.cancel()
+
+    async def _say_good_bye(self, way: _Way, progress: Progress) -> None:
+        assert self._sink is not None
+        progress.waiting = len(way.feed)
+        progress.position = way.feed.low(self._journal.end)
+        with suppress(StoreUnavailable):
+            await self._sink.note(progress)
+            await self._sink.leave(progress.journal, is_clean=not (len(way.feed) or self._journal.state.open))
+
     async def aclose(self, deadline_s: float) -> None:
         """Ship what is finished for at most so long; the rest stays in the journal. Then nothing is in flight."""
         self._closing.set()
-        if self._adoption is not None:
-            await _end([self._adoption])
+        await _end([task for task in (self._adoption, self._shipping_again) if task is not None])
         await _end([way.tasks[1] for way in self._ways if way.tasks])
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
@@ -133,7 +180,10 @@ class Shipper:
                     if way.tasks and self._is_open(way):
                         await way.feed.drained()
         await _end([way.tasks[0] for way in self._ways if way.tasks])
+        await self._leave()
         deliveries = [delivery for way in self._ways for delivery in (way.live, way.adopted)]
+        if self._again is not None:
+            deliveries.append(self._again.delivery)
         flying = {delivery.in_flight for delivery in deliveries if delivery.in_flight is not None}
         if flying:
             for way in self._ways:
@@ -150,6 +200,11 @@ class Shipper:
         """Journals of dead processes that some keeper has yet to get."""
         return len(self._adoptions)
 
+    @property
+    def again(self) -> Figures:
+        """What the database has got again."""
+        return self._again.figures if self._again is not None else Figures()
+
     def sinks(self) -> list[SinkState]:
         return [_sink_state(way) for way in self._ways]
 
@@ -165,6 +220,7 @@ class Shipper:
             quarantined=self._quarantine.count,
             adopting=self._adoptions[0].folder.path.name if self._adoptions else None,
             fault=next((delivery.fault for delivery in deliveries if delivery.fault), None),
+            again=self.again,
         )
 
     # --- our own journal ---------------------------------------------------------------------------------------------
@@ -178,6 +234,9 @@ class Shipper:
             await feed.wait()
             await self._gather(feed, GATHER_LONGER_S if len(taken) > CROWD_ROWS else GATHER_S)
             taken = feed.peek(BATCH_ROWS, BATCH_BYTES)
+            if way.followed is not None and (progress := way.followed[0].progress) is not None:
+                progress.position = feed.low(self._journal.end)
+                progress.waiting = len(feed) - len(taken)
             await self._deliver(way.live, self._journal.folder, taken)
             feed.shipped(taken)
 
@@ -204,7 +263,7 @@ class Shipper:
     async def _adopt_for_ever(self) -> None:
         while True:
             try:
-                for folder in owner.orphans(self._journal.directory):
+                for folder in await in_thread(self._orphans):
                     self._adopt(folder)
             except OSError as error:
                 log.warning("adoption_failed", error=str(error))
@@ -212,6 +271,16 @@ class Shipper:
                 log.exception("adoption_failed")
             self._has_looked.set()
             await asyncio.sleep(ADOPT_EVERY_S)
+
+    def _orphans(self) -> list[owner.Folder]:
+        """Folders of the dead with something to ship, locked; the others let go of what they have kept for too long."""
+        found = []
+        for folder in owner.orphans(self._journal.directory):
+            if numbers_in(folder.path):
+                found.append(folder)
+            else:
+                kept.expire_dead(folder, self._journal.shipped_s)
+        return found
 
     def _adopt(self, folder: owner.Folder) -> None:
         log.info("journal_adopted", folder=folder.path.name)
@@ -228,7 +297,7 @@ class Shipper:
                 way.is_caught_up.set()
             adoption = await way.legacy.get()
             try:
-                await self._replay(adoption.folder.path, way.keeper, way.adopted)
+                await self._replay(adoption.folder.path, way)
             except Exception as error:
                 adoption.has_failed = True  # and is looked at again with the next round
                 log.exception("adoption_failed", error=str(error))
@@ -240,21 +309,27 @@ class Shipper:
         folder = adoption.folder
         if not adoption.has_failed:
             try:
-                await in_thread(folder.remove)
+                await in_thread(kept.shelve, folder, self._journal.shipped_s)
                 log.info("journal_shipped", folder=folder.path.name)
             except OSError as error:
                 log.warning("adoption_failed", error=str(error))
         self._adoptions.remove(adoption)
         folder.release()
 
-    async def _replay(self, folder: Path, keeper: Keeper, delivery: Delivery) -> None:
-        cursor = Cursor(folder / f"{keeper.name}.cursor")
+    async def _replay(self, folder: Path, way: _Way) -> None:
+        cursor = Cursor(folder / f"{way.keeper.name}.cursor")
         replay = Replay(folder, cursor.read())
+        progress = Progress(folder, way.keeper.name)
+        if way.followed is not None:
+            way.followed[1].progress = progress
         try:
             async for pendings in replay.pendings():
+                progress.waiting = len(pendings)
                 for taken in batches(pendings):
-                    await self._deliver(delivery, folder, taken)
+                    await self._deliver(way.adopted, folder, taken)
+                    progress.waiting -= len(taken)
                 cursor.write(replay.low)
+                progress.position = replay.low
         finally:
             cursor.close()
         for damage in replay.damages:
@@ -283,19 +358,6 @@ def _sink_state(way: _Way) -> SinkState:
 
 def _age_s(feed: Feed) -> float:
     return 0.0 if feed.oldest_at is None else max(0.0, time.time() - feed.oldest_at)
-
-
-def batches(pendings: Sequence[Pending]) -> Iterator[list[Pending]]:
-    batch: list[Pending] = []
-    size = 0
-    for pending in pendings:
-        if batch and (len(batch) == BATCH_ROWS or size + pending.size > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(pending)
-        size += pending.size
-    if batch:
-        yield batch
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

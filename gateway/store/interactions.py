@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from gateway.errors import RecordRefused, StoreUnavailable
+from gateway.errors import RecordRefused, StoreSetBack, StoreUnavailable
 from gateway.model import Kind
+from gateway.store import hosts
 from gateway.store import statements as sql
 from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, named_asks, other_asks, place
 from gateway.store.pool import AWAY
@@ -20,7 +21,8 @@ from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of, told_cost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.model import Record
+    from gateway.model import Host, Record
+    from gateway.store.hosts import Progress
     from gateway.store.pool import Connection, Database
     from gateway.store.rows import CostOf
 
@@ -45,15 +47,19 @@ class Interactions:
 
     name = "postgres"
 
-    def __init__(self, database: Database, cost_of: CostOf = told_cost) -> None:
+    def __init__(self, database: Database, cost_of: CostOf = told_cost, host: Host | None = None) -> None:
+        """`host` is what llm_logs.hosts says of this process; None: nothing is written there."""
         self._database = database
         self._cost_of = cost_of
+        self._host = host
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._is_abandoned = False
 
-    async def keep(self, records: Sequence[Record]) -> None:
-        """Raises RecordRefused if one of these is at fault, StoreUnavailable if the outcome is unknown."""
+    async def keep(self, records: Sequence[Record], progress: Progress | None = None) -> None:
+        """`progress` is of the journal that they come from, and is written down with them.
+
+        Raises RecordRefused if one of these is at fault, StoreUnavailable if the outcome is unknown, StoreSetBack."""
         rows: list[Row] = []
         size = 0
         for count, record in enumerate(records):
@@ -64,10 +70,31 @@ class Interactions:
                 rows.append(row_of(record, self._cost_of))
             if count % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        await self._write(rows, size)
+        await self._write(rows, size, progress)
 
-    async def keep_raw(self, record: Record) -> None:
-        await self._write([raw_row_of(record, self._cost_of)], record.size)
+    async def keep_raw(self, record: Record, progress: Progress | None = None) -> None:
+        await self._write([raw_row_of(record, self._cost_of)], record.size, progress)
+
+    async def missing(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Those of which there is no row. Raises StoreUnavailable."""
+        async with self._database.asking() as connection:
+            return {_uuid(row["id"]) for row in await connection.fetch(sql.MISSING, ids)}
+
+    async def note(self, progress: Progress) -> None:
+        """Write down how far a journal is of which nothing was shipped for a while. Raises StoreSetBack, too."""
+        if self._host is not None:
+            async with self._database.asking() as connection:
+                progress.confirmed(await hosts.note(connection, self._host, progress, 0))
+
+    async def cursors(self, journals: Sequence[UUID]) -> dict[UUID, tuple[int, int, int]]:
+        """Segment, offset and number of rows of those journals that the database knows."""
+        async with self._database.asking() as connection:
+            return await hosts.cursors(connection, journals)
+
+    async def leave(self, journal: UUID, *, is_clean: bool) -> None:
+        """The process ends; `is_clean`: nothing waits in its journal."""
+        async with self._database.asking() as connection:
+            await connection.execute(hosts.LEAVE, journal, is_clean)
 
     def abandon(self) -> None:
         """Break off what is in flight; its outcome stays unknown."""
@@ -81,16 +108,19 @@ class Interactions:
             with suppress(*AWAY):
                 await self._idle.pop().close(timeout=1.0)
 
-    async def _write(self, rows: list[Row], size: int) -> None:
+    async def _write(self, rows: list[Row], size: int, progress: Progress | None) -> None:
         """One transaction. It is never cancelled, for then it might have committed or not; it may break."""
         connection = await self._take()
         self._busy.add(connection)
-        writing = asyncio.ensure_future(_store(connection, rows))
+        writing = asyncio.ensure_future(self._store(connection, rows, progress))
         try:
             await asyncio.wait({writing}, timeout=2 * self._database.statement_s + EXTRA_S_PER_MB * size / 1e6)
             if not writing.done():
                 connection.terminate()
-            await writing
+            noted = await writing
+        except StoreSetBack:
+            self._give_back(connection)
+            raise
         except REFUSALS as error:
             self._give_back(connection)
             raise RecordRefused(f"Postgres refuses it: {error}") from error
@@ -106,8 +136,18 @@ class Interactions:
             raise
         else:
             self._give_back(connection)
+            if progress is not None and noted is not None:
+                progress.confirmed(noted)
         finally:
             self._busy.discard(connection)
+
+    async def _store(self, connection: Connection, rows: list[Row], progress: Progress | None) -> int | None:
+        """How many rows the journal has made by now, where that is written down."""
+        async with connection.transaction(isolation="read_committed"):
+            new = await _insert(connection, rows)
+            if progress is None or self._host is None:
+                return None
+            return await hosts.note(connection, self._host, progress, new)
 
     async def _take(self) -> Connection:
         if self._is_abandoned:
@@ -123,7 +163,8 @@ class Interactions:
             self._idle.append(connection)
 
 
-async def _store(connection: Connection, rows: list[Row]) -> None:
+async def _insert(connection: Connection, rows: list[Row]) -> int:
+    """How many rows are new."""
     chats = sorted((row for row in rows if row.kind in CHATS), key=lambda row: row.id)  # so that parents come first
     images, calls = Batch(), Batch()
     for row in rows:
@@ -131,16 +172,22 @@ async def _store(connection: Connection, rows: list[Row]) -> None:
             images.add(row)
         elif row.kind not in CHATS:
             calls.add(row)
-    async with connection.transaction(isolation="read_committed"):
-        if chats:
-            await _keep_chats(connection, chats)
-        if images:
-            await connection.execute(sql.KEEP_IMAGES, images.json, images.raws)
-        if calls:
-            await connection.execute(sql.KEEP_CALLS, calls.json, calls.raws)
+    new = 0
+    if chats:
+        new += await _keep_chats(connection, chats)
+    if images:
+        new += _count(await connection.execute(sql.KEEP_IMAGES, images.json, images.raws))
+    if calls:
+        new += _count(await connection.execute(sql.KEEP_CALLS, calls.json, calls.raws))
+    return new
 
 
-async def _keep_chats(connection: Connection, rows: list[Row]) -> None:
+def _count(status: str) -> int:
+    """Rows of a statement's status: `INSERT 0 5`."""
+    return int(status.rpartition(" ")[2])
+
+
+async def _keep_chats(connection: Connection, rows: list[Row]) -> int:
     await connection.execute(sql.LOCK_USERS, LOCKS, buckets(rows))
     places = place(rows, await _snapshots(connection, rows))
     batch = Batch()
@@ -149,8 +196,9 @@ async def _keep_chats(connection: Connection, rows: list[Row]) -> None:
         batch.add(row)
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
-    await connection.execute(sql.KEEP_CHATS, batch.json, batch.raws)
+    status = await connection.execute(sql.KEEP_CHATS, batch.json, batch.raws)
     await _join_early_ones(connection, rows)
+    return _count(status)
 
 
 def _settle(row: Row, its: Place) -> None:

@@ -103,6 +103,16 @@ from json_to_recordset($1::json) as r (
 on conflict (id) do nothing
 """
 
+# Which of these have no row. $1: ids
+MISSING = """
+select q.id
+from unnest($1::uuid[]) as q (id)
+where
+    not exists (select from llm_logs.chatgpt_logs as c where c.id = q.id)
+    and not exists (select from llm_logs.image_logs as i where i.id = q.id)
+    and not exists (select from llm_logs.api_logs as a where a.id = q.id)
+"""
+
 # $1: namespace; $2: buckets, in order
 LOCK_USERS = """
 select pg_advisory_xact_lock($1::integer, bucket)

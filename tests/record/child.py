@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.model import Record
     from gateway.record.entry import Entry
 
-WORDS = JournalSettings(segment_bytes=64 * 1024, max_bytes=1 << 30, min_free_bytes=0)
+WORDS = JournalSettings(segment_bytes=64 * 1024, max_bytes=1 << 30, min_free_bytes=0, shipped_s=0)
 
 
 def say(*words: object) -> None:

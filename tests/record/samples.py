@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 IDS = Ids()
-SMALL = JournalSettings(segment_bytes=64 * 1024, max_bytes=1 << 20, min_free_bytes=0)
+SMALL = JournalSettings(segment_bytes=64 * 1024, max_bytes=1 << 20, min_free_bytes=0, shipped_s=0)
 
 
 def interaction(body: bytes = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}', **more: Any) -> Interaction:

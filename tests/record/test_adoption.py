@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gateway.model import Answer, Interaction, Record
 
 ROOT = Path(__file__).parents[2]
-LARGE = JournalSettings(min_free_bytes=0)
+LARGE = JournalSettings(min_free_bytes=0, shipped_s=0)
 
 
 async def adopted(directory: Path, *keepers: Memory, patience: float = 20.0) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from gateway.record.feed import MOST_AT_HAND, Cursor
 from gateway.record.journal import Journal, Tuning
+from gateway.record.pending import BATCH_ROWS
 from gateway.record.segments import Position
-from gateway.record.shipper import BATCH_ROWS, Shipper
+from gateway.record.shipper import Shipper
 from tests.record.disks import FaultyDisk
 from tests.record.samples import SMALL, Memory, answer, interaction
 

@@ -1,0 +1,176 @@
+"""Ships again what the database had and lost: out of the kept segments, exactly once, beside live traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from gateway.errors import StoreSetBack, StoreUnavailable
+from gateway.record import owner
+from gateway.record.disk import in_thread
+from gateway.record.pending import batches
+from gateway.record.progress import Followed, Progress, noted_in
+from gateway.record.reading import read
+from gateway.record.replay import Replay
+from gateway.record.segments import SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from gateway.record.delivery import Delivery
+    from gateway.record.pending import Pending
+    from gateway.record.progress import Sink
+    from gateway.record.segments import Position
+
+CHECK_S = 30.0  # how often the database is told that we live, and asked whether it still has everything
+RETRY_S = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Figures:
+    """For readiness and metrics; of this process, since it started."""
+
+    set_backs: int = 0  # journals of which the database had forgotten rows
+    shipped_again: int = 0  # rows that it has got again
+    gone: int = 0  # rows that it had forgotten and that no kept segment holds any more
+    is_at_it: bool = False
+
+
+class ShipAgain:
+    """One task: compares what the database knows with what it has confirmed, and fills it again where that is less.
+
+    `own` is the progress of this process's journal. `is_pending` says of a key that it is still on its first way.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        own: Progress,
+        sink: Sink,
+        delivery_to: Callable[[Followed], Delivery],
+        is_pending: Callable[[bytes], bool],
+        waiting: Callable[[], int],
+    ) -> None:
+        self._directory = directory
+        self._own = own
+        self._sink = sink
+        self._followed = Followed(sink, on_set_back=self.wake)
+        self.delivery = delivery_to(self._followed)
+        self._is_pending = is_pending
+        self._waiting = waiting
+        self._woken = asyncio.Event()
+        self.figures = Figures()
+
+    def wake(self) -> None:
+        """The database was set back: look now."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """For ever; cancel it."""
+        while True:
+            pause = CHECK_S
+            self._woken.clear()
+            try:
+                await self._check()
+            except StoreUnavailable:
+                pause = RETRY_S
+            except Exception:  # the task's outermost loop: the next round looks again
+                log.exception("ship_again_failed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+
+    async def _check(self) -> None:
+        await self._note(self._own)
+        await self._compare()
+        if self._own.due is not None:
+            await self._fill(self._own)
+        for folder in await in_thread(self._due_folders):
+            try:
+                await self._fill(Progress(folder.path, self._sink.name))
+            finally:
+                folder.release()
+
+    async def _note(self, progress: Progress) -> None:
+        """Tell the database how far a journal is."""
+        if progress is self._own:
+            progress.waiting = self._waiting()
+        try:
+            await self._sink.note(progress)
+        except StoreSetBack as error:
+            progress.set_back(error.found)
+            await self._sink.note(progress)
+
+    async def _compare(self) -> None:
+        """Mark the kept folders of dead owners of which the database has forgotten rows."""
+        folders = await in_thread(self._others)
+        noted = await in_thread(noted_in, folders, self._sink.name)
+        found = await self._sink.cursors(list(noted))
+        for path in folders:
+            journal = UUID(path.name)
+            if journal in noted and (journal not in found or found[journal][2] < noted[journal]):
+                await in_thread(self._mark, path, found.get(journal))
+
+    def _others(self) -> list[Path]:
+        return [path for path in owner.folders_in(self._directory) if path != self._own.folder]
+
+    def _mark(self, path: Path, found: tuple[int, int, int] | None) -> None:
+        folder = owner.locked(path)
+        if folder is not None:  # else its living owner sees it, or who adopts it
+            Progress(path, self._sink.name).set_back(found)
+            folder.release()
+
+    def _due_folders(self) -> list[owner.Folder]:
+        """Of dead owners, with nothing left to ship for the first time; locked."""
+        marked = [path for path in self._others() if (path / f"{self._sink.name}.again").exists()]
+        found = [folder for path in marked if (folder := owner.locked(path)) is not None]
+        for folder in found:
+            if any(folder.path.glob("*" + SUFFIX)):
+                folder.release()
+        return [folder for folder in found if folder.is_locked]
+
+    async def _fill(self, progress: Progress) -> None:
+        start, forgotten = progress.due or (progress.position, 0)
+        self.figures.set_backs += 1
+        self.figures.is_at_it = True
+        self._followed.progress = progress
+        new = looked = 0
+        try:
+            async for pendings in finished_in(progress.folder, start, is_over=progress is not self._own):
+                for taken in batches([one for one in pendings if not self._is_pending(one.key)]):
+                    looked += len(taken)
+                    new += await self._ship_missing(progress.folder, taken)
+        finally:
+            self.figures.is_at_it = False
+        gone = max(0, forgotten - new)
+        self.figures.gone += gone
+        progress.shipped_again()
+        await self._note(progress)
+        journal = str(progress.journal)
+        log.warning("postgres_was_filled_again", journal=journal, looked_at=looked, new=new, forgotten=forgotten)
+        if gone:
+            log.error("records_gone", journal=journal, records=gone, reason="their segments are no longer kept")
+
+    async def _ship_missing(self, folder: Path, taken: Sequence[Pending]) -> int:
+        missing = await self._sink.missing([pending.id for pending in taken])
+        wanted = [pending for pending in taken if pending.id in missing]
+        records = await read(folder, wanted) if wanted else {}
+        if records:
+            await self.delivery.deliver([records[pending.key] for pending in wanted if pending.key in records])
+        self.figures.shipped_again += len(records)
+        return len(records)
+
+
+async def finished_in(folder: Path, start: Position, *, is_over: bool) -> AsyncIterator[list[Pending]]:
+    """Finished records of a folder, kept and other ones, from a position on; with those that never ended, if the owner
+    is dead."""
+    async for pendings in Replay(folder, start, with_kept=True).pendings():
+        yield [pending for pending in pendings if is_over or pending.finished is not None]
