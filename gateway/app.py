@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from aiohttp import web
 
@@ -47,6 +48,7 @@ from gateway.edge.routes import routes
 from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
 from gateway.exchange import Exchange, Terms
+from gateway.hosts import HostWatch
 from gateway.identity.identity import Identity
 from gateway.identity.office import KeyOffice
 from gateway.identity.opening import open_reception
@@ -56,6 +58,7 @@ from gateway.policy.chain import Policy
 from gateway.prices import Prices
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
+from gateway.record import kept
 from gateway.record.hosts import this_host
 from gateway.record.journal import Journal
 from gateway.record.monitor import Monitor
@@ -70,6 +73,7 @@ from gateway.store.audit import Audit
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.history import History
+from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 NO_RULES = Policy()
+LEAST_SKEW_S = 0.02  # what is less may be the measurement's own
 SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for the next start
 
 
@@ -189,6 +194,19 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     upkeep = Upkeep(database, shipper)
     await upkeep.start()
     stack.push_async_callback(upkeep.aclose)
+
+    def allow_skew(seconds: float) -> None:
+        keeper.slack_ms = round(seconds * 1000) if seconds > LEAST_SKEW_S else 0
+
+    watch = HostWatch(
+        Hosts(database, host),
+        UUID(journal.folder.name),
+        lambda: kept.journals_in(journal.directory),
+        app[IDS],
+        allow_skew,
+    )
+    watch.start()
+    stack.push_async_callback(watch.aclose)
     app[HISTORY] = History(database)
     app[ANSWERS] = Answers(database)
     app[CONVERSATION_SETTINGS] = ConversationSettings(database)
@@ -211,13 +229,19 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
 
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
     app[READINESS] = Readiness(
-        upstream, database, lambda: upkeep.is_prepared, journal_state, submissions.state if submissions else None
+        upstream,
+        database,
+        lambda: upkeep.is_prepared,
+        journal_state,
+        submissions.state if submissions else None,
+        watch.state,
     )
     vitals = Vitals(
         journal=lambda: journal.state,
         journal_max_bytes=settings.journal.max_bytes,
         shipper=shipper,
         pool=database.state,
+        hosts=watch,
         submissions=submissions.state if submissions else None,
     )
     return journal, vitals

@@ -38,6 +38,7 @@ class Readiness:
         is_prepared: Callable[[], bool],
         journal: Callable[[], dict[str, Any]],
         submissions: Callable[[], SubmissionsState] | None = None,
+        hosts: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         """`is_prepared`: whether the schema is what this gateway writes to."""
         self._upstream = upstream
@@ -45,6 +46,7 @@ class Readiness:
         self._is_prepared = is_prepared
         self._journal = journal
         self._submissions = submissions
+        self._hosts = hosts
         self._asked_at = 0.0
         self._report: Report | None = None
 
@@ -56,6 +58,8 @@ class Readiness:
             checks = {"upstream": self._upstream, "postgres": postgres, "journal": journal}
             if self._submissions is not None:
                 checks["submissions"] = asdict(self._submissions())
+            if self._hosts is not None:
+                checks["hosts"] = self._hosts()
             self._report = Report(journal["refusal"] is None, is_there, checks)
             self._asked_at = time.monotonic()
         return self._report

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from gateway.hosts import HostWatch
     from gateway.record.journal import JournalState
     from gateway.record.reshipping import Figures
     from gateway.record.shipper import Shipper, SinkState
@@ -41,6 +42,7 @@ class Vitals:
     journal_max_bytes: int
     shipper: Shipper
     pool: Callable[[], PoolState]
+    hosts: HostWatch
     submissions: Callable[[], SubmissionsState] | None = None
 
     def families(self, *, has_postgres: bool) -> Iterator[Metric]:
@@ -52,6 +54,7 @@ class Vitals:
         yield _gauge("adopted_journals", "Journals of dead processes that are being shipped.", adoptions)
         yield _gauge("quarantined_records", "Records that Postgres refuses, as files to look at.", quarantined)
         yield from _of_set_backs(self.shipper.again)
+        yield from _of_hosts(self.hosts)
         if self.submissions is not None:
             yield from _of_submissions(self.submissions())
 
@@ -95,6 +98,14 @@ def _of_set_backs(again: Figures) -> Iterator[Metric]:
     )
     yield _counter("shipped_again_records", "Records that Postgres has got again after that.", again.shipped_again)
     yield _counter("gone_records", "Records that it had forgotten and that nobody keeps any more.", again.gone)
+
+
+def _of_hosts(hosts: HostWatch) -> Iterator[Metric]:
+    left = hosts.left
+    yield _gauge("left_journals", "Journals of others that left with records, or fell silent.", len(left))
+    yield _gauge("left_records", "Records that waited in them, as last heard of.", sum(one.waiting for one in left))
+    if hosts.skew_s is not None:
+        yield _gauge("clock_ahead_seconds", "By how much this clock is ahead of Postgres'.", hosts.skew_s)
 
 
 def _of_submissions(state: SubmissionsState) -> Iterator[Metric]:

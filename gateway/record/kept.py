@@ -10,6 +10,7 @@ import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 
 from gateway.record import owner
 from gateway.record.owner import KEPT
@@ -97,3 +98,14 @@ def _release(folder: owner.Folder) -> bool:
         return False
     folder.remove()
     return True
+
+
+def journals_in(directory: Path) -> dict[UUID, bool]:
+    """The journals of a directory, each with whether it is a dead owner's with nothing left to ship."""
+    found = {}
+    for path in owner.folders_in(directory):
+        folder = owner.locked(path) if not any(path.glob("*" + owner.SEGMENT)) else None
+        found[UUID(path.name)] = folder is not None
+        if folder is not None:
+            folder.release()
+    return found

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import structlog
 
@@ -276,7 +277,7 @@ class Shipper:
         """Folders of the dead with something to ship, locked; the others let go of what they have kept for too long."""
         found = []
         for folder in owner.orphans(self._journal.directory):
-            if numbers_in(folder.path):
+            if numbers_in(folder.path) or not kept.kept_in(folder.path):
                 found.append(folder)
             else:
                 kept.expire_dead(folder, self._journal.shipped_s)
@@ -311,8 +312,12 @@ class Shipper:
             try:
                 await in_thread(kept.shelve, folder, self._journal.shipped_s)
                 log.info("journal_shipped", folder=folder.path.name)
+                if self._sink is not None:
+                    await self._sink.leave(UUID(folder.path.name), is_clean=True)
             except OSError as error:
                 log.warning("adoption_failed", error=str(error))
+            except StoreUnavailable:  # the watch of hosts does it later
+                pass
         self._adoptions.remove(adoption)
         folder.release()
 

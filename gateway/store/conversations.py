@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 from zlib import crc32
 
 from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from uuid import UUID
 
     from gateway.store.rows import Row
 
@@ -70,6 +70,11 @@ def other_asks(rows: Iterable[Row], found: Mapping[tuple[UUID, bytes], Snapshot]
 def named_asks(rows: Iterable[Row]) -> list[Ask]:
     """The answers and items that rows name by their ids."""
     return [Ask(row.user, found, row.id) for row in rows for found in row.marks.named]
+
+
+def shifted(id_: UUID, milliseconds: int) -> UUID:
+    """The same UUIDv7 at another time."""
+    return UUID(int=min(max(0, id_.int + (milliseconds << 80)), (1 << 128) - 1)) if milliseconds else id_
 
 
 def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Place]:

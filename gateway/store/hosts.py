@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
 from gateway.errors import StoreSetBack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
+
+    import asyncpg
 
     from gateway.model import Host
     from gateway.store.pool import Connection, Database, PooledConnection
@@ -50,14 +53,71 @@ where journal_id = any($1::uuid [])
 # $1: journal; $2: whether nothing waits in it
 LEAVE = """
 update llm_logs.hosts
-set left_at = clock_timestamp(), seen_at = clock_timestamp(), left_cleanly = $2
+set
+    left_at = clock_timestamp(), seen_at = clock_timestamp(), left_cleanly = $2,
+    waiting = case when $2 then 0 else waiting end
 where journal_id = $1
 """
 
-# $1: journals whose folders are gone
+NOW = """
+select extract(epoch from clock_timestamp())::double precision
+"""
+
+# $1: journal; $2: milliseconds
+KEEP_SKEW = """
+update llm_logs.hosts set skew_ms = $2 where journal_id = $1
+"""
+
+# Journals that nobody ships any more; the last heard of first. $1: seconds of silence; $2: how many
+LEFT = """
+select journal_id, host_name, seen_at, left_at, waiting
+from llm_logs.hosts
+where left_cleanly is false or (left_cleanly is null and seen_at < clock_timestamp() - make_interval(secs => $1))
+order by seen_at desc
+limit $2
+"""
+
+# By how much a clock was wrong while it made the ids of rows that others may go on from. $1: seconds since it was seen
+WORST_SKEW = """
+select coalesce(max(abs(skew_ms)), 0)::double precision
+from llm_logs.hosts
+where seen_at > clock_timestamp() - make_interval(secs => $1)
+"""
+
+# $1, $2: host and its name, for a copy of the data directory may run elsewhere
+OF_HOST = """
+select journal_id, left_cleanly from llm_logs.hosts where host_id = $1 and host_name = $2
+"""
+
+# $1: journals
 FORGET = """
 delete from llm_logs.hosts where journal_id = any($1::uuid [])
 """
+
+# $1: seconds of silence
+FORGET_OLD = """
+delete from llm_logs.hosts where seen_at < clock_timestamp() - make_interval(secs => $1)
+"""
+
+ALL = """
+select journal_id, host_name, version, seen_at, left_at, left_cleanly, shipped, waiting, skew_ms
+from llm_logs.hosts
+order by seen_at desc
+limit 1000
+"""
+
+MOST_LEFT = 20  # of those that left, as many are named
+
+
+@dataclass(frozen=True, slots=True)
+class LeftHost:
+    """A journal that left with records which are not in the database."""
+
+    journal: UUID
+    name: str
+    seen_at: float  # Unix time, by the database's clock
+    waiting: int  # records, as last heard of
+    is_exact: bool  # it said good-bye; else there may be more
 
 
 class Progress(Protocol):
@@ -113,6 +173,59 @@ class Hosts:
         self._database = database
         self._host = host
 
-    async def forget(self, journals: Sequence[UUID]) -> None:
+    async def measure(self) -> float:
+        """Seconds by which our clock is ahead of the database's."""
         async with self._database.asking() as connection:
-            await connection.execute(FORGET, journals)
+            await connection.fetchval(NOW)  # the first one of a connection takes longer
+            before = time.time()
+            theirs: float = await connection.fetchval(NOW)
+            return (before + time.time()) / 2 - theirs
+
+    async def keep_skew(self, journal: UUID, ahead_s: float) -> None:
+        async with self._database.asking() as connection:
+            await connection.execute(KEEP_SKEW, journal, ahead_s * 1000)
+
+    async def worst_skew_s(self, seconds: float) -> float:
+        """Of all hosts that were heard of within so many seconds."""
+        async with self._database.asking() as connection:
+            return float(await connection.fetchval(WORST_SKEW, seconds)) / 1000
+
+    async def left(self, silence_s: float) -> list[LeftHost]:
+        """Those that left with records, or were not heard of for so long; the last ones first."""
+        async with self._database.asking() as connection:
+            rows = await connection.fetch(LEFT, silence_s, MOST_LEFT)
+        return [
+            LeftHost(
+                UUID(int=row["journal_id"].int),
+                row["host_name"],
+                row["seen_at"].timestamp(),
+                row["waiting"],
+                is_exact=row["left_at"] is not None,
+            )
+            for row in rows
+        ]
+
+    async def of_this_host(self) -> dict[UUID, bool | None]:
+        """The journals of this host's processes, and whether each has left cleanly."""
+        async with self._database.asking() as connection:
+            rows = await connection.fetch(OF_HOST, self._host.id, self._host.name)
+        return {UUID(int=row["journal_id"].int): row["left_cleanly"] for row in rows}
+
+    async def leave(self, journal: UUID) -> None:
+        """All that was in it is shipped."""
+        async with self._database.asking() as connection:
+            await connection.execute(LEAVE, journal, True)
+
+    async def forget(self, journals: Sequence[UUID]) -> int:
+        """How many of them the table had."""
+        async with self._database.asking() as connection:
+            return int((await connection.execute(FORGET, journals)).rpartition(" ")[2])
+
+    async def forget_old(self, seconds: float) -> None:
+        async with self._database.asking() as connection:
+            await connection.execute(FORGET_OLD, seconds)
+
+    async def all(self) -> list[asyncpg.Record]:
+        """For people; the last heard of first."""
+        async with self._database.asking() as connection:
+            return await connection.fetch(ALL)

@@ -14,7 +14,17 @@ from gateway.errors import RecordRefused, StoreSetBack, StoreUnavailable
 from gateway.model import Kind
 from gateway.store import hosts
 from gateway.store import statements as sql
-from gateway.store.conversations import Ask, Place, Snapshot, buckets, first_asks, named_asks, other_asks, place
+from gateway.store.conversations import (
+    Ask,
+    Place,
+    Snapshot,
+    buckets,
+    first_asks,
+    named_asks,
+    other_asks,
+    place,
+    shifted,
+)
 from gateway.store.pool import AWAY
 from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of, told_cost
 
@@ -55,6 +65,7 @@ class Interactions:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._is_abandoned = False
+        self.slack_ms = 0  # by which a clock was ahead that has made ids: so much later ones may be earlier rows
 
     async def keep(self, records: Sequence[Record], progress: Progress | None = None) -> None:
         """`progress` is of the journal that they come from, and is written down with them.
@@ -144,7 +155,7 @@ class Interactions:
     async def _store(self, connection: Connection, rows: list[Row], progress: Progress | None) -> int | None:
         """How many rows the journal has made by now, where that is written down."""
         async with connection.transaction(isolation="read_committed"):
-            new = await _insert(connection, rows)
+            new = await _insert(connection, rows, self.slack_ms)
             if progress is None or self._host is None:
                 return None
             return await hosts.note(connection, self._host, progress, new)
@@ -163,7 +174,7 @@ class Interactions:
             self._idle.append(connection)
 
 
-async def _insert(connection: Connection, rows: list[Row]) -> int:
+async def _insert(connection: Connection, rows: list[Row], slack_ms: int) -> int:
     """How many rows are new."""
     chats = sorted((row for row in rows if row.kind in CHATS), key=lambda row: row.id)  # so that parents come first
     images, calls = Batch(), Batch()
@@ -174,7 +185,7 @@ async def _insert(connection: Connection, rows: list[Row]) -> int:
             calls.add(row)
     new = 0
     if chats:
-        new += await _keep_chats(connection, chats)
+        new += await _keep_chats(connection, chats, slack_ms)
     if images:
         new += _count(await connection.execute(sql.KEEP_IMAGES, images.json, images.raws))
     if calls:
@@ -187,9 +198,9 @@ def _count(status: str) -> int:
     return int(status.rpartition(" ")[2])
 
 
-async def _keep_chats(connection: Connection, rows: list[Row]) -> int:
+async def _keep_chats(connection: Connection, rows: list[Row], slack_ms: int) -> int:
     await connection.execute(sql.LOCK_USERS, LOCKS, buckets(rows))
-    places = place(rows, await _snapshots(connection, rows))
+    places = place(rows, await _snapshots(connection, rows, slack_ms))
     batch = Batch()
     for count, (row, its) in enumerate(zip(rows, places, strict=True)):
         _settle(row, its)
@@ -197,7 +208,7 @@ async def _keep_chats(connection: Connection, rows: list[Row]) -> int:
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     status = await connection.execute(sql.KEEP_CHATS, batch.json, batch.raws)
-    await _join_early_ones(connection, rows)
+    await _join_early_ones(connection, rows, slack_ms)
     return _count(status)
 
 
@@ -218,10 +229,27 @@ def _settle(row: Row, its: Place) -> None:
             columns[name] = "\\x" + mark.hex()
 
 
-async def _snapshots(connection: Connection, rows: list[Row]) -> dict[tuple[UUID, bytes], Snapshot]:
+async def _snapshots(connection: Connection, rows: list[Row], slack_ms: int) -> dict[tuple[UUID, bytes], Snapshot]:
     found = await _find(connection, sql.FIND_SNAPSHOTS, first_asks(rows))
     found |= await _find(connection, sql.FIND_SNAPSHOTS, other_asks(rows, found))
-    return found | await _find(connection, sql.FIND_NAMED, named_asks(rows))
+    found |= await _find(connection, sql.FIND_NAMED, named_asks(rows))
+    if slack_ms:
+        found |= await _find_later(connection, rows, found, slack_ms)
+    return found
+
+
+async def _find_later(
+    connection: Connection, rows: list[Row], found: dict[tuple[UUID, bytes], Snapshot], slack_ms: int
+) -> dict[tuple[UUID, bytes], Snapshot]:
+    """For rows that go on from nothing older: a clock that was ahead may have given that a later id. It cannot be one
+    that goes on from the row itself, for that has said more."""
+    left = [row for row in rows if not any((row.id, known) in found for known in row.marks.earlier)]
+    by_bound = {shifted(row.id, slack_ms): row.id for row in left}
+    asks = [ask._replace(row=shifted(ask.row, slack_ms)) for ask in (*first_asks(left), *other_asks(left, {}))]
+    later = await _find(connection, sql.FIND_SNAPSHOTS, asks)
+    named = [ask._replace(row=shifted(ask.row, slack_ms)) for ask in named_asks(left)]
+    later |= await _find(connection, sql.FIND_NAMED, named)
+    return {(by_bound[bound], known): snapshot for (bound, known), snapshot in later.items()}
 
 
 async def _find(connection: Connection, statement: str, asks: list[Ask]) -> dict[tuple[UUID, bytes], Snapshot]:
@@ -242,13 +270,15 @@ def _uuid(found: UUID) -> UUID:
     return UUID(int=found.int)
 
 
-async def _join_early_ones(connection: Connection, rows: list[Row]) -> None:
+async def _join_early_ones(connection: Connection, rows: list[Row], slack_ms: int) -> None:
     """Rows that came before what they go on from (two processes, an adopted journal) find their place now."""
-    marks = [(row.user, mark, row.id) for row in rows for mark in row.marks.own]
+    by_bound = {shifted(row.id, -slack_ms): row.id for row in rows}
+    marks = [(row.user, mark, bound) for bound, row in zip(by_bound, rows, strict=True) for mark in row.marks.own]
     if not marks:
         return
     users, hashes, ids = zip(*marks, strict=True)
     for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids):
+        parent = by_bound[_uuid(early["parent_id"])]
         if early["is_own_root"]:
-            await connection.execute(sql.JOIN_CONVERSATION, early["user_name"], str(early["id"]), early["parent_id"])
-        await connection.execute(sql.SET_PARENT, early["id"], early["parent_id"])
+            await connection.execute(sql.JOIN_CONVERSATION, early["user_name"], str(early["id"]), parent)
+        await connection.execute(sql.SET_PARENT, early["id"], parent)
