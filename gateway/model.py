@@ -5,15 +5,22 @@ Those that each request makes anew are msgspec's: a frozen dataclass takes three
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.textspans import encoded, text_spans, with_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
+
+    from gateway.textspans import TextSpan
 
 Json = dict[str, Any]
 
@@ -127,6 +134,7 @@ class ChatRequest(Struct, frozen=True):
     """One chat completion as asked for, parsed once at the door.
 
     `raw` is what goes upstream, byte for byte (the gateway's own fields already taken out); `body` is the same, parsed.
+    What they say is changed by `with_texts` and `with_model` alone, so that it is never changed in one of them only.
     """
 
     raw: bytes
@@ -136,6 +144,27 @@ class ChatRequest(Struct, frozen=True):
     wants_usage: bool
     root_id: str | None = None
     convo_title: str | None = None
+
+    def with_texts(self, texts: Mapping[TextSpan, str]) -> ChatRequest:
+        """The request with other texts at these spans of `raw`. Raises ValueError for a span that is not one of it."""
+        return self._read_again(with_texts(self.raw, texts)) if texts else self
+
+    def with_model(self, model: str) -> ChatRequest:
+        """The request to another model, wherever it names one."""
+        named = {span: model for span in text_spans(self.raw) if span.path == ("model",)}
+        if named:
+            return self.with_texts(named)
+        head = self.raw.rstrip()[:-1].rstrip()
+        separator = b"" if head.endswith(b"{") else b","
+        return self._read_again(b'%b%b"model":%b}' % (head, separator, encoded(model)))
+
+    def _read_again(self, raw: bytes) -> ChatRequest:
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError:  # a lone surrogate, as an escape
+            body = json.loads(raw.decode())
+        model = body.get("model", "")
+        return replace(self, raw=raw, body=body, model=model if isinstance(model, str) else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,10 @@ class Review(NamedTuple):
 
 
 class Policy:
-    """Rules in order. The first refusal ends the matter; each mask is what the next rule sees."""
+    """Rules in order. The first refusal ends the matter; each rule sees what the ones before it have changed.
+
+    Raises ValueError for a mask of something that is not a text of the request: nothing is said, then.
+    """
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._rules = tuple(rules)
@@ -43,8 +46,8 @@ class Policy:
                     return Review(request, ruling, verdict.message)
                 case Redirect():
                     outcome = PolicyOutcome.REDIRECTED
+                    request = request.with_model(verdict.model)
                 case Mask():
-                    pass
-            request = verdict.request
+                    request = request.with_texts(verdict.texts)
             fired.append(verdict.rule)
         return Review(request, Ruling(outcome, tuple(fired)) if fired else None)

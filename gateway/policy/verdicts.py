@@ -1,4 +1,4 @@
-"""What a policy may say of a request. Frozen values; the exchange acts on them."""
+"""What a policy may say of a request, and what is to change in it. Frozen values; the chain applies them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.model import ChatRequest
+    from collections.abc import Mapping
+
+    from gateway.textspans import TextSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +18,9 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """It may be said in this form."""
+    """It may be said with other texts at these spans of the request that the rule was shown."""
 
-    request: ChatRequest
+    texts: Mapping[TextSpan, str]
     rule: str
 
 
@@ -32,9 +34,9 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """It may be said to another model: the one that this form of the request names."""
+    """It may be said to another model."""
 
-    request: ChatRequest
+    model: str
     rule: str
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-from msgspec.structs import replace
-
 from gateway.policy.chain import Policy
 from gateway.policy.verdicts import ALLOW, Mask, Redirect, Reject, Verdict
+from gateway.textspans import text_spans
 
 if TYPE_CHECKING:
     from gateway.model import ChatRequest, Principal
@@ -18,21 +16,14 @@ MASKED = b"[card number]"
 STRANGE = "pépins\r\nx-evil: 1" + "!" * 1000
 
 
-def _with(request: ChatRequest, raw: bytes) -> ChatRequest:
-    body = orjson.loads(raw)
-    return replace(request, raw=raw, body=body, model=body["model"])
-
-
 def card_numbers(request: ChatRequest, caller: Principal) -> Verdict:
-    if CARD not in request.raw:
-        return ALLOW
-    return Mask(_with(request, request.raw.replace(CARD, MASKED)), "card numbers")
+    card, masked = CARD.decode(), MASKED.decode()
+    texts = {span: span.text.replace(card, masked) for span in text_spans(request.raw) if card in span.text}
+    return Mask(texts, "card numbers") if texts else ALLOW
 
 
 def plans_stay_inside(request: ChatRequest, caller: Principal) -> Verdict:
-    if b"our plans" not in request.raw:
-        return ALLOW
-    return Redirect(_with(request, request.raw.replace(request.model.encode(), b"internal")), "plans stay inside")
+    return Redirect("internal", "plans stay inside") if b"our plans" in request.raw else ALLOW
 
 
 def no_weapons(request: ChatRequest, caller: Principal) -> Verdict:
@@ -40,7 +31,7 @@ def no_weapons(request: ChatRequest, caller: Principal) -> Verdict:
 
 
 def strangely_named(request: ChatRequest, caller: Principal) -> Verdict:
-    return Mask(request, STRANGE) if b"strange" in request.raw else ALLOW
+    return Mask({}, STRANGE) if b"strange" in request.raw else ALLOW
 
 
 COMPANYS = Policy([card_numbers, plans_stay_inside, no_weapons, strangely_named])
