@@ -24,6 +24,7 @@ from gateway.edge.keys import (
     HISTORY,
     IDENTITY,
     IDS,
+    LINKS,
     LIVE,
     METRICS,
     PAGE,
@@ -51,6 +52,7 @@ from gateway.exchange import Exchange, Terms
 from gateway.hosts import HostWatch
 from gateway.identity.identity import Identity
 from gateway.identity.office import KeyOffice
+from gateway.identity.one_time_link import OneTimeLinks
 from gateway.identity.opening import open_reception
 from gateway.ids import Ids
 from gateway.lag import LoopLag
@@ -110,6 +112,7 @@ def build_app(
     app[IDS] = Ids()
     app[IDENTITY] = Identity(is_open=settings.auth.is_open)
     app[GUARD] = Guard(settings)
+    app[LINKS] = OneTimeLinks(settings.data_dir / "open")
     app[LIVE] = Live()
     app[METRICS] = Metrics()
     app[RECENT] = RecentAnswers()

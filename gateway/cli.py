@@ -14,6 +14,7 @@ import uvloop
 from gateway import __version__, keys_command, server, workers
 from gateway.database_url import IGNORED, read_url
 from gateway.errors import GatewayError
+from gateway.identity.one_time_link import OneTimeLinks
 from gateway.settings import Settings, SettingsError, load
 from gateway.siblings import Seat
 from gateway.store.dsn import fault_of
@@ -22,7 +23,7 @@ from gateway.telemetry import logs, tail
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
-COMMANDS = ("serve", "check", "migrate", "keys", "tail")
+COMMANDS = ("serve", "check", "migrate", "keys", "open", "tail")
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -39,6 +40,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 2
     if arguments.command == "check":
         return _check(settings)
+    if arguments.command == "open":
+        return _open(settings)
     if arguments.command == "keys":
         return _with_logs(settings, keys_command.run(arguments, settings), fd=2)  # standard output is for the key
     return _with_logs(settings, _work(arguments, settings, environ))
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", "serve (the default)"),
         ("check", "check the settings and show them"),
         ("migrate", "bring the database's schema up to date"),
+        ("open", "print a new one-time link to live page, report and keys, where nobody logs in"),
     ):
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
@@ -114,6 +118,22 @@ def _remarks(settings: Settings) -> Iterator[str]:
     if settings.store.url is not None:
         for name in read_url(settings.store.url.reveal()).ignored:
             yield f"DATABASE_URL (store.url): {name} has no effect: {IGNORED[name]}"
+
+
+def _open(settings: Settings) -> int:
+    if not settings.auth.is_open:
+        print("llm-gateway: callers of this gateway log in (GATEWAY_AUTH): an auditor's key opens it", file=sys.stderr)
+        return 1
+    try:
+        print(OneTimeLinks(settings.data_dir / "open").renew())
+    except OSError as error:
+        print(
+            f"llm-gateway: no gateway runs with the data directory {settings.data_dir} (GATEWAY_DATA_DIR), or it "
+            f"belongs to another account: {error.strerror or error}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
 
 
 def _with_logs(settings: Settings, work: Coroutine[None, None, int | None], fd: int = 1) -> int:

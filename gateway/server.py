@@ -12,7 +12,7 @@ from aiohttp import http_parser, web
 
 from gateway.app import build_app, open_database
 from gateway.edge.connection import Runner
-from gateway.edge.keys import LIVE
+from gateway.edge.keys import LINKS, LIVE
 from gateway.errors import ServiceError
 from gateway.listening import BACKLOG, accept_rest, bound
 from gateway.shipped import shipped
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import socket
 
     from gateway.account import Recorder
+    from gateway.identity.one_time_link import OneTimeLinks
     from gateway.settings import Settings
     from gateway.siblings import Seat
 
@@ -59,12 +60,15 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: S
     await runner.setup()
     try:
         site, listening = await _listen(runner, settings)
-        _announce(runner, settings)
+        is_first = seat is None or seat.number == 0
+        await _announce(runner, settings, is_first=is_first)
         gc.collect()
         gc.freeze()  # what lives from here on for ever need not be looked at again
         gc.set_threshold(*GC_THRESHOLDS)
         await stopping.wait()
         log.info("stopping", patience_s=settings.server.shutdown_s)
+        if is_first:
+            app[LINKS].withdraw()
         app[LIVE].begin_drain()
         await _stop_listening(runner, site, listening)
         if not await runner.drained(app[LIVE], settings.server.shutdown_s):
@@ -103,17 +107,31 @@ async def _stop_listening(runner: web.AppRunner, site: web.SockSite, listening: 
         await asyncio.get_running_loop().connect_accepted_socket(runner.server, each)
 
 
-def _announce(runner: web.AppRunner, settings: Settings) -> None:
+async def _announce(runner: web.AppRunner, settings: Settings, *, is_first: bool) -> None:
+    """In the log; of several workers, the first greets a person, and makes the link."""
     host, port = runner.addresses[0][:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     model = "the built-in demo model" if settings.is_demo else settings.upstream_base
     database = "its own PostgreSQL" if settings.store.url is None else "the PostgreSQL of DATABASE_URL"
     log.info("listening", url=url, model=model, database=database)
+    if not is_first:
+        return
+    link = await _one_time_link(runner.app[LINKS], settings, port) if settings.auth.is_open else None
     if sys.stderr.isatty():
-        print(
-            f"\n  Chat:      {url}/\n  SDKs:      {url}/v1\n  Model:     {model}\n  Database:  {database}\n",
-            file=sys.stderr,
-        )
+        rows = [("Chat", f"{url}/"), ("SDKs", f"{url}/v1"), ("Model", model), ("Database", database)]
+        rows += [("Live, report", f"{link}  (once)")] if link is not None else []
+        print("\n" + "".join(f"  {f'{name}:':<13} {value}\n" for name, value in rows), file=sys.stderr)
+
+
+async def _one_time_link(links: OneTimeLinks, settings: Settings, port: int) -> str | None:
+    """Without one the gateway serves all the same; what it opens stays closed then."""
+    host = settings.server.host
+    near = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+    try:
+        return await asyncio.to_thread(links.make, settings.server.public_url or f"http://{near}:{port}")
+    except OSError as error:
+        log.warning("no one-time link could be made", error=str(error))
+        return None
 
 
 def refuse_python_parser() -> None:

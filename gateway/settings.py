@@ -9,7 +9,6 @@ fields. Nothing here reads `os.environ`; the caller hands the environment in.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
@@ -394,9 +393,10 @@ class MetricsSettings:
     )
     networks: tuple[Network, ...] = _set(
         "GATEWAY_METRICS_NETWORKS",
-        (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")),
+        (),
         forms.NETWORKS_OR_NONE,
-        "Addresses that read `/metrics` without, unless they come through a proxy; `none`.",
+        "Addresses that read `/metrics` without. A proxy that does not tell of itself has one, too.",
+        "none",
     )
 
 

@@ -65,6 +65,7 @@ class GatewayProcess:
                 "GATEWAY_DATA_DIR": str(folder / "data"),
                 "GATEWAY_LOG_FORMAT": "json",
                 "GATEWAY_PORT": str(self.port),
+                "GATEWAY_METRICS_NETWORKS": "127.0.0.0/8",
                 "PYTHONWARNINGS": "default",
                 **(env or {}),
             }

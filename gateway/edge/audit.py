@@ -20,8 +20,8 @@ from gateway.edge.fields import id_in, limit_in, text_asked
 from gateway.edge.keys import AUDIT, LIVE, PAGE, SETTINGS, UNDERWAY, WATCHERS
 from gateway.edge.page import CHAT_HEADERS
 from gateway.edge.request_keys import REQUEST_ID
-from gateway.edge.talks import caller_of
-from gateway.errors import CallerError, GatewayError, IdentityUnavailable, NotAllowed, ShuttingDown
+from gateway.edge.talks import caller_of, not_allowed
+from gateway.errors import CallerError, GatewayError, IdentityUnavailable, ShuttingDown
 from gateway.model import Outcome, PolicyOutcome
 from gateway.store.audit import ANY, Search, Wanted
 from gateway.store.pages import NEWEST, OLDEST, Mark
@@ -163,7 +163,7 @@ async def _auditor(request: web.Request) -> Principal:
     """Raises NotAuthenticated, NotAllowed."""
     caller = await caller_of(request)
     if not caller.is_auditor:
-        raise NotAllowed("only auditors see what others say")
+        raise not_allowed(caller, "only auditors see what others say")
     return caller
 
 

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from gateway.edge.fields import limit_in
 from gateway.edge.keys import HISTORY
-from gateway.edge.talks import caller_of
-from gateway.errors import CallerError, NotAllowed
+from gateway.edge.talks import caller_of, not_allowed
+from gateway.errors import CallerError
 from gateway.store.history import Reading
 from gateway.store.pages import NEWEST, Mark
 
@@ -54,7 +54,7 @@ async def conversations(request: web.Request) -> web.Response:
 def _reading(request: web.Request, caller: Principal) -> Reading:
     user = request.query.get("user", caller.user)
     if user != caller.user and not caller.is_auditor:
-        raise NotAllowed("only auditors read what others have said", param="user")
+        raise not_allowed(caller, "only auditors read what others have said", param="user")
     before = request.query.get("before")
     try:
         mark = NEWEST if before is None else Mark.read(before)

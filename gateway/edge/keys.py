@@ -14,6 +14,7 @@ from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
 from gateway.exchange import Exchange
 from gateway.identity.identity import Identity
+from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
 from gateway.prices import Prices
 from gateway.readiness import Readiness
@@ -32,6 +33,7 @@ SETTINGS = web.AppKey("settings", Settings)
 IDS = web.AppKey("ids", Ids)
 GUARD = web.AppKey("guard", Guard)
 IDENTITY = web.AppKey("identity", Identity)
+LINKS = web.AppKey("one-time links", OneTimeLinks)
 EXCHANGE = web.AppKey("exchange", Exchange)
 LIVE = web.AppKey("live", Live)
 READINESS = web.AppKey("readiness", Readiness)

@@ -9,8 +9,8 @@ import orjson
 from aiohttp import web
 
 from gateway.edge.fields import read_object
-from gateway.edge.talks import caller_of
-from gateway.errors import CallerError, MalformedBody, NotAllowed, NotFound
+from gateway.edge.talks import caller_of, not_allowed
+from gateway.errors import CallerError, MalformedBody, NotFound
 from gateway.identity.names import is_name
 from gateway.identity.office import KeyOffice, KeyOrder, shown
 
@@ -28,7 +28,7 @@ async def create(request: web.Request) -> web.Response:
     """POST /admin/keys. The key itself stands in `value`, in this answer only."""
     caller = await caller_of(request)
     if not caller.is_admin:  # before the body is looked at
-        raise NotAllowed("only admins make keys")
+        raise not_allowed(caller, "only admins make keys")
     made = await request.app[KEY_OFFICE].create(_order(await read_object(request)), caller)
     return told({**shown(made.key), "value": made.secret.reveal()}, status=201)
 
@@ -36,6 +36,8 @@ async def create(request: web.Request) -> web.Response:
 async def list_all(request: web.Request) -> web.Response:
     """GET /admin/keys?limit=&before=&user=, newest first."""
     caller = await caller_of(request)
+    if not (caller.is_admin or caller.is_auditor):
+        raise not_allowed(caller, "only admins and auditors see everybody's keys")
     limit, before = page_of(request)
     user = request.query.get("user")
     if not (user is None or is_name(user)):
@@ -48,7 +50,7 @@ async def revoke(request: web.Request) -> web.Response:
     """DELETE /admin/keys/{id}."""
     caller = await caller_of(request)
     if not caller.is_admin:
-        raise NotAllowed("only admins revoke keys")
+        raise not_allowed(caller, "only admins revoke keys")
     return told(shown(await request.app[KEY_OFFICE].revoke(key_id(request), caller)))
 
 

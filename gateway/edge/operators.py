@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from gateway.edge.guard import is_loopback_name, name_of
 from gateway.edge.keys import SETTINGS
-from gateway.edge.talks import caller_of
+from gateway.edge.talks import caller_of, not_allowed
 from gateway.errors import IdentityUnavailable, NotAllowed, NotAuthenticated
 from gateway.identity.evidence import Evidence
-from gateway.identity.identity import LOCAL_USER
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
@@ -34,14 +33,12 @@ async def is_operator(request: web.Request) -> bool:
 
 
 async def require_operator(request: web.Request) -> None:
-    """Raises NotAuthenticated, NotAllowed, IdentityUnavailable.
-
-    Whom the open mode lets in is nobody in particular, and no auditor here."""
+    """Raises NotAuthenticated, NotAllowed, IdentityUnavailable."""
     if _has_token(request, request.app[SETTINGS].metrics) or _is_near(request):
         return
     caller = await caller_of(request)
-    if caller is LOCAL_USER or not (caller.is_auditor or caller.is_admin):
-        raise NotAllowed("metrics are for auditors, admins, and those whom the settings metrics.* let in")
+    if not (caller.is_auditor or caller.is_admin):
+        raise not_allowed(caller, "only auditors, admins, and whom the settings metrics.* let in read metrics")
 
 
 def _has_token(request: web.Request, settings: MetricsSettings) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.edge.client import HttpClient
-from gateway.edge.keys import GUARD, IDENTITY, SETTINGS
+from gateway.edge.keys import GUARD, IDENTITY, LINKS, SETTINGS
 from gateway.edge.request_keys import ID, REQUEST_ID, TALK
+from gateway.errors import NotAllowed
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
-from gateway.identity.identity import LOCAL_USER
+from gateway.identity.identity import LOCAL_ADMIN, LOCAL_USER
 from gateway.upstream.origin import check_path
 
 if TYPE_CHECKING:
@@ -28,7 +29,17 @@ async def caller_of(request: web.Request) -> Principal:
         caller = await identity.identify(Evidence.of(request.raw_headers, request.remote))
     if caller.is_ambient:
         request.app[GUARD].check(request)
+        if caller is LOCAL_USER and request.app[LINKS].has_opened("; ".join(request.headers.getall("Cookie", ()))):
+            return LOCAL_ADMIN
     return caller
+
+
+def not_allowed(caller: Principal, words: str, param: str | None = None) -> NotAllowed:
+    """To be raised where a role is missing; says how to get it where nobody logs in."""
+    if caller is not LOCAL_USER:
+        return NotAllowed(words, param=param)
+    how = "open the link that the gateway prints when it starts, or a new one, which `llm-gateway open` prints"
+    return NotAllowed(f"{words}; to be one here, {how}", code="link_needed", param=param)
 
 
 def path_of(request: web.Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotAuthenticated
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from gateway.identity.ring import KeyRing
     from gateway.identity.tokens import Tokens
 
-LOCAL_USER = Principal(user="local", roles=frozenset(Role), is_ambient=True)
+LOCAL_USER = Principal(user="local", roles=frozenset((Role.USER,)), is_ambient=True)
+LOCAL_ADMIN = replace(LOCAL_USER, roles=frozenset(Role))  # the same, by a one-time link
 
 
 class Identity:

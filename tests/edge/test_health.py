@@ -51,7 +51,11 @@ async def test_f10_who_may_read_metrics_gets_the_details(tmp_path: Path, databas
             assert answer.json()["upstream"] == it.upstream.url
 
 
-async def test_f10_an_operator_on_this_machine_needs_no_credential(tmp_path: Path, database: str) -> None:
+async def test_f10_an_operator_on_this_machine_needs_no_credential_where_the_settings_say_so(
+    tmp_path: Path, database: str
+) -> None:
     async with house(tmp_path, database, **OPEN) as it:
+        assert (await it.ask("/readyz", by="")).json() == {"status": "ready"}
+    async with house(tmp_path, database, **OPEN, GATEWAY_METRICS_NETWORKS="127.0.0.1") as it:
         assert (await it.ask("/readyz", by="")).json().keys() >= DETAILS
         assert (await it.ask("/readyz", by="", headers={"Via": "1.1 proxy"})).json() == {"status": "ready"}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.postgres import PostgresServer
 
 TOKEN = "scraper-7c1f0e"
+NEAR: dict[str, Any] = {"GATEWAY_METRICS_NETWORKS": "127.0.0.0/8"}
 OPEN: dict[str, Any] = {**dict.fromkeys(BY_HEADER, ""), "GATEWAY_AUTH": "open"}
 
 
@@ -72,14 +73,20 @@ async def watched(folder: Path, dsn: str, **env: Any) -> AsyncIterator[House]:
 # ── who may read ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_who_is_on_this_machine_reads_the_figures_of_an_open_gateway(tmp_path: Path, database: str) -> None:
+async def test_f2_who_is_on_this_machine_reads_no_figures_unless_the_settings_say_so(
+    tmp_path: Path, database: str
+) -> None:
+    """A proxy on this machine has its address, too, whoever stands behind it."""
     async with house(tmp_path, database, **OPEN) as it:
-        assert (await it.ask("/metrics")).status == 200
+        answer = await it.ask("/metrics", by="")
+        assert (answer.status, answer.code) == (403, "link_needed")
+    async with house(tmp_path, database, **OPEN, **NEAR) as it:
+        assert (await it.ask("/metrics", by="")).status == 200
 
 
 @pytest.mark.parametrize("auth", ["open", "keys"])
 async def test_what_came_through_a_proxy_on_this_machine_is_not_local(tmp_path: Path, database: str, auth: str) -> None:
-    env = OPEN | {"GATEWAY_AUTH": auth}
+    env = OPEN | NEAR | {"GATEWAY_AUTH": auth}
     async with house(tmp_path, database, **env) as it:
         assert (await it.ask("/metrics", by="")).status == 200
         for header in ("Forwarded", "VIA", "x-forwarded-for", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Real-IP"):
@@ -89,7 +96,7 @@ async def test_what_came_through_a_proxy_on_this_machine_is_not_local(tmp_path: 
 
 
 async def test_a_page_whose_name_was_made_to_point_here_reads_nothing(tmp_path: Path, database: str) -> None:
-    async with house(tmp_path, database, **OPEN | {"GATEWAY_AUTH": "keys"}) as it:
+    async with house(tmp_path, database, **OPEN | NEAR | {"GATEWAY_AUTH": "keys"}) as it:
         assert (await it.ask("/metrics", by="", headers={"Host": "evil.example:8000"})).status == 401
         assert (await it.ask("/metrics", by="", headers={"Host": "localhost:8000"})).status == 200
 

@@ -56,8 +56,7 @@ async def test_open_alone_looks_at_nothing() -> None:
     identity = Identity(is_open=True)
     for header in (bearer("any"), bearer(b"\xff"), (b"api-key", b"x"), (b"x", b"y"), bearer("a.b.c"), USER):
         assert await who(identity, header, peer=None) == "local"
-    assert LOCAL_USER.is_admin
-    assert LOCAL_USER.is_auditor
+    assert LOCAL_USER.roles == {"user"}
 
 
 async def test_keys_alone() -> None:

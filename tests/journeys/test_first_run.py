@@ -152,12 +152,29 @@ async def test_health_and_readiness_are_told(first: GatewayProcess, session: aio
     async with session.get(f"{first.url}/healthz") as response:
         assert await response.json() == {"status": "ok"}
     async with session.get(f"{first.url}/readyz") as response:
-        body = await response.json()
-        assert response.status == 200
-    assert body["status"] == "ready"
-    assert body["postgres"] == "ok"
-    assert body["upstream"] == "demo"
-    assert body["draining"] is False
+        assert (response.status, await response.json()) == (200, {"status": "ready"})
+
+
+async def test_f2_a_program_of_this_account_reads_the_link_and_sees_what_is_said(
+    first: GatewayProcess, account: Account, home: Path
+) -> None:
+    data = home / "data" if account.name == "root" else home / ".local/share/llm-gateway"
+    link = (data / "open" / "link").read_text().strip()
+    assert link.startswith(f"{first.url}/open?token=")
+    jar = aiohttp.CookieJar(unsafe=True)  # else it keeps none for an address
+    async with aiohttp.ClientSession(cookie_jar=jar) as session:
+        async with session.get(f"{first.url}/live/search") as response:
+            assert response.status == 403
+        async with session.get(link) as response:
+            assert (response.status, response.url.path) == (200, "/live")
+        async with session.get(f"{first.url}/live/search") as response:
+            assert response.status == 200
+        async with session.get(f"{first.url}/readyz") as response:
+            body = await response.json()
+    assert (body["postgres"], body["upstream"], body["draining"]) == ("ok", "demo", False)
+    async with aiohttp.ClientSession() as another, another.get(link) as response:
+        assert response.status == 403
+    assert link.partition("token=")[2] not in first.log_path.read_text()
 
 
 async def test_what_was_said_is_found_again(first: GatewayProcess, session: aiohttp.ClientSession) -> None:
@@ -416,7 +433,7 @@ async def test_a_person_at_a_terminal_is_greeted(tmp_path: Path, database: str) 
     assert terminal.stdin is not None
     try:
         async with asyncio.timeout(30):
-            while not typescript.exists() or "Chat:" not in typescript.read_text(errors="replace"):
+            while not typescript.exists() or "/open?token=" not in typescript.read_text(errors="replace"):
                 await asyncio.sleep(0.05)
             terminal.stdin.write(b"\x03")  # Ctrl-C
             assert await terminal.wait() == 0

@@ -256,3 +256,23 @@ async def test_a_joined_answer_of_a_worker_that_dies_is_cut_and_does_not_look_wh
                     await response.read()
             async with session.get(path) as response:
                 assert response.status == 404
+
+
+async def test_f2_one_worker_makes_the_link_and_each_takes_its_session(tmp_path: Path, database: str) -> None:
+    async with LoopbackUpstream() as upstream:
+        two = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2")
+        async with two as gateway:
+            path = tmp_path / "data" / "open" / "link"
+            await until(path.exists)
+            await until(lambda: len([line for line in gateway.log() if line["event"] == "listening"]) == 2)
+            link = path.read_text().strip()
+            jar = aiohttp.CookieJar(unsafe=True)
+            fresh = aiohttp.TCPConnector(force_close=True)  # the kernel chooses a worker for each connection
+            async with aiohttp.ClientSession(cookie_jar=jar, connector=fresh) as session:
+                used = await asyncio.gather(*(session.get(link, allow_redirects=False) for _ in range(12)))
+                assert sorted(answer.status for answer in used) == [303, *[403] * 11]
+                for _ in range(12):
+                    async with session.get(f"{gateway.url}/live/search") as answer:
+                        assert answer.status == 200
+            assert await gateway.stop() == 0
+            assert not path.exists()

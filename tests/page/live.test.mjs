@@ -170,6 +170,14 @@ test("who is no auditor, or no longer one, is asked to sign in, and nothing is a
   assert.equal(ended.state().standing, "signed_out");
 });
 
+test("where nobody logs in, the page says that a link opens it", async () => {
+  const refused = () => Response.json({ error: { message: "only auditors", code: "link_needed" } }, { status: 403 });
+  const controller = await started(gatewayOf([refused()], refused));
+  assert.deepEqual([controller.state().standing, controller.state().isLinkNeeded], ["signed_out", true]);
+  const ended = await started(gatewayOf([[["begun", { position: 1 }], ["ended", { position: 1, code: "link_needed", message: "" }]]]));
+  assert.deepEqual([ended.state().standing, ended.state().isLinkNeeded], ["signed_out", true]);
+});
+
 test("a gateway that stops is asked again", async () => {
   const gateway = gatewayOf([[["begun", { position: 1 }], ["ended", { position: 1, code: "shutting_down" }]], [["begun", { position: 1 }]]]);
   await started(gateway);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.edge.openapi import audit, chat, completions, conversations, errors, house, images, keys, passing, reports
 from gateway.edge.openapi.pieces import ID
+from gateway.identity.one_time_link import COOKIE
 from gateway.model import PolicyOutcome
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ SECURITY: Json = {
         "in": "header",
         "name": "api-key",
         "description": "The same, as Azure's SDKs send it.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "Of a browser in which a one-time link was opened, where nobody logs in.",
     },
 }
 

@@ -140,7 +140,8 @@ PATHS: Json = {
             "operationId": "getMetrics",
             "tags": ["Health"],
             "summary": "Figures for Prometheus",
-            "security": [{}, {"bearer": []}, {"x-api-key": []}, {"api-key": []}],  # the settings may let in without
+            # The settings may let in without.
+            "security": [{}, {"bearer": []}, {"x-api-key": []}, {"api-key": []}, {"session": []}],
             "description": "Of all workers of this host. For auditors, admins, and those whom the settings "
             "`metrics.token` and `metrics.networks` let in.",
             "responses": {
@@ -160,6 +161,24 @@ PATHS: Json = {
             "Page",
             "What the chat page is set to show",
             {"200": answer("As the settings say.", "PageConfig", _PAGE), **refusals()},
+        )
+    },
+    "/open": {
+        "get": _open(
+            "useOneTimeLink",
+            "Page",
+            "Open live page, report and keys in this browser, where nobody logs in",
+            {
+                "303": {"description": "To the live page, with the session's cookie.", "headers": headers()},
+                **refusals(403, 404, 503),
+            },
+            {
+                "name": "token",
+                "in": "query",
+                "required": True,
+                "description": "As in the link that the gateway prints when it starts; it counts once, for an hour.",
+                "schema": {"type": "string"},
+            },
         )
     },
     "/docs": {"get": _open("showDocs", "Page", "This document, to read", {"200": _file("text/html"), **refusals()})},

@@ -42,7 +42,7 @@ export function createController(show, { log, address, sleep = pause }) {
   /** A key that is missing, wrong, or not an auditor's. @param {Refusal} refusal */
   function signOut(refusal) {
     following.abort();
-    dispatch({ type: "standing", standing: "signed_out", fault: refusal.status === 403 ? refusal.message : "" });
+    dispatch({ type: "standing", standing: "signed_out", fault: refusal.status === 403 ? refusal.message : "", isLinkNeeded: refusal.code === "link_needed" });
   }
 
   async function search(isMore = false) {
@@ -94,7 +94,7 @@ export function createController(show, { log, address, sleep = pause }) {
     } else if (name === "underway") {
       dispatch({ type: "underway", underway: underwayOf(data, Date.now()) });
     } else if (name === "ended" && data.code !== "shutting_down") {
-      signOut(new Refusal(401, String(data.message ?? "")));
+      signOut(new Refusal(401, String(data.message ?? ""), data.code));
     } else if (name === "away") {
       dispatch({ type: "standing", standing: "away" });
     } else if (name !== "ended" && name !== "passed") {

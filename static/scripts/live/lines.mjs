@@ -47,6 +47,7 @@ import { OUTCOMES } from "../report/numbers.mjs";
  * @property {string | null} next where the page after these begins
  * @property {"reading" | "read" | "failed"} search
  * @property {string} fault why something is not there, for people
+ * @property {boolean} isLinkNeeded nobody logs in at this gateway: a link opens this page
  * @property {boolean} isPaused
  * @property {boolean} isScrolled the newest are out of sight
  * @property {string | null} open the interaction whose conversation is shown
@@ -59,7 +60,7 @@ import { OUTCOMES } from "../report/numbers.mjs";
  *   | { type: "not_found", fault: string }
  *   | { type: "arrived", line: Line }
  *   | { type: "underway", underway: Underway[] }
- *   | { type: "standing", standing: Standing, fault?: string }
+ *   | { type: "standing", standing: Standing, fault?: string, isLinkNeeded?: boolean }
  *   | { type: "paused", isPaused: boolean }
  *   | { type: "scrolled", isScrolled: boolean }
  *   | { type: "revealed" }
@@ -77,7 +78,7 @@ const LATE_MS = 60_000;
 export function firstState(wanted, open) {
   return {
     standing: "connecting", wanted, lines: [], waiting: [], underway: [], next: null, search: "reading", fault: "",
-    isPaused: false, isScrolled: false, open, conversation: null,
+    isLinkNeeded: false, isPaused: false, isScrolled: false, open, conversation: null,
   };
 }
 
@@ -99,7 +100,7 @@ export function reduce(state, action) {
     case "underway":
       return { ...state, underway: action.underway };
     case "standing":
-      return standing(state, action.standing, action.fault);
+      return { ...standing(state, action.standing, action.fault), isLinkNeeded: action.isLinkNeeded ?? false };
     case "paused":
       return revealedIf({ ...state, isPaused: action.isPaused });
     case "scrolled":

@@ -11,10 +11,11 @@ const SILENCE_MS = 90_000;
 
 /** What the gateway says instead; `status` 0: it says nothing. */
 export class Refusal extends Error {
-  /** @param {number} status @param {string} message */
-  constructor(status, message) {
+  /** @param {number} status @param {string} message @param {string} [code] */
+  constructor(status, message, code = "") {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -30,8 +31,8 @@ export function createLog(token, send = (...request) => fetch(...request)) {
       throw signal.aborted ? error : new Refusal(0, "The gateway does not answer.");
     });
     if (answer.ok) return answer;
-    const said = parseObject(await answer.text().catch(() => ""))?.error?.message;
-    throw new Refusal(answer.status, typeof said === "string" ? said.slice(0, 300) : `HTTP ${answer.status}`);
+    const { message, code } = parseObject(await answer.text().catch(() => ""))?.error ?? {};
+    throw new Refusal(answer.status, typeof message === "string" ? message.slice(0, 300) : `HTTP ${answer.status}`, String(code ?? ""));
   }
 
   return {
