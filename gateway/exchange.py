@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from gateway.account import Account
 from gateway.chat import jsontext
-from gateway.chat.request_body import asking_for_usage, with_member
+from gateway.chat.request_body import OPTIONS, asking_for_usage, with_member, without_members
 from gateway.chat.shapes import estimate_usage
 from gateway.errors import (
     CallerError,
@@ -27,6 +27,7 @@ from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
 from gateway.relay.bodies import Digest, Passage, WholeBody
 from gateway.relay.events import Client as RelayClient
 from gateway.relay.events import Relay
+from gateway.relay.usage import UncountedModels, refuses_usage
 from gateway.relay.whole import is_text, kept_fields, read_whole, sent_fields
 from gateway.upstream.encoding import decoded, plain_head
 from gateway.upstream.headers import RequestHeaders
@@ -123,7 +124,7 @@ class Exchange:
         self._recorder = recorder
         self._pulse = pulse
         self._terms = terms
-        self._uncountable: set[str] = set()  # upstreams that refuse to be asked for usage
+        self._uncounted = UncountedModels()
 
     # --- conversations -----------------------------------------------------------------------------------------------
 
@@ -183,21 +184,31 @@ class Exchange:
         """The upstream's answer, and whether its usage event is the gateway's own wish."""
         path = f"{dialect.path}?{talk.query}" if talk.query else dialect.path
         call = Call("POST", path, self._terms.headers.of(talk.headers), asked.raw)
-        asking = None
-        if dialect.counts_on_request and asked.is_stream and not asked.wants_usage:
-            may_ask = self._terms.asks_usage and provider.name not in self._uncountable
-            asking = asking_for_usage(asked.raw, asked.body) if may_ask else None
-        if asking is None:
-            return await provider.open(call), False
+        asking, plain = self._usage_bodies(talk, asked, dialect)
+        model = (provider.name, asked.model)
+        if asking is None or model in self._uncounted:
+            return await provider.open(replace(call, body=plain)), False
         reply = await provider.open(replace(call, body=asking))
         if reply.head.status not in (400, 422):
-            return reply, True
+            return reply, not asked.wants_usage
         refusal = WholeBody(self._terms.inline_bytes)
         await reply.pump(refusal)
         reply.close()
-        if b"stream_options" in refusal.body:
-            self._uncountable.add(provider.name)
-        return await provider.open(call), False  # so that a refusal, too, is about what the caller wrote
+        reply = await provider.open(replace(call, body=plain))  # so that a refusal, too, is about what the caller wrote
+        if reply.head.status not in (400, 422) and refuses_usage(refusal.body, plain):
+            self._uncounted.add(model)
+        return reply, False
+
+    def _usage_bodies(self, talk: Talk, asked: ChatRequest, dialect: Dialect) -> tuple[bytes | None, bytes]:
+        """The request that asks for the stream's usage, None if none is to be asked for; and the one that does not.
+
+        Our page asks for it, but does without: at the gateway's own endpoint it is a wish. On /v1 it is the program's.
+        """
+        if not (dialect.counts_on_request and asked.is_stream):
+            return None, asked.raw
+        if asked.wants_usage:
+            return (asked.raw, without_members(asked.raw, (OPTIONS,))) if talk.shows_ids else (None, asked.raw)
+        return (asking_for_usage(asked.raw, asked.body) if self._terms.asks_usage else None), asked.raw
 
     async def _relay(
         self,

@@ -119,7 +119,15 @@ export function createGateway(place, token, send = (...request) => fetch(...requ
      * @param {AbortSignal} signal
      */
     async *chat(body, signal) {
-      yield* read(await ask(isDirect ? "chat/completions" : "chat", { method: "POST", body, signal }));
+      const path = isDirect ? "chat/completions" : "chat";
+      const post = (/** @type {string} */ text) => ask(path, { method: "POST", body: text, signal });
+      const answer = await post(body).catch((error) => {
+        // The gateway asks again by itself; a server that is asked directly may not know this member.
+        const isRefusal = isDirect && error instanceof Failure && (error.status === 400 || error.status === 422);
+        if (!isRefusal) throw error;
+        return post(JSON.stringify({ ...parseObject(body), stream_options: undefined })).catch(() => Promise.reject(error));
+      });
+      yield* read(answer);
     },
 
     /**

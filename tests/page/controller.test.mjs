@@ -119,6 +119,20 @@ test("a cut stream is joined again and told from its beginning", async () => {
   assert.equal(requests.filter((each) => each.path === "chat").length, 1);
 });
 
+test("c3: a server that is asked directly and refuses stream_options is asked without", async () => {
+  const refusal = () => Response.json({ error: { message: "Unknown parameter: 'stream_options'" } }, { status: 400 });
+  const takes = (options) => ("stream_options" in JSON.parse(options.body) ? refusal() : stream(events(said("Hi"), stopped, "[DONE]")));
+  const { controller, posts } = await pageWith({
+    "GET https://api.example/v1/models": () => Response.json({ data: [{ id: "m" }] }),
+    "POST https://api.example/v1/chat/completions": takes,
+  }, { config: null });
+  controller.signIn("https://api.example/v1/", "sk-1");
+  await until(() => controller.state().models === "known");
+  controller.send("hello");
+  const answer = await over(controller);
+  assert.deepEqual([answer.text, answer.status, posts().length], ["Hi", "complete", 2]);
+});
+
 test("b11: [DONE] without a reason is no whole answer, and the gateway says how it ended", async () => {
   const found = { running: false, outcome: "truncated", error: "why", response: { choices: [{ message: { content: "Half" } }] } };
   const { controller } = await pageWith({ "POST chat": () => stream(events(said("Half"), "[DONE]")), "GET chat/i-1": () => Response.json(found) });
