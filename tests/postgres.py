@@ -11,6 +11,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -94,6 +95,19 @@ class PostgresServer:
 
     def restart(self) -> None:
         self.stop()
+        self.start()
+
+    def snapshot(self, to: Path) -> None:
+        """Copy the whole server, as it is after a clean stop, and start it again."""
+        self.stop()
+        subprocess.run(["cp", "-a", str(self.directory), str(to)], check=True)
+        self.start()
+
+    def restore(self, snapshot: Path) -> None:
+        """Go back to a snapshot: what was committed since is gone."""
+        self.stop()
+        shutil.rmtree(self.directory)
+        subprocess.run(["cp", "-a", str(snapshot), str(self.directory)], check=True)
         self.start()
 
     def freeze(self) -> None:

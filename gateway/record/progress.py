@@ -130,6 +130,10 @@ class Progress:
         self._due = (start, forgotten)
         self._again.write(*self._due)
         self.rows = rows if found is not None else None
+        if found is not None:
+            self._noted.write(start, rows)
+        else:
+            self._noted.clear()
 
     def shipped_again(self) -> None:
         """The database has got all that could be shipped again."""

@@ -13,11 +13,12 @@ import structlog
 from gateway.errors import StoreSetBack, StoreUnavailable
 from gateway.record import owner
 from gateway.record.disk import in_thread
+from gateway.record.owner import KEPT
 from gateway.record.pending import batches
 from gateway.record.progress import Followed, Progress, noted_in
 from gateway.record.reading import read
 from gateway.record.replay import Replay
-from gateway.record.segments import SUFFIX
+from gateway.record.segments import SUFFIX, numbers_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -150,7 +151,7 @@ class ShipAgain:
                     new += await self._ship_missing(progress.folder, taken)
         finally:
             self.figures.is_at_it = False
-        gone = max(0, forgotten - new)
+        gone = max(0, forgotten - new) if await in_thread(_is_cut, progress.folder, start) else 0
         self.figures.gone += gone
         progress.shipped_again()
         await self._note(progress)
@@ -167,6 +168,13 @@ class ShipAgain:
             await self.delivery.deliver([records[pending.key] for pending in wanted if pending.key in records])
         self.figures.shipped_again += len(records)
         return len(records)
+
+
+def _is_cut(folder: Path, start: Position) -> bool:
+    """Whether segments are gone that held records from this position on. Numbers may have been left out."""
+    numbers = numbers_in(folder, SUFFIX, KEPT)
+    first = max(start.segment, 1)
+    return first not in numbers and (start.offset > 0 or not numbers or numbers[0] > first)
 
 
 async def finished_in(folder: Path, start: Position, *, is_over: bool) -> AsyncIterator[list[Pending]]:

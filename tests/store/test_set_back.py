@@ -181,7 +181,7 @@ async def test_a7_rows_whose_segments_are_gone_are_counted(tmp_path: Path, datab
         await take_snapshot(db)
         long = "x" * 20_000
         await one.keep(*[chat(user(f"{number} {long}"), says="ok") for number in range(20)])
-        for found in kept.kept_in(one.journal.folder)[:2]:
+        for found in sorted(kept.kept_in(one.journal.folder))[:2]:
             found.path.unlink()
         left = 20 - 6  # a segment holds three
         await set_back(db)

@@ -1,0 +1,80 @@
+"""Postgres restored from a snapshot under load: what it has forgotten it gets again, once, and by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from tests.faults.ledgers import Load, compare, settled_rows
+from tests.faults.test_postgres_away import DURABLE
+from tests.gateway_process import GatewayProcess
+from tests.loopback import LoopbackUpstream
+from tests.postgres import PostgresServer, running_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    with running_postgres(DURABLE) as server:
+        yield server
+
+
+async def figures(gateway: GatewayProcess) -> dict[str, int]:
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/readyz") as response:
+        found: dict[str, int] = (await response.json())["journal"]["again"]
+        return found
+
+
+async def reported(server: PostgresServer) -> int:
+    """Calls as the report adds them up."""
+    await asyncio.to_thread(server.fetch, "select llm_logs.refresh_report(10000)")
+    rows = await asyncio.to_thread(server.fetch, "select sum(calls)::int as n from llm_logs.report_usage_by_day")
+    return int(rows[0]["n"])
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("is_killed", [False, True], ids=["alone", "with kill -9"])
+async def test_a7_set_back_under_load_nothing_is_lost_doubled_or_altered(
+    tmp_path: Path, server: PostgresServer, *, is_long: bool, is_killed: bool
+) -> None:
+    rounds = 8 if is_long else 2
+    snapshot = server.directory.with_name("snapshot")
+    async with LoopbackUpstream(pace=0.005) as upstream:
+        async with GatewayProcess.upon(tmp_path, upstream.url, server.dsn) as gateway, Load(gateway.url, 16) as load:
+            for number in range(rounds):
+                await asyncio.sleep(1.5)
+                copy = snapshot.with_name(f"snapshot {number}")
+                await asyncio.to_thread(server.snapshot, copy)
+                await asyncio.sleep(1.5)
+                if is_killed and number % 2:
+                    await gateway.kill()
+                    await asyncio.to_thread(server.restore, copy)
+                    await gateway.start()
+                else:
+                    await asyncio.to_thread(server.restore, copy)
+                    if is_killed:
+                        await asyncio.sleep(0.3)  # perhaps while it ships again
+                        await gateway.kill()
+                        await gateway.start()
+            await asyncio.sleep(1.5)
+            await load.stop()
+            rows = await settled_rows(server.dsn, wanted=len(upstream.requests), patience_s=60)
+            again = await figures(gateway)
+            assert await reported(server) == len(rows)
+            assert await gateway.stop() == 0
+        verdict = compare(load.seen, upstream, rows)
+        print(f"\n{verdict.asked} asked, {verdict.whole} seen whole, {verdict.rows} rows, {again}")
+        assert verdict.is_clean, verdict
+        assert again["gone"] == 0
+        events = [line["event"] for line in gateway.log()]
+        assert events.count("postgres_was_set_back") >= rounds
+        assert "records_gone" not in events
+        if not is_killed:
+            assert again["set_backs"] == rounds
+            assert again["shipped_again"] > 20
