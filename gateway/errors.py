@@ -1,5 +1,16 @@
 """What can go wrong, in our words. The branch says whose fault it is; HTTP statuses live in `edge.errors` alone."""
 
+from __future__ import annotations
+
+import re
+
+_MOST_LETTERS = 500
+# SQLSTATEs whose message names objects, never values. Those of class 22 and 54 quote what was said; so does 42601 where
+# it is about a text search.
+_NAMING_CLASSES = frozenset({"08", "23", "25", "28", "3D", "40", "53", "55", "57", "58"})
+_NAMING_STATES = frozenset({"0A000", "3F000", "42501", "42703", "42704", "42883", "42P01", "42P10"})
+_FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function \"?([\w.$]{1,130})", re.MULTILINE)
+
 
 class GatewayError(Exception):
     """Root of every error that a caller may be told of.
@@ -196,3 +207,60 @@ class RecordRefused(ServiceError):
     """The store takes none of these records as they are; trying again changes nothing."""
 
     code = "record_refused"
+
+
+class RecordNotAccepted(StoreUnavailable):
+    """The store is there and refuses these records, not for their own data: they wait and are tried again.
+
+    `cause` is short and stable, for a metric's label: an SQLSTATE, or the name of an error's class.
+    """
+
+    code = "record_not_accepted"
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def safe_text(error: BaseException) -> str:
+    """What a log, a reason or a status may say of any error: never what somebody said to a model.
+
+    Our own errors speak for themselves. Of one of Postgres: SQLSTATE, names of objects, and the message only where it
+    cannot hold a value; never its DETAIL, nor anything that a function of the company's raised.
+    """
+    if isinstance(error, GatewayError):
+        return error.message
+    name, value = type(error).__name__, safe_value(error)
+    return f"{name}: {value}" if value else name
+
+
+def safe_value(error: BaseException) -> str:
+    """The same without the error's name: what stands behind it in a traceback."""
+    if isinstance(error, GatewayError):
+        return error.message
+    if getattr(error, "sqlstate", None) is not None:
+        return _of_postgres(error)
+    if isinstance(error, ValueError | LookupError):
+        return ""  # these quote what could not be read
+    try:
+        return str(error)[:_MOST_LETTERS]
+    except Exception:  # noqa: BLE001 - whatever a foreign __str__ does
+        return ""
+
+
+def raised_in(error: BaseException) -> str | None:
+    """The function inside of the database in which an error of Postgres was raised: a trigger's, mostly."""
+    found = _FUNCTION.search(getattr(error, "context", None) or "")
+    return found and found[1]
+
+
+def _of_postgres(error: BaseException) -> str:
+    state = str(getattr(error, "sqlstate", ""))
+    if (function := raised_in(error)) is not None:
+        return f"SQLSTATE {state}, raised in the function {function}"
+    parts = [f"SQLSTATE {state}"]
+    if state[:2] in _NAMING_CLASSES or state in _NAMING_STATES:
+        parts.append(str(getattr(error, "message", None) or "")[:_MOST_LETTERS])
+    names = {label: getattr(error, f"{label}_name", None) for label in ("schema", "table", "column", "constraint")}
+    parts += [f"{label} {name}" for label, name in names.items() if name]
+    return ", ".join(part for part in parts if part)

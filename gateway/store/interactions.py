@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
-import structlog
 
-from gateway.errors import RecordRefused, StoreSetBack, StoreUnavailable
+from gateway.errors import RecordNotAccepted, RecordRefused, StoreSetBack, StoreUnavailable, raised_in, safe_text
 from gateway.model import Kind
 from gateway.store import hosts
 from gateway.store import statements as sql
@@ -26,7 +25,8 @@ from gateway.store.conversations import (
     shifted,
 )
 from gateway.store.pool import AWAY
-from gateway.store.rows import CHATS, Batch, Row, raw_row_of, row_of, told_cost
+from gateway.store.pooler import STATEMENT_LOST
+from gateway.store.rows import CHATS, ENCODING_ERRORS, Batch, Row, raw_row_of, row_of, told_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,15 +41,10 @@ SLICE = 32  # rows that are made in one go; then the event loop has a turn
 LARGE_BYTES = 256 * 1024  # a record from this size on is made into a row in a thread
 EXTRA_S_PER_MB = 1.0
 
-# What a record itself is to blame for: also too large or too deep for the server, or a trigger of the company's.
-REFUSALS = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    asyncpg.PLPGSQLError,
-)
-
-log = structlog.get_logger()
+TRANSACTION_ROLLBACK = "40"  # a deadlock, for example: the same batch may pass the next time
+QUERY_CANCELED = "57014"
+# After these the session is as it was. After others it may be read-only, or hold a plan of a table that has changed.
+HARMLESS = frozenset({"22", "23", "44", "54", "P0"})
 
 
 class Interactions:
@@ -70,7 +65,17 @@ class Interactions:
     async def keep(self, records: Sequence[Record], progress: Progress | None = None) -> None:
         """`progress` is of the journal that they come from, and is written down with them.
 
-        Raises RecordRefused if one of these is at fault, StoreUnavailable if the outcome is unknown, StoreSetBack."""
+        Raises RecordRefused if the data of one of these is at fault, RecordNotAccepted if something else about one may
+        be, StoreUnavailable if the outcome is unknown, StoreSetBack."""
+        try:
+            rows, size = await self._rows_of(records)
+        except RecordRefused:
+            raise
+        except Exception as error:
+            raise _not_accepted(error) from error
+        await self._write(rows, size, progress)
+
+    async def _rows_of(self, records: Sequence[Record]) -> tuple[list[Row], int]:
         rows: list[Row] = []
         size = 0
         for count, record in enumerate(records):
@@ -81,10 +86,16 @@ class Interactions:
                 rows.append(row_of(record, self._cost_of))
             if count % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        await self._write(rows, size, progress)
+        return rows, size
 
     async def keep_raw(self, record: Record, progress: Progress | None = None) -> None:
-        await self._write([raw_row_of(record, self._cost_of)], record.size, progress)
+        try:
+            row = raw_row_of(record, self._cost_of)
+        except RecordRefused:
+            raise
+        except Exception as error:
+            raise _not_accepted(error) from error
+        await self._write([row], record.size, progress)
 
     async def missing(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those of which there is no row. Raises StoreUnavailable."""
@@ -132,16 +143,21 @@ class Interactions:
         except StoreSetBack:
             self._give_back(connection)
             raise
-        except REFUSALS as error:
-            self._give_back(connection)
-            raise RecordRefused(f"Postgres refuses it: {error}") from error
-        except (*AWAY, asyncpg.PostgresError) as error:
+        except asyncpg.PostgresError as error:
+            if str(error.sqlstate)[:2] in HARMLESS:
+                self._give_back(connection)
+            else:
+                connection.terminate()
+            raise self._refusal(error, len(rows)) from error
+        except AWAY as error:
             connection.terminate()
             raise self._database.unavailable(error) from error
+        except ENCODING_ERRORS as error:
+            connection.terminate()
+            raise RecordRefused(f"it cannot be written: {safe_text(error)}") from error
         except Exception as error:
             connection.terminate()
-            log.exception("rows_not_written", rows=len(rows))
-            raise RecordRefused(f"it cannot be written: {error!r}") from error
+            raise _not_accepted(error) from error
         except BaseException:
             connection.terminate()
             raise
@@ -160,6 +176,18 @@ class Interactions:
                 return None
             return await hosts.note(connection, self._host, progress, new)
 
+    def _refusal(self, error: asyncpg.PostgresError, rows: int) -> RecordRefused | StoreUnavailable:
+        """Whose fault an error is: the data's, the server's, or that of something between the two that may be mended."""
+        state = str(error.sqlstate)
+        is_raised = raised_in(error) is not None  # by a trigger of the company's, whatever SQLSTATE it likes
+        if (state.startswith("22") or state == "54000") and not is_raised:
+            return RecordRefused(f"Postgres refuses it: {safe_text(error)}")
+        is_of_this_row = state == QUERY_CANCELED and rows == 1  # which takes too long, for a trigger, or for its size
+        is_of_the_server = isinstance(error, (*AWAY, *STATEMENT_LOST)) and not is_raised and not is_of_this_row
+        if is_of_the_server or state.startswith(TRANSACTION_ROLLBACK):
+            return self._database.unavailable(error)
+        return RecordNotAccepted(f"Postgres does not take it: {safe_text(error)}", state)
+
     async def _take(self) -> Connection:
         if self._is_abandoned:
             raise StoreUnavailable("the store is closing")
@@ -172,6 +200,10 @@ class Interactions:
     def _give_back(self, connection: Connection) -> None:
         if not connection.is_closed():
             self._idle.append(connection)
+
+
+def _not_accepted(error: Exception) -> RecordNotAccepted:
+    return RecordNotAccepted(f"no row can be made or written: {safe_text(error)}", type(error).__name__)
 
 
 async def _insert(connection: Connection, rows: list[Row], slack_ms: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from gateway.errors import StoreUnavailable, StoreUnusable
+from gateway.errors import StoreUnavailable, StoreUnusable, safe_text
 from gateway.store.pool import AWAY, unavailable
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def migrate(database: Database, directory: Path) -> list[str]:
     except AWAY as error:
         raise unavailable(error) from error
     except asyncpg.PostgresError as error:
-        raise StoreUnusable(f"the schema cannot be brought up to date: {error}") from error
+        raise StoreUnusable(f"the schema cannot be brought up to date: {safe_text(error)}") from error
     finally:
         connection.terminate()
     return applied

@@ -12,7 +12,7 @@ import orjson
 import structlog
 
 from gateway.database_url import read_url
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, safe_text
 from gateway.store.dsn import connect_arguments
 from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_pooled, refuses_parameters
 
@@ -234,7 +234,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 def unavailable(error: Exception) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
-    return StoreUnavailable(f"Postgres cannot be used now: {error or type(error).__name__}")
+    return StoreUnavailable(f"Postgres cannot be used now: {safe_text(error)}")
 
 
 def _let_go(task: asyncio.Task[Any]) -> None:

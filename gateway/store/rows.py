@@ -10,7 +10,7 @@ import orjson
 from msgspec import Struct
 
 from gateway.chat.marks import NONE, Marks, marks_of
-from gateway.errors import RecordRefused
+from gateway.errors import RecordRefused, safe_text
 from gateway.model import Kind
 from gateway.store.jsonb import NOTHING, Held, hold
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     CostOf = Callable[[Record], float | None]  # USD; None: not known
 
+# What a record itself is to blame for when a row is made of it. Anything else is the machine's fault, or a bug of ours:
+# then nothing is decided about the record.
+ENCODING_ERRORS = (ValueError, TypeError, RecursionError, OverflowError)
 CHATS = (Kind.CHAT, Kind.RESPONSE)
 MOST_TOKENS = 2**63 - 1
 MOST_LETTERS = 250  # of a name in an index: two of them must fit into 2,704 bytes
@@ -59,16 +62,16 @@ def row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
     """Raises RecordRefused for a record that cannot even be written as a row."""
     try:
         return _row_of(record, hold(record.interaction.body), hold(record.answer.body), cost_of)
-    except Exception as error:  # whatever it is about this one, the others must go on
-        raise RecordRefused(f"no row can be made of it: {error!r}") from error
+    except ENCODING_ERRORS as error:
+        raise RecordRefused(f"no row can be made of it: {safe_text(error)}") from error
 
 
 def raw_row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
     """The plainest form: both bodies as bytes alone. Raises RecordRefused."""
     try:
         row = _row_of(record, _bytes_only(record.interaction.body), _bytes_only(record.answer.body), cost_of)
-    except Exception as error:
-        raise RecordRefused(f"no row can be made of it: {error!r}") from error
+    except ENCODING_ERRORS as error:
+        raise RecordRefused(f"no row can be made of it: {safe_text(error)}") from error
     row.columns.pop("usage_info", None)
     return row
 

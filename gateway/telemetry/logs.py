@@ -19,6 +19,7 @@ import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from gateway.errors import safe_value
 from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.readable import RESET, clock, colored, neutral, plain, request_text
 
@@ -194,11 +195,31 @@ def _known_of_request(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exc_info(value: object) -> ExcInfo | None:
-    """What structlog takes as exc_info (True, an exception, a triple), as a triple."""
-    if isinstance(value, BaseException):
-        return (type(value), value, value.__traceback__)
+    """What structlog takes as exc_info (True, an exception, a triple), as a triple that may be shown."""
     found = value if isinstance(value, tuple) else sys.exc_info() if value else ()
-    return found if len(found) == 3 and found[0] is not None else None
+    error = value if isinstance(value, BaseException) else found[1] if len(found) == 3 else None
+    if not isinstance(error, BaseException):
+        return None
+    double = _double(error, {})
+    return (type(double), double, double.__traceback__)
+
+
+def _double(error: BaseException, doubles: dict[int, BaseException]) -> BaseException:
+    """The same to look at, with its whole chain, but with texts that never quote what somebody said."""
+    if (known := doubles.get(id(error))) is not None:
+        return known
+    double: BaseException
+    if isinstance(error, BaseExceptionGroup):
+        double = BaseExceptionGroup(error.message, [_double(each, doubles) for each in error.exceptions])
+    else:
+        kind = type(error)
+        double = type(kind.__name__, (Exception,), {"__module__": kind.__module__})(safe_value(error))
+    doubles[id(error)] = double
+    double.__traceback__ = error.__traceback__
+    double.__cause__ = error.__cause__ and _double(error.__cause__, doubles)
+    double.__context__ = error.__context__ and _double(error.__context__, doubles)
+    double.__suppress_context__ = error.__suppress_context__
+    return double
 
 
 def _without_empty(exception: dict[str, Any]) -> dict[str, Any]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import RecordRefused, StoreUnavailable
+from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable
 from gateway.model import Answer, Kind, Outcome, PolicyOutcome, Principal, Record, Ruling, Usage
+from gateway.store.interactions import Interactions
 from gateway.store.rows import indexed_text
 from tests.record.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
-
-if TYPE_CHECKING:
-    from gateway.store.interactions import Interactions
 
 RAW = "select request::text as request, response::text as response, request_raw, response_raw from llm_logs."
 
@@ -275,19 +273,85 @@ def poison() -> Record:
     return Record(interaction(), answer(error="poison"))
 
 
-async def test_a_refused_record_is_told_from_an_absence(database: str) -> None:
+async def test_a_record_whose_data_is_refused_is_told_from_an_absence_and_has_a_plain_form(database: str) -> None:
     async with store(database) as (db, interactions):
         async with db.connection() as connection:
-            await connection.execute(REFUSE.format(condition="new.request is not null"))
-        good, bad = chat(user("hi")), poison()
-        with pytest.raises(RecordRefused, match="not here"):
+            await connection.execute("create index on llm_logs.chatgpt_logs (((request ->> 'n')::integer))")
+        good, bad = chat(user("hi")), record(b'{"n":"canary"}', b'{"said":1}')
+        with pytest.raises(RecordRefused, match="22P02") as caught:
             await interactions.keep([good, bad])
+        assert "canary" not in caught.value.message
         assert await rows_of(db, "select id from llm_logs.chatgpt_logs") == []  # all or nothing
         await interactions.keep([good])
         await interactions.keep_raw(bad)
-        (row,) = await rows_of(db, RAW + "chatgpt_logs where error = 'poison'")
-        assert (row["request"], row["response"]) == (None, None)
+        (row,) = await rows_of(db, RAW + "chatgpt_logs where request is null")
+        assert row["response"] is None
         assert (row["request_raw"], row["response_raw"]) == (bad.interaction.body, bad.answer.body)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause", "says"),
+    [
+        ("alter table llm_logs.chatgpt_logs add check (error <> 'poison')", "23514", "violates check constraint"),
+        (REFUSE.format(condition="true"), "P0001", "raised in the function refuse"),
+        (
+            REFUSE.replace("raise exception", "raise exception using errcode = '22P02', message =").format(
+                condition="true"
+            ),
+            "22P02",
+            "raised in the function refuse",
+        ),
+        ("alter table llm_logs.chatgpt_logs drop column bytes_out", "42703", 'column "bytes_out"'),
+        ("alter table llm_logs.chatgpt_logs rename to elsewhere", "42P01", 'relation "llm_logs.chatgpt_logs"'),
+        ("revoke insert on llm_logs.chatgpt_logs from llm_gateway", "42501", "permission denied for table"),
+    ],
+)
+async def test_e1_what_is_no_fault_of_the_data_is_never_taken_for_it(
+    database: str, trouble: str, cause: str, says: str
+) -> None:
+    async with store(database) as (db, interactions):
+        async with db.connection() as connection:
+            await connection.execute(trouble)
+        for keeping in (interactions.keep([chat(user("hi")), poison()]), interactions.keep_raw(poison())):
+            with pytest.raises(RecordNotAccepted, match=says) as caught:
+                await keeping
+            assert caught.value.cause == cause
+            assert "Failing row" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), RecordNotAccepted),
+        (MemoryError(), RecordNotAccepted),
+        (RuntimeError("can't start new thread"), RecordNotAccepted),
+        (KeyError("a bug of ours"), RecordNotAccepted),
+        (UnicodeError("surrogates not allowed"), RecordRefused),
+        (RecursionError(), RecordRefused),
+        (TypeError("Integer exceeds 64-bit range"), RecordRefused),
+    ],
+)
+async def test_e7_only_an_error_of_encoding_is_a_records_own(
+    database: str, error: Exception, refusal: type[Exception]
+) -> None:
+    is_failing = True
+
+    def cost_of(_record: Record) -> float | None:
+        if is_failing:
+            raise error
+        return None
+
+    async with store(database) as (db, _):
+        interactions = Interactions(db, cost_of)
+        one = chat(user("hi"))
+        for keeping in (interactions.keep([one]), interactions.keep_raw(one)):
+            with pytest.raises(refusal) as caught:
+                await keeping
+            assert type(caught.value) is refusal
+        is_failing = False
+        await interactions.keep([one])
+        await interactions.aclose()
+        assert await rows_of(db, "select id from llm_logs.chatgpt_logs where request_raw is null")
 
 
 async def test_a_missing_table_is_no_fault_of_the_records(database: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import msgspec
 import orjson
 import pytest
@@ -140,11 +141,11 @@ def test_less_than_the_level_is_not_logged(configured: Callable[..., Log]) -> No
 
 def test_a_traceback_has_no_local_variables(log: Log) -> None:
     def fail(prompt: str, api_key: str) -> None:
-        raise ValueError("not today")
+        raise RuntimeError("not today")
 
     try:
         fail(PROMPT, KEY)
-    except ValueError:
+    except RuntimeError:
         log.logger.exception("request failed")
         logging.getLogger("aiohttp.server").exception("Error handling request")
     text = log.text
@@ -152,7 +153,7 @@ def test_a_traceback_has_no_local_variables(log: Log) -> None:
     assert KEY not in text
     for line in text.splitlines():
         [exception] = orjson.loads(line)["exception"]
-        assert (exception["exc_type"], exception["exc_value"]) == ("ValueError", "not today")
+        assert (exception["exc_type"], exception["exc_value"]) == ("RuntimeError", "not today")
         assert exception["frames"][-1]["name"] == "fail"
 
 
@@ -165,6 +166,35 @@ def test_causes_are_told_too(log: Log) -> None:
     except ValueError as error:
         log.logger.warning("failed", exc_info=error)
     assert [each["exc_type"] for each in log.line["exception"]] == ["ValueError", "KeyError"]
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_e2_no_traceback_quotes_what_somebody_said(configured: Callable[..., Log], format: str) -> None:
+    log = configured(format)
+    refused = asyncpg.CheckViolationError.new(
+        {"C": "23514", "M": 'violates check constraint "c"', "D": f"Failing row contains ({PROMPT})", "n": "c"}
+    )
+
+    def fail() -> None:
+        try:
+            raise refused
+        except asyncpg.PostgresError as error:
+            try:
+                int(PROMPT)
+            except ValueError:
+                raise KeyError(PROMPT) from error
+
+    try:
+        fail()
+    except KeyError as error:
+        log.logger.exception("failed")
+        log.logger.warning("failed", exc_info=ExceptionGroup("two", [error, refused]))
+        logging.getLogger("asyncio").exception("never retrieved")
+    text = log.text
+    assert PROMPT not in text
+    assert text.count("KeyError") >= 3
+    assert "violates check constraint" in text
+    assert "in fail" in text or '"name":"fail"' in text
 
 
 def test_exc_info_without_an_exception_is_harmless(log: Log) -> None:
@@ -394,8 +424,8 @@ def test_text_cannot_steer_the_terminal(configured: Callable[..., Log]) -> None:
     log.logger.info("request", path=evil, caller=evil, model=evil, error=evil, outcome=evil, status=evil)
     logging.getLogger(evil).error(evil)
     try:
-        raise ValueError(evil)
-    except ValueError:
+        raise RuntimeError(evil)
+    except RuntimeError:
         log.logger.exception("failed")
     text = log.text
     assert text.replace("\n", "").isprintable()
@@ -406,12 +436,12 @@ def test_text_shows_tracebacks_below_without_locals(configured: Callable[..., Lo
     log = configured("text")
     prompt = PROMPT[:5] + PROMPT[5:]
     try:
-        raise ValueError("not today")
-    except ValueError:
+        raise RuntimeError("not today")
+    except RuntimeError:
         log.logger.exception("failed", size=len(prompt))
     text = log.text
     assert "Traceback (most recent call last):" in text
-    assert text.rstrip().endswith("ValueError: not today")
+    assert text.rstrip().endswith("RuntimeError: not today")
     assert PROMPT not in text
 
 
