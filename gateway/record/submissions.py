@@ -20,10 +20,11 @@ import structlog
 from gateway.errors import StoreUnavailable
 from gateway.record.disk import in_thread
 from gateway.record.lanes import Lanes, Place, record_marks
-from gateway.record.letters import DeadLetters, Letter, Waiting, read_letter, read_place
+from gateway.record.letters import WAITING, DeadLetters, Letter, read_letter, read_place
 from gateway.record.monitor import MonitorAway, SubmissionRefused
 from gateway.record.pace import Backoff, Pace, PatienceOver
 from gateway.record.payload import payload_of
+from gateway.record.retry_spool import RetrySpool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +90,7 @@ class Submissions:
         self._lanes = Lanes()
         self._tails: dict[str, asyncio.Task[None]] = {}  # the last one in each lane
         self._sending: set[asyncio.Task[None]] = set()
-        self._waiting = Waiting(directory)
+        self._waiting = RetrySpool(directory / WAITING)
         self._visits: dict[str, asyncio.Task[None]] = {}  # to those who wait, by lane
         self._dead = DeadLetters(directory)
         self._reviewing: asyncio.Task[None] | None = None
@@ -285,7 +286,8 @@ class Submissions:
         if not self._waiting.has_room:
             return False
         try:
-            path = await in_thread(self._waiting.write, letter)
+            data = letter.note() + b"\n" + letter.payload
+            path = await in_thread(self._waiting.write, letter.place.lane, letter.id, data)
         except OSError as error:
             log.warning("submission_not_set_aside", interaction_id=str(letter.id), error=str(error))
             return False

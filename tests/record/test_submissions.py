@@ -314,7 +314,7 @@ async def test_an_absence_fills_the_journal_and_not_the_folder_of_those_set_asid
 async def test_a_full_waiting_room_makes_the_others_wait_in_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.record.letters.MOST_WAITING", 2)
+    monkeypatch.setattr("gateway.record.retry_spool.MOST_WAITING", 2)
     monkeypatch.setattr("gateway.record.submissions.DISK_PAUSE_S", 0.02)
     monitor = FakeMonitor()
     monitor.mood = lambda told: MonitorAway("HTTP 500") if told["api_token_id"] == "bad" else None
