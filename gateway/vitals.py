@@ -84,12 +84,21 @@ def _of_sinks(sinks: Sequence[SinkState]) -> Iterator[Metric]:
     oldest = _gauge("oldest_waiting_seconds", "Age of the oldest of them.", labels=("sink",))
     is_up = _gauge("sink_up", "0: the last attempt to bring it something failed.", labels=("sink",))
     kept = _counter("shipped_records", "Records that a sink has got.", labels=("sink",))
+    apart = _gauge("retried_records", "Records that wait apart: a sink takes others, not these.", labels=("sink",))
+    faults = _gauge(
+        "sink_fault",
+        "1: why a sink does not take all records: `away`, an SQLSTATE, or the name of an error.",
+        labels=("sink", "cause"),
+    )
     for sink in sinks:
         pending.add_metric((sink.name,), sink.pending)
         oldest.add_metric((sink.name,), sink.oldest_s)
         is_up.add_metric((sink.name,), not sink.is_away)
         kept.add_metric((sink.name,), sink.kept)
-    yield from (pending, oldest, is_up, kept)
+        apart.add_metric((sink.name,), sink.apart)
+        for cause in sink.faults:
+            faults.add_metric((sink.name, cause), 1)
+    yield from (pending, oldest, is_up, kept, apart, faults)
 
 
 def _of_set_backs(again: Figures) -> Iterator[Metric]:

@@ -85,7 +85,7 @@ async def test_e2_a_value_that_asyncpg_cannot_send_is_not_quoted(database: str) 
     "fail",
     [
         lambda: int(CANARY),
-        lambda: {}[CANARY],
+        lambda: dict[str, str]()[CANARY],
         lambda: orjson.loads(CANARY),
         lambda: json.loads(CANARY),
         lambda: orjson.dumps({"a": CANARY + "\ud800"}),

@@ -19,7 +19,8 @@ class Keeper(Protocol):
     name: str  # also of its cursor's file; never changes
 
     async def keep(self, records: Sequence[Record]) -> None:
-        """Raises RecordRefused if one of these records is at fault, StoreUnavailable if the outcome is unknown."""
+        """Raises RecordRefused if the data of one of these is at fault, RecordNotAccepted if one or all are refused for
+        another cause, and StoreUnavailable if the outcome is unknown."""
         ...
 
     async def keep_raw(self, record: Record) -> None:

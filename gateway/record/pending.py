@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from gateway.record.segments import Position, Span
@@ -51,15 +51,24 @@ class Pending:
         return UUID(bytes=self.key)
 
 
-def batches(pendings: Sequence[Pending]) -> Iterator[list[Pending]]:
-    batch: list[Pending] = []
+class _HasSize(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+T = TypeVar("T", bound=_HasSize)
+
+
+def batches(found: Sequence[T]) -> Iterator[list[T]]:
+    """In order; each of at most so many rows and bytes, but one at least."""
+    batch: list[T] = []
     size = 0
-    for pending in pendings:
-        if batch and (len(batch) == BATCH_ROWS or size + pending.size > BATCH_BYTES):
+    for each in found:
+        if batch and (len(batch) == BATCH_ROWS or size + each.size > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(pending)
-        size += pending.size
+        batch.append(each)
+        size += each.size
     if batch:
         yield batch
 

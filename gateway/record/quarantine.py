@@ -33,7 +33,7 @@ class Quarantine:
         """Count what lies there already; blocks."""
         self.count = sum(1 for _ in self._folder.glob("*.json"))
 
-    def put_record(self, record: Record, reason: str) -> None:
+    def put_record(self, record: Record, reason: str, sink: str) -> None:
         """Raises OSError when the disk does not take it; then the record is where it was. Blocks."""
         interaction, answer = record.interaction, record.answer
         self._put(
@@ -43,6 +43,7 @@ class Quarantine:
                 "interaction": orjson.Fragment(of_interaction(interaction)),
                 "answer": orjson.Fragment(of_answer(answer)),
                 "reason": reason,
+                "sink": sink,
             },
         )
 

@@ -165,7 +165,8 @@ class ShipAgain:
         wanted = [pending for pending in taken if pending.id in missing]
         records = await read(folder, wanted) if wanted else {}
         if records:
-            await self.delivery.deliver([records[pending.key] for pending in wanted if pending.key in records])
+            while not await self.delivery.deliver([records[one.key] for one in wanted if one.key in records]):
+                pass  # it has paused
         self.figures.shipped_again += len(records)
         return len(records)
 

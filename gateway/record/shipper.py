@@ -22,10 +22,11 @@ from gateway.record.quarantine import Quarantine
 from gateway.record.reading import read, read_damage, read_raw
 from gateway.record.replay import Replay
 from gateway.record.reshipping import Figures, ShipAgain
+from gateway.record.retries import Retries, RetryTuning
 from gateway.record.segments import numbers_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
     from gateway.record.feed import Feed
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 GATHER_S = 0.05  # how long a lone record waits for company
 GATHER_LONGER_S = 0.2  # and one of a crowd: a batch costs as much as forty rows do, here as in Postgres
 CROWD_ROWS = 10
+MOST_ROWS = 2000  # that are looked at when all that were taken are refused: perhaps those behind them are not
+MOST_BYTES = 32 << 20
 LEAVE_S = 1.0  # for a good-bye to the database
 ADOPT_EVERY_S = 5.0
 ABANDON_S = 2.0
@@ -53,6 +56,7 @@ class ShipperState:
     pending_bytes: int
     oldest_s: float  # age of the oldest of them
     kept: int
+    apart: int  # records that a sink does not accept, though it accepts others: they are tried again
     quarantined: int
     adopting: str | None  # the dead owner's folder that is being shipped
     fault: str | None  # why a keeper does not take them at the moment
@@ -68,6 +72,8 @@ class SinkState:
     oldest_s: float  # age of the oldest of them
     kept: int
     is_away: bool  # the last attempt failed
+    apart: int  # records that it does not accept, though it accepts others: they are tried again
+    faults: tuple[str, ...]  # why, short and stable
 
 
 @dataclass(eq=False, slots=True)
@@ -83,16 +89,39 @@ class _Way:
     """All that leads to one keeper: from our own journal and from those of the dead, each at the keeper's own pace."""
 
     def __init__(
-        self, keeper: Keeper, feed: Feed, live: Delivery, adopted: Delivery, followed: tuple[Followed, Followed] | None
+        self,
+        keeper: Keeper,
+        feed: Feed,
+        retries: Retries,
+        live: Delivery,
+        adopted: Delivery,
+        followed: tuple[Followed, Followed] | None,
     ) -> None:
         self.keeper = keeper
         self.feed = feed
+        self.retries = retries
         self.live = live
         self.adopted = adopted
         self.followed = followed  # by which live and adopted tell the database how far they are
         self.legacy: asyncio.Queue[_Adoption] = asyncio.Queue()
         self.is_caught_up = asyncio.Event()  # with what the dead had left when we began
         self.tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def in_flight(self) -> Iterator[asyncio.Task[None]]:
+        """Calls that were made and not answered yet."""
+        for caller in (self.live, self.adopted, self.retries):
+            if caller.in_flight is not None:
+                yield caller.in_flight
+
+    @property
+    def kept(self) -> int:
+        return self.live.kept + self.adopted.kept + self.retries.kept
+
+    @property
+    def fault(self) -> str | None:
+        apart = None if self.retries.error is None else self.retries.error.message
+        return self.live.fault or self.adopted.fault or apart
 
 
 class Shipper:
@@ -103,13 +132,19 @@ class Shipper:
     """
 
     def __init__(
-        self, journal: Journal, keepers: Sequence[Keeper], in_order: Container[str] = (), sink: Sink | None = None
+        self,
+        journal: Journal,
+        keepers: Sequence[Keeper],
+        in_order: Container[str] = (),
+        sink: Sink | None = None,
+        retry: RetryTuning | None = None,
     ) -> None:
         self._journal = journal
         self._in_order = in_order
         self._closing = asyncio.Event()
         self._quarantine = Quarantine(journal.directory)
         self._sink = sink
+        self._retry = retry or RetryTuning()
         self._ways = [self._way(keeper) for keeper in keepers]
         self._again: ShipAgain | None = None
         self._shipping_again: asyncio.Task[None] | None = None
@@ -119,13 +154,16 @@ class Shipper:
 
     def _way(self, keeper: Keeper) -> _Way:
         feed = self._journal.follow(keeper.name)
-        if self._sink is None or keeper is not self._sink:
-            return _Way(keeper, feed, self._delivery_to(keeper), self._delivery_to(keeper), None)
-        live, adopted = (Followed(self._sink, self._was_set_back) for _ in range(2))
-        return _Way(keeper, feed, self._delivery_to(live), self._delivery_to(adopted), (live, adopted))
+        retries = Retries(keeper, self._journal.directory, self._quarantine, self._retry)
+        followed: tuple[Followed, Followed] | None = None
+        live = adopted = keeper
+        if self._sink is not None and keeper is self._sink:
+            live, adopted = followed = Followed(keeper, self._was_set_back), Followed(keeper, self._was_set_back)
+        deliveries = self._delivery_to(live, retries), self._delivery_to(adopted, retries)
+        return _Way(keeper, feed, retries, *deliveries, followed)
 
-    def _delivery_to(self, keeper: Keeper) -> Delivery:
-        return Delivery(keeper, self._quarantine, self._closing)
+    def _delivery_to(self, keeper: Keeper, retries: Retries) -> Delivery:
+        return Delivery(keeper, self._quarantine, self._closing, retries)
 
     def _was_set_back(self) -> None:
         if self._again is not None:
@@ -135,9 +173,12 @@ class Shipper:
         """Begin to ship to the keepers of these names, or to all that do not get anything yet."""
         if self._adoption is None:
             await in_thread(self._quarantine.look)
+            for way in self._ways:
+                await way.retries.look()
             self._adoption = asyncio.create_task(self._adopt_for_ever(), name="adopt journals")
         for way in self._ways:
             if not way.tasks and (not names or way.keeper.name in names):
+                way.retries.start()
                 if way.followed is not None:
                     self._follow(way, *way.followed)
                 way.tasks = [
@@ -150,7 +191,12 @@ class Shipper:
         assert self._sink is not None
         live.progress = own = Progress(self._journal.folder, way.keeper.name)
         self._again = ShipAgain(
-            self._journal.directory, own, self._sink, self._delivery_to, way.feed.waits_for, lambda: len(way.feed)
+            self._journal.directory,
+            own,
+            self._sink,
+            lambda keeper: self._delivery_to(keeper, way.retries),
+            way.feed.waits_for,
+            lambda: len(way.feed),
         )
         self._shipping_again = asyncio.create_task(self._again.run(), name=f"ship again to {way.keeper.name}")
 
@@ -175,6 +221,8 @@ class Shipper:
         self._closing.set()
         await _end([task for task in (self._adoption, self._shipping_again) if task is not None])
         await _end([way.tasks[1] for way in self._ways if way.tasks])
+        for way in self._ways:
+            await way.retries.aclose()
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):
                 for way in self._ways:
@@ -182,10 +230,9 @@ class Shipper:
                         await way.feed.drained()
         await _end([way.tasks[0] for way in self._ways if way.tasks])
         await self._leave()
-        deliveries = [delivery for way in self._ways for delivery in (way.live, way.adopted)]
-        if self._again is not None:
-            deliveries.append(self._again.delivery)
-        flying = {delivery.in_flight for delivery in deliveries if delivery.in_flight is not None}
+        flying = {task for way in self._ways for task in way.in_flight}
+        if self._again is not None and self._again.delivery.in_flight is not None:
+            flying.add(self._again.delivery.in_flight)
         if flying:
             for way in self._ways:
                 way.keeper.abandon()
@@ -193,6 +240,8 @@ class Shipper:
             for task in flying:
                 if task.done() and not task.cancelled():
                     task.exception()  # seen: the records stay in the journal
+        for way in self._ways:
+            way.retries.release()
         while self._adoptions:
             self._adoptions.pop().folder.release()
 
@@ -211,16 +260,16 @@ class Shipper:
 
     def state(self) -> ShipperState:
         feeds = [way.feed for way in self._ways]
-        deliveries = [delivery for way in self._ways for delivery in (way.live, way.adopted)]
         return ShipperState(
             pending=max((len(feed) for feed in feeds), default=0),
             pending_for={way.keeper.name: len(way.feed) for way in self._ways},
             pending_bytes=max((feed.ready_bytes for feed in feeds), default=0),
             oldest_s=max((_age_s(feed) for feed in feeds), default=0.0),
-            kept=sum(delivery.kept for delivery in deliveries),
+            kept=sum(way.kept for way in self._ways),
+            apart=sum(len(way.retries) for way in self._ways),
             quarantined=self._quarantine.count,
             adopting=self._adoptions[0].folder.path.name if self._adoptions else None,
-            fault=next((delivery.fault for delivery in deliveries if delivery.fault), None),
+            fault=next((way.fault for way in self._ways if way.fault), None),
             again=self.again,
         )
 
@@ -231,15 +280,19 @@ class Shipper:
             await way.is_caught_up.wait()
         feed = way.feed
         taken: Sequence[Pending] = ()
+        rows, size = BATCH_ROWS, BATCH_BYTES
         while True:
             await feed.wait()
             await self._gather(feed, GATHER_LONGER_S if len(taken) > CROWD_ROWS else GATHER_S)
-            taken = feed.peek(BATCH_ROWS, BATCH_BYTES)
+            taken = feed.peek(rows, size)
             if way.followed is not None and (progress := way.followed[0].progress) is not None:
                 progress.position = feed.low(self._journal.end)
                 progress.waiting = len(feed) - len(taken)
-            await self._deliver(way.live, self._journal.folder, taken)
-            feed.shipped(taken)
+            if await self._deliver(way.live, self._journal.folder, taken):
+                feed.shipped(taken)
+                rows, size = BATCH_ROWS, BATCH_BYTES
+            else:
+                rows, size = min(2 * rows, MOST_ROWS), min(2 * size, MOST_BYTES)
 
     async def _gather(self, feed: Feed, seconds: float) -> None:
         """Wait for a batch to fill, but not when the gateway closes."""
@@ -251,13 +304,16 @@ class Shipper:
     def _is_open(self, way: _Way) -> bool:
         return way.keeper.name not in self._in_order or way.is_caught_up.is_set()
 
-    async def _deliver(self, delivery: Delivery, folder: Path, taken: Sequence[Pending]) -> None:
+    async def _deliver(self, delivery: Delivery, folder: Path, taken: Sequence[Pending]) -> bool:
+        """Whether each of them is where it should be; else they should be taken again, with what has come meanwhile."""
         records = await read(folder, taken)
-        await delivery.deliver([records[pending.key] for pending in taken if pending.key in records])
+        if not await delivery.deliver([records[pending.key] for pending in taken if pending.key in records]):
+            return False
         for pending in taken:
             if pending.key not in records:
                 data = await in_thread(read_raw, folder, pending)
                 await in_thread(self._quarantine.put_frames, pending.id, data, "cannot be read")
+        return True
 
     # --- the journals of the dead ------------------------------------------------------------------------------------
 
@@ -331,7 +387,8 @@ class Shipper:
             async for pendings in replay.pendings():
                 progress.waiting = len(pendings)
                 for taken in batches(pendings):
-                    await self._deliver(way.adopted, folder, taken)
+                    while not await self._deliver(way.adopted, folder, taken):
+                        pass  # it has paused
                     progress.waiting -= len(taken)
                 cursor.write(replay.low)
                 progress.position = replay.low
@@ -351,13 +408,16 @@ class Shipper:
 
 
 def _sink_state(way: _Way) -> SinkState:
-    deliveries = (way.live, way.adopted)
+    apart = way.retries.error
+    causes = (way.live.cause, way.adopted.cause, apart and apart.cause)
     return SinkState(
         name=way.keeper.name,
         pending=len(way.feed),
         oldest_s=_age_s(way.feed),
-        kept=sum(delivery.kept for delivery in deliveries),
-        is_away=any(delivery.fault for delivery in deliveries),
+        kept=way.kept,
+        is_away=bool(way.live.fault or way.adopted.fault),
+        apart=len(way.retries),
+        faults=tuple(sorted({cause for cause in causes if cause})),
     )
 
 

@@ -177,7 +177,7 @@ class Interactions:
             return await hosts.note(connection, self._host, progress, new)
 
     def _refusal(self, error: asyncpg.PostgresError, rows: int) -> RecordRefused | StoreUnavailable:
-        """Whose fault an error is: the data's, the server's, or that of something between the two that may be mended."""
+        """Whose fault an error is: the data's, the server's, or of something between them, which may be mended."""
         state = str(error.sqlstate)
         is_raised = raised_in(error) is not None  # by a trigger of the company's, whatever SQLSTATE it likes
         if (state.startswith("22") or state == "54000") and not is_raised:

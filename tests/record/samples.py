@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.errors import RecordRefused, StoreUnavailable
+from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable
 from gateway.ids import Ids
 from gateway.model import Answer, Interaction, Kind, Outcome, Principal, Record, Usage
 from gateway.settings import JournalSettings
@@ -69,6 +69,7 @@ class Memory:
         self.batches: list[int] = []
         self.taken = 0  # also those that were there already
         self.is_away = False
+        self.rejects: Callable[[Record], bool] = lambda _record: False  # for another cause than its data
         self.refuses: Callable[[Record], bool] = lambda _record: False
         self.refuses_raw: Callable[[Record], bool] = lambda _record: False
         self.gate = asyncio.Event()  # cleared: frozen
@@ -77,6 +78,8 @@ class Memory:
 
     async def keep(self, records: Sequence[Record]) -> None:
         await self._reach()
+        if any(map(self.rejects, records)):
+            raise RecordNotAccepted("a constraint does not like it", "23514")
         if any(map(self.refuses, records)):
             raise RecordRefused("there is one that I do not like")
         self.batches.append(len(records))
@@ -86,6 +89,8 @@ class Memory:
 
     async def keep_raw(self, record: Record) -> None:
         await self._reach()
+        if self.rejects(record):
+            raise RecordNotAccepted("a constraint does not like it", "23514")
         if self.refuses_raw(record):
             raise RecordRefused("not even as bytes")
         self.raw.setdefault(record.interaction.id, record)

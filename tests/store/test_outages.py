@@ -17,7 +17,7 @@ from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from tests.postgres import running_postgres
-from tests.record.samples import answer
+from tests.record.samples import answer, interaction
 from tests.store.samples import IMPATIENT, SQL, chat, rows_of, user
 
 if TYPE_CHECKING:
@@ -168,22 +168,12 @@ async def test_a_frozen_server_does_not_hang_the_end(own_postgres: PostgresServe
 async def test_a_poisoned_record_is_kept_as_bytes_and_the_rest_goes_on(
     own_postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    refuse = """
-    create function refuse() returns trigger language plpgsql as $$
-    begin
-        if new.error = 'poison' and new.request is not null then
-            raise exception 'not here';
-        end if;
-        return new;
-    end
-    $$;
-    create trigger refuse before insert on llm_logs.chatgpt_logs for each row execute function refuse();
-    """
+    refuse = "create index on llm_logs.chatgpt_logs (((request ->> 'n')::integer))"
     dsn = await fresh(own_postgres)
     await asyncio.to_thread(own_postgres.execute, refuse, dsn)
     async with house(tmp_path, dsn) as it:
         it.say(20)
-        poison = Record(chat(user("odd")).interaction, answer(error="poison"))
+        poison = Record(interaction(b'{"n":"poison"}'), answer())
         it.journal.begin(poison.interaction).finish(poison.answer)
         it.say(20)
         await it.shipped()
