@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -464,6 +465,16 @@ def _as_header_secret(value: object, environ: Environ) -> Secret:
     return Secret(text)
 
 
+def _as_admin_key(value: object, environ: Environ) -> Secret:
+    """Its SHA-256 in hexadecimal: the key itself is kept nowhere."""
+    text = _dereferenced(value, environ).strip()
+    if not re.fullmatch(r"[A-Za-z0-9_+/=-]{32,256}", text):
+        raise ValueError("it has fewer than 32 characters, more than 256, or some that are not A-Z a-z 0-9 _ + / = -")
+    if len(set(text)) < 10 or text in (text + text)[1:-1]:
+        raise ValueError("it is easily guessed: `openssl rand -hex 24` makes one that is not")
+    return Secret(sha256(text.encode()).hexdigest())
+
+
 def _as_database_url(value: object, environ: Environ) -> Secret:
     text = _dereferenced(value, environ).strip()
     read_url(text)
@@ -523,6 +534,7 @@ WHEN_FULL = _choice("refuse", "serve")
 LOG_FORMAT = _choice("auto", "json", "text")
 LOG_LEVEL = _choice("debug", "info", "warning", "error", "critical")
 HEADER_SECRET = Form("printable ASCII, or a file:/path or env:NAME that leads to it", _as_header_secret, is_secret=True)
+ADMIN_KEY = Form("a random text, or a file:/path or env:NAME that leads to it", _as_admin_key, is_secret=True)
 DATABASE_URL = Form(
     "postgresql://user:password@host/database, or a file:/path or env:NAME that leads to it",
     _as_database_url,

@@ -99,6 +99,12 @@ class AuthSettings:
         "How callers are known, one or several: `open` (everybody is the local user), `keys`, `jwt` (OIDC), "
         "`header` (set by a proxy).",
     )
+    admin_key: Secret | None = _set(
+        "GATEWAY_ADMIN_KEY",
+        None,
+        forms.ADMIN_KEY,
+        "The first key, of the user `admin`, who is admin and auditor; 32 random characters or more. Needs `keys`.",
+    )
     keys_refresh_s: float = _set(
         "GATEWAY_AUTH_KEYS_REFRESH_S", 2.0, forms.SECONDS, "How often changes of keys are looked for."
     )
@@ -796,6 +802,11 @@ def _auth_faults(auth: AuthSettings, known: set[str]) -> Iterator[str]:
         yield (
             "GATEWAY_AUTH_OWN_KEYS_S (auth.own_keys_s): users are to make keys for themselves, but GATEWAY_AUTH "
             "(auth.modes) does not have keys, so that none would be taken"
+        )
+    if auth.admin_key and "keys" not in auth.modes:
+        yield (
+            "GATEWAY_ADMIN_KEY (auth.admin_key): it is set, but GATEWAY_AUTH (auth.modes) does not have keys, so that "
+            "it would not be taken"
         )
     for mode, needed in (("jwt", ("issuer", "audience")), ("header", ("trusted_networks",))):
         for key in needed:

@@ -85,7 +85,9 @@ class Identity:
     def _is_private(self, name: bytes, value: bytes) -> bool:
         name = name.lower()
         if name in CREDENTIALS:
-            return PREFIX in value or (self._tokens is not None and looks_like_token(value))
+            if PREFIX in value or (self._tokens is not None and looks_like_token(value)):
+                return True
+            return self._keys is not None and any(self._keys.is_admin_key(word) for word in value.split())
         return name in self._private
 
     async def _holder(self, credential: bytes) -> Principal:

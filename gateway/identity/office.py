@@ -98,7 +98,7 @@ class KeyOffice:
         """A key for who asks, which may use models and no more, for as long as the gateway allows and no longer than
         the credential it is asked with. Raises NotAllowed, CallerError, TooManyKeys, StoreUnavailable."""
         _require(self._own_life_s > 0, "this gateway makes no keys for its users")
-        _require(by.may_make_keys, "log in yourself: a key that its user has made makes no others")
+        _require(by.may_make_keys, "this key makes no others for its user: log in, or ask an admin for one")
         now = self._clock()
         ends = [now + self._own_life_s] if by.ends_at is None else [now + self._own_life_s, by.ends_at]
         order = KeyOrder(

@@ -53,7 +53,8 @@ class Reception:
 async def open_reception(settings: Settings, source: KeySource) -> AsyncIterator[Reception]:
     """Starts without Postgres and without the issuer, if need be: what they would tell is then told later."""
     auth = settings.auth
-    ring = KeyRing() if "keys" in auth.modes else None
+    admin = bytes.fromhex(auth.admin_key.reveal()) if auth.admin_key is not None else None
+    ring = KeyRing(admin=admin) if "keys" in auth.modes else None
     watch = issuer = None
     async with AsyncExitStack() as stack:
         if ring is not None:

@@ -15,18 +15,20 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated
+from gateway.model import Principal, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from uuid import UUID
 
-    from gateway.model import ApiKey, Principal
+    from gateway.model import ApiKey
 
 PREFIX = b"sk-gw-"
 RANDOM_BYTES = 32
 KEY_LENGTH = len(PREFIX) + 43  # 32 bytes in base64url
 HINT_LENGTH = 4
 INDEX_BYTES = 16
+ADMIN = Principal(user="admin", roles=frozenset(Role))  # makes no key for itself, which would outlive the settings' key
 
 
 def new_secret() -> str:
@@ -48,9 +50,11 @@ class _Held(NamedTuple):
 class KeyRing:
     """All keys that are not revoked. Reading it is the hot path; it is replaced as a whole."""
 
-    __slots__ = ("_clock", "_held", "_used")
+    __slots__ = ("_admin", "_clock", "_held", "_used")
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, admin: bytes | None = None) -> None:
+        """`admin`: the digest of the settings' key, which counts whatever the database says."""
+        self._admin = admin
         self._clock = clock
         self._held: dict[bytes, _Held] | None = None
         self._used: dict[UUID, float] = {}
@@ -76,11 +80,13 @@ class KeyRing:
 
     def principal(self, secret: bytes) -> Principal:
         """Whose key this is. Raises NotAuthenticated; IdentityUnavailable before the first load."""
+        digest = digest_of(secret)
+        if self._admin is not None and compare_digest(digest, self._admin):
+            return ADMIN
         if len(secret) != KEY_LENGTH or not secret.startswith(PREFIX):
             raise NotAuthenticated(f"this is no key of this gateway; its keys begin with {PREFIX.decode()}")
         if self._held is None:
             raise IdentityUnavailable("keys cannot be checked now: the database has not been reached yet")
-        digest = sha256(secret).digest()
         # Half of the digest finds the entry, so that how long the search takes tells nothing of the other half.
         held = self._held.get(digest[:INDEX_BYTES])
         if held is None or not compare_digest(held.digest, digest):
@@ -91,6 +97,9 @@ class KeyRing:
             raise NotAuthenticated(f"this key expired on {moment:%Y-%m-%d %H:%M} UTC", code="expired_api_key")
         self._used[held.id] = now
         return held.principal
+
+    def is_admin_key(self, secret: bytes) -> bool:
+        return self._admin is not None and compare_digest(digest_of(secret), self._admin)
 
     def take_uses(self) -> dict[UUID, float]:
         """When which keys were last used, since the last time this was asked."""
