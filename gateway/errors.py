@@ -146,6 +146,12 @@ class UpstreamGarbled(UpstreamError):
     code = "upstream_garbled"
 
 
+class UpstreamElsewhere(UpstreamError):
+    """The upstream sends callers to an address that is not its own."""
+
+    code = "upstream_redirect"
+
+
 class Stopped(GatewayError):
     """The caller asked for the answer to end here."""
 

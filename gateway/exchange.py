@@ -21,6 +21,7 @@ from gateway.errors import (
     PolicyRejected,
     ShuttingDown,
     Stopped,
+    UpstreamElsewhere,
     UpstreamError,
 )
 from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from gateway.pulse import Pulse
     from gateway.relay.care import Assembler, Dialect
     from gateway.upstream.catalogue import Catalogue
+
+
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 class Client(RelayClient, Protocol):
@@ -344,6 +348,8 @@ class Exchange:
         self, talk: Talk, account: Account, reply: Reply, client: Client, upload: Upload, sent: Digest | None
     ) -> None:
         head = reply.head
+        if head.status in _REDIRECTS and head.get(b"location") is None:
+            raise UpstreamElsewhere(f"the upstream answered {head.status} and named no place that can be reached here")
         passage = Passage(client, Digest(self._terms.inline_bytes if is_text(head) else 0), head.content_length)
         await client.start(head, is_events=False)
         try:

@@ -9,10 +9,10 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
-from gateway.edge.heads import CHUNKED, head_of, is_ours_alone
+from gateway.edge.heads import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
 from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client
-from gateway.upstream.headers import response_fields, response_headers
+from gateway.upstream.headers import as_text, response_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,10 +209,11 @@ class HttpClient(Client):
         if not is_ours_alone(self._request, status) or head.get(b"content-type") is None:
             return None
         ours = {**(more or {}), **self._headers, **policy_headers(self._talk)}
-        return head_of(status, response_fields(head), ours, framing)
+        return head_of(status, harmless(head, response_fields(head)), ours, framing)
 
     def _headers_of(self, head: Head) -> CIMultiDict[str]:
-        headers = CIMultiDict(response_headers(head))
+        headers = CIMultiDict(as_text(harmless(head, response_fields(head))))
+        headers.update(SANDBOX)
         headers.update(self._headers)
         if of_policy := policy_headers(self._talk):
             headers.update(of_policy)

@@ -44,6 +44,7 @@ def error_response(error: errors.GatewayError) -> web.Response:
     """The whole answer for an error that came before anything was sent."""
     status, kind = status_of(error)
     headers = {"x-should-retry": "false"} if isinstance(error, _FINAL) else {"Retry-After": "1"}
+    headers["X-Content-Type-Options"] = "nosniff"
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2 wants one
     elif status == 426:

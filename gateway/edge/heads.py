@@ -5,6 +5,7 @@ aiohttp decodes each header and encodes it again, which costs a twentieth of a r
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,22 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from gateway.upstream.provider import RawHeaders
+    from gateway.upstream.provider import Head, RawHeaders
 
 CHUNKED = b"Transfer-Encoding: chunked"
+# For a browser that opens an upstream's answer as a page: it runs nothing in this gateway's origin.
+SANDBOX = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
+_SANDBOX_LINES = tuple(f"{name}: {value}".encode() for name, value in SANDBOX.items())
+# What a browser shows or plays, and does not run. All else becomes a download.
+_INERT = re.compile(
+    r"application/(?:json|x-ndjson|jsonl|octet-stream|zip|[a-z0-9.-]+\+json)"
+    r"|text/(?:plain|event-stream|csv|vtt|markdown)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+"
+    r"|image/(?:png|jpeg|gif|webp|avif|bmp)"
+)
+_INCLUDABLE = re.compile(r"script|ecma|css|xsl")  # a page may include it, whatever Content-Disposition says
 _STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}".encode() for each in HTTPStatus}
 _SERVER = b"Server: " + SERVER_SOFTWARE.encode()
 
@@ -37,12 +51,27 @@ def is_ours_alone(request: web.Request, status: int) -> bool:
     )
 
 
+def harmless(head: Head, fields: RawHeaders) -> RawHeaders:
+    """The fields of an upstream's answer as a browser may have them: what it would run is a download."""
+    types = [value for name, value in fields if name == b"content-type"]
+    has_body = types or not (head.status in (204, 304) or head.content_length == 0)
+    if not has_body or (len(types) == 1 and _INERT.fullmatch(head.media_type)):
+        return fields
+    given = head.get(b"content-disposition") or b""
+    _, separator, parameters = given.partition(b";")
+    kept = [field for field in fields if field[0] != b"content-disposition"]
+    if len(types) > 1 or _INCLUDABLE.search(head.media_type):
+        kept = [field for field in kept if field[0] != b"content-type"]
+        kept += [(b"content-type", b"application/octet-stream"), (b"x-upstream-content-type", b", ".join(types))]
+    return (*kept, (b"content-disposition", b"attachment" + separator + parameters))
+
+
 def head_of(status: int, fields: RawHeaders, ours: Mapping[str, str], framing: bytes) -> bytes | None:
-    """Status line and headers, with the empty line that ends them. `framing` is the line that tells the body's end.
-    None: somebody's header brings a line of its own."""
+    """Status line and headers of an upstream's answer, with the empty line that ends them. `framing` is the line that
+    tells the body's end. None: somebody's header brings a line of its own."""
     lines = [_STATUS_LINES[status], *[b"%b: %b" % field for field in fields]]
     lines += [f"{name}: {value}".encode() for name, value in ours.items()]
-    lines += (framing, b"Date: " + rfc822_formatted_time().encode(), _SERVER, b"\r\n")
+    lines += (*_SANDBOX_LINES, framing, b"Date: " + rfc822_formatted_time().encode(), _SERVER, b"\r\n")
     head = b"\r\n".join(lines)
     ends = len(lines)
     return head if head.count(b"\n") == ends and head.count(b"\r") == ends else None

@@ -8,8 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.errors import CallerError, NotFound
 from gateway.upstream.origin import CHAT_PATH
+from gateway.upstream.redirects import PREFIX as PREFIX
 
-PREFIX = "/v1"
 RESPONSES_PATH = "/responses"
 # What the gateway handles itself, below PREFIX. A path that a server may read as one of these never passes through.
 GUARDED = frozenset((CHAT_PATH, RESPONSES_PATH))

@@ -18,7 +18,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from gateway import __version__
-from gateway.errors import UpstreamCut, UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
+from gateway.errors import (
+    UpstreamCut,
+    UpstreamElsewhere,
+    UpstreamError,
+    UpstreamGarbled,
+    UpstreamStalled,
+    UpstreamUnreachable,
+)
 from gateway.model import Outcome
 
 if TYPE_CHECKING:
@@ -37,6 +44,14 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 FIRST_TOKENS_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
 _UPSTREAMS_FAULT = frozenset((Outcome.TRUNCATED, Outcome.UPSTREAM_ERROR))
+_UPSTREAM_ERRORS = (
+    UpstreamUnreachable,
+    UpstreamStalled,
+    UpstreamGarbled,
+    UpstreamCut,
+    UpstreamElsewhere,
+    UpstreamError,
+)
 LAGS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -97,7 +112,7 @@ class Metrics:
             namespace=PREFIX,
             registry=registry,
         )
-        for fault in (UpstreamUnreachable, UpstreamStalled, UpstreamGarbled, UpstreamCut, UpstreamError):
+        for fault in _UPSTREAM_ERRORS:
             self._upstream_errors.labels(fault.code)  # at 0, so that a first one is seen as an increase
         self._lag = Histogram(
             "event_loop_lag",

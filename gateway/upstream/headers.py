@@ -6,6 +6,9 @@ what does not stand in one.
 
 from __future__ import annotations
 
+import re
+import time
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -81,6 +84,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "x-grok-conv-id",
     ),
 }
+MOST_RETRY_S = 60  # some SDKs sleep for as long as they are told
+RETRY_AFTER_AS_SENT = b"x-upstream-retry-after"
 # Of the connection, or of the upstream's own host: what a browser may do with this one is not the upstream's to say.
 NOT_SENT_BACK = HOP_BY_HOP | frozenset(
     (
@@ -90,16 +95,50 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"x-request-id",
         b"x-policy-outcome",  # what this gateway's policy did is its own to say
         b"x-policy-rule",
+        RETRY_AFTER_AS_SENT,
         b"date",
+        b"via",
         b"server",
         b"alt-svc",
         b"strict-transport-security",
         b"clear-site-data",
         b"nel",
         b"report-to",
+        b"reporting-endpoints",
+        # What a page may do in this gateway's origin.
+        b"content-security-policy",
+        b"content-security-policy-report-only",
+        b"x-content-type-options",
+        b"x-frame-options",
+        b"x-xss-protection",
+        b"service-worker-allowed",
+        b"permissions-policy",
+        b"feature-policy",
+        b"document-policy",
+        b"origin-agent-cluster",
+        b"refresh",
+        b"sourcemap",
+        b"x-sourcemap",
+        b"speculation-rules",
+        b"supports-loading-mode",
+        b"accept-ch",
+        b"critical-ch",
+        b"timing-allow-origin",
+        b"set-login",
+        b"x-permitted-cross-domain-policies",
+        # Orders to a web server in front, which would send one of its files, or another URL's body.
+        b"x-accel-redirect",
+        b"x-accel-charset",
+        b"x-accel-expires",
+        b"x-accel-limit-rate",
+        b"x-sendfile",
+        b"x-sendfile-type",
+        b"x-lighttpd-send-file",
+        b"x-lighttpd-send-tempfile",
+        b"x-reproxy-url",
     )
 )
-OF_HOSTS = (b"access-control-",)
+OF_HOSTS = (b"access-control-", b"cross-origin-", b"sec-websocket-")
 _MOST_NAMES = 256  # that are remembered: callers and upstreams send the same few, and a stranger's may be 32 kB long
 
 
@@ -167,7 +206,37 @@ def response_fields(head: Head) -> RawHeaders:
     kept = [header for header in head.headers if _is_sent_back(header[0])]
     if options := _connection_options(head.headers):
         kept = [header for header in kept if header[0] not in options]
+    if head.get(b"retry-after") is not None or head.get(b"retry-after-ms") is not None:
+        kept = [each for header in kept for each in _within_reason(*header)]
     return tuple(kept)
+
+
+def _within_reason(name: bytes, value: bytes) -> RawHeaders:
+    """A header as it is; one that tells a caller to wait for longer than a minute tells one to wait for a minute."""
+    if name == b"retry-after-ms":
+        most, wait = MOST_RETRY_S * 1000, _number(value)
+    elif name == b"retry-after":
+        most, wait = MOST_RETRY_S, _seconds(value)
+    else:
+        return ((name, value),)
+    if wait is not None and wait <= most:
+        return ((name, value),)
+    return (name, b"%d" % most), (RETRY_AFTER_AS_SENT, value)
+
+
+def _number(value: bytes) -> float | None:
+    return float(value) if re.fullmatch(rb"-?[0-9]{1,12}(\.[0-9]{0,12})?", value) else None
+
+
+def _seconds(value: bytes) -> float | None:
+    """RFC 9110 section 10.2.3: seconds, or a date. None: nobody knows what a client makes of it."""
+    number = _number(value)
+    if number is not None:
+        return number
+    try:
+        return parsedate_to_datetime(value.decode("ascii")).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
 
 
 @lru_cache(_MOST_NAMES)
@@ -175,9 +244,9 @@ def _is_sent_back(name: bytes) -> bool:
     return name not in NOT_SENT_BACK and not name.startswith(OF_HOSTS)
 
 
-def response_headers(head: Head) -> list[tuple[str, str]]:
+def as_text(fields: RawHeaders) -> list[tuple[str, str]]:
     """The same decoded, as aiohttp wants them."""
-    return [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in response_fields(head)]
+    return [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in fields]
 
 
 def _connection_options(raw: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from gateway.upstream.provider import Call, Provider, Reply
+import structlog
+
+from gateway.upstream.provider import Call, Ending, Head, Provider, Reply, Sink
+from gateway.upstream.redirects import is_redirect, relocated
 from gateway.upstream.session import Session
 from gateway.upstream.wire import WirePool
 
@@ -12,20 +16,61 @@ if TYPE_CHECKING:
     from gateway.upstream.origin import Origin, Patience
 
 
+log = structlog.get_logger()
+
+
+_OF_BODIES = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
+
+
+class Redirect(Reply):
+    """A redirect to a path of ours, or without a location. Its body, which may name an address, is left out."""
+
+    def __init__(self, head: Head) -> None:
+        headers = [header for header in head.headers if header[0] not in _OF_BODIES]
+        self.head = Head(head.status, (*headers, (b"content-length", b"0")))
+
+    async def pump(self, sink: Sink) -> Ending:
+        return Ending.WHOLE
+
+    def close(self) -> None:
+        """It is closed already."""
+
+
 class OpenAICompatible(Provider):
     """Sends calls to one origin: on the quick wire where the body is at hand, else through a client session."""
 
     def __init__(self, origin: Origin, patience: Patience, proxy: str | None = None) -> None:
         self.name = origin.netloc
+        self._origin = origin
         self._is_proxied = proxy is not None
         self._wires = WirePool(origin, patience)
         self._session = Session(origin, patience, proxy)
 
     async def open(self, call: Call) -> Reply:
         if self._is_proxied or not isinstance(call.body, bytes):
-            return await self._session.open(call)
-        return await self._wires.open(call, call.body)
+            reply = await self._session.open(call)
+        else:
+            reply = await self._wires.open(call, call.body)
+        head = relocated(reply.head, self._origin, call.path)
+        if is_redirect(reply.head):
+            return self._redirected(reply, head)
+        reply.head = head
+        return reply
+
+    def _redirected(self, reply: Reply, head: Head) -> Reply:
+        reply.close()
+        if head.get(b"location") is None:
+            host = _host_in(reply.head)
+            log.warning("the upstream redirects elsewhere", status=head.status, host=host, upstream=self.name)
+        return Redirect(head)
 
     async def aclose(self) -> None:
         await self._wires.aclose()
         await self._session.aclose()
+
+
+def _host_in(head: Head) -> str | None:
+    try:
+        return urlsplit((head.get(b"location") or b"").decode("latin-1")).hostname
+    except ValueError:
+        return None

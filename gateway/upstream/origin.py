@@ -151,7 +151,12 @@ def _are_fields(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def check_path(path: str) -> None:
-    """Raises CallerError for a path that goes up, as it is or as a server may read it: `%2e` is a dot (RFC 3986,
-    6.2.2.2), and many take an escaped slash or a backslash for a slash."""
-    if (".." in path or "%" in path) and ".." in re.split(r"[/\\;]", unquote(path)):
+    """Raises CallerError for a path that goes up."""
+    if climbs(path):
         raise CallerError("the path leads out of the API", code="invalid_path")
+
+
+def climbs(path: str) -> bool:
+    """Whether a path goes up, as it is or as a server may read it: `%2e` is a dot (RFC 3986, 6.2.2.2), and many take an
+    escaped slash or a backslash for a slash."""
+    return (".." in path or "%" in path) and ".." in re.split(r"[/\\;]", unquote(path))

@@ -45,7 +45,16 @@ PLAN = '{"title": "Größe", "days": 3}'
 HURRY = [("retry-after-ms", "5")]  # of the SDK, between two tries
 OF_ONE_HOP = frozenset(("connection", "date", "keep-alive", "server", "transfer-encoding"))
 # The gateway has ids of its own, says which interaction it was, and tells proxies in between to let events through.
-OF_THE_GATEWAY = frozenset(("x-request-id", "x-interaction-id", "cache-control", "x-accel-buffering"))
+OF_THE_GATEWAY = frozenset(
+    (
+        "content-security-policy",
+        "x-content-type-options",
+        "x-request-id",
+        "x-interaction-id",
+        "cache-control",
+        "x-accel-buffering",
+    )
+)
 
 
 class Plan(BaseModel):

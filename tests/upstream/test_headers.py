@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import formatdate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.headers import RequestHeaders, response_headers
+from gateway.upstream.headers import RequestHeaders, as_text, response_fields
 from gateway.upstream.provider import Head
 
 # What identity proxies, CDNs, clouds and meshes say of a caller, and what browsers carry.
@@ -128,15 +131,44 @@ def test_order_doubles_case_and_odd_bytes_are_left_as_they_are() -> None:
     b"access-control-allow-origin alt-svc x-request-id clear-site-data".split(),
 )
 def test_what_is_of_the_upstreams_connection_or_host_stays_there(name: bytes) -> None:
-    assert response_headers(Head(200, ((name, b"x"), (b"x-mine", b"y")))) == [("x-mine", "y")]
+    assert as_text(response_fields(Head(200, ((name, b"x"), (b"x-mine", b"y"))))) == [("x-mine", "y")]
 
 
 def test_headers_that_the_upstreams_connection_names_stay_there() -> None:
     head = Head(200, ((b"connection", b"close, x-hop"), (b"x-hop", b"1"), (b"retry-after", b"7")))
-    assert response_headers(head) == [("retry-after", "7")]
+    assert as_text(response_fields(head)) == [("retry-after", "7")]
 
 
 def test_odd_bytes_of_the_upstream_become_something_that_can_be_sent() -> None:
-    ((name, value),) = response_headers(Head(200, ((b"x-odd", b"a\xffb\xc3\xbc"),)))
+    ((name, value),) = as_text(response_fields(Head(200, ((b"x-odd", b"a\xffb\xc3\xbc"),))))
     assert (name, value) == ("x-odd", "a\N{REPLACEMENT CHARACTER}bü")
     value.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sent_on"),
+    [
+        (b"retry-after", b"3600", b"60"),
+        (b"retry-after", b"61", b"60"),
+        (b"retry-after", b"60", None),
+        (b"retry-after", b"0", None),
+        (b"retry-after", b"1.5", None),
+        (b"retry-after", b"1e9", b"60"),
+        (b"retry-after", b"3600abc", b"60"),
+        (b"retry-after", b"soon", b"60"),
+        (b"retry-after", b"Fri, 31 Dec 9999 23:59:59 GMT", b"60"),
+        (b"retry-after", b"Fri, 31 Dec 1999 23:59:59 GMT", None),
+        (b"retry-after", b"Fri, 99 Dec 9999 23:59:59 GMT", b"60"),
+        (b"retry-after-ms", b"3600000", b"60000"),
+        (b"retry-after-ms", b"59999.5", None),
+    ],
+)
+def test_c18_nobody_is_told_to_wait_for_more_than_a_minute(name: bytes, value: bytes, sent_on: bytes | None) -> None:
+    expected = ((name, value),) if sent_on is None else ((name, sent_on), (b"x-upstream-retry-after", value))
+    assert response_fields(Head(429, ((name, value), (b"x-a", b"b")))) == (*expected, (b"x-a", b"b"))
+
+
+def test_c18_a_date_within_a_minute_is_left_as_it_is() -> None:
+    near = formatdate(time.time() + 30, usegmt=True).encode()
+    assert response_fields(Head(429, ((b"retry-after", near),))) == ((b"retry-after", near),)
+    assert response_fields(Head(429, ((b"x-upstream-retry-after", b"1"),))) == ()
