@@ -107,6 +107,15 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a key counts no more, for good: a host that knows it says so again to a database that has forgotten it."""
+
+    key_id: UUID
+    at: float  # Unix time
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """This process, as other hosts know it from the table llm_logs.hosts."""
 

@@ -113,8 +113,7 @@ def _of_hosts(hosts: HostWatch) -> Iterator[Metric]:
     left = hosts.left
     yield _gauge("left_journals", "Journals of others that left with records, or fell silent.", len(left))
     yield _gauge("left_records", "Records that waited in them, as last heard of.", sum(one.waiting for one in left))
-    if hosts.skew_s is not None:
-        yield _gauge("clock_ahead_seconds", "By how much this clock is ahead of Postgres'.", hosts.skew_s)
+    yield _gauge("clock_ahead_seconds", "By how much this clock is ahead of Postgres'.", hosts.skew_s or 0.0)
 
 
 def _of_submissions(state: SubmissionsState) -> Iterator[Metric]:

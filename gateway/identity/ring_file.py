@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from gateway.model import ApiKey, Principal
+from gateway.model import ApiKey, Principal, Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,9 +33,16 @@ class RingFile:
         self._path = path
         self._place = place
 
-    def write(self, keys: Iterable[ApiKey]) -> None:
+    def write(self, keys: Iterable[ApiKey], revoked: Iterable[Revocation] = ()) -> None:
         """Replace the file as a whole, durably. Raises OSError."""
-        text = orjson.dumps({"version": VERSION, "place": self._place, "keys": [_written(key) for key in keys]})
+        text = orjson.dumps(
+            {
+                "version": VERSION,
+                "place": self._place,
+                "keys": [_written(key) for key in keys],
+                "revoked": [{"id": str(one.key_id), "at": one.at, "by": one.by} for one in revoked],
+            }
+        )
         # Others may pass through, as the embedded PostgreSQL's account must when we are root; the file is closed.
         self._path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
@@ -51,13 +58,24 @@ class RingFile:
 
     def read(self) -> list[ApiKey]:
         """Raises RingFileError."""
+        return self._read()[0]
+
+    def read_revoked(self) -> list[Revocation]:
+        """Keys that were revoked within the last time, as far as is known here. Raises RingFileError."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[list[ApiKey], list[Revocation]]:
         try:
             document = orjson.loads(self._text())
             if document["version"] != VERSION:
                 raise RingFileError(f"{self._path} is of another version of the gateway")
             if document["place"] != self._place:
                 raise RingFileError(f"{self._path} has the keys of another database")
-            return [_read(each) for each in document["keys"]]
+            revoked = document.get("revoked", [])  # older gateways write none
+            return (
+                [_read(each) for each in document["keys"]],
+                [Revocation(UUID(each["id"]), float(each["at"]), str(each["by"])) for each in revoked],
+            )
         except OSError as error:
             raise RingFileError(f"{self._path} cannot be read: {error.strerror or error}") from error
         except (ValueError, TypeError, KeyError) as error:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from gateway.identity.ring import KeyRing
     from gateway.identity.ring_file import RingFile
-    from gateway.model import ApiKey
+    from gateway.model import ApiKey, Revocation
 
 START_S = 5.0  # how long a start waits for the database before it takes the keys from the file
 NOTE_USES_S = 30.0
 LAST_NOTE_S = 2.0
+REVOKED_S = 30 * 86_400.0  # so long is remembered here that a key was revoked
 log = structlog.get_logger()
 
 
@@ -31,6 +32,10 @@ class KeySource(Protocol):
     async def edition(self) -> UUID | None: ...
 
     async def in_force(self) -> Sequence[ApiKey]: ...
+
+    async def revoked(self, seconds: float) -> Sequence[Revocation]: ...
+
+    async def revoke_again(self, revocations: Sequence[Revocation]) -> None: ...
 
     async def note_uses(self, uses: Mapping[UUID, float]) -> None: ...
 
@@ -53,6 +58,7 @@ class KeyWatch:
         self._every_s = every_s
         self._clock = clock
         self._edition: UUID | None = None
+        self._revoked: dict[UUID, Revocation] | None = None  # of the last time; None: the file was not read yet
         self._origin: str | None = None
         self._seen_at = float("-inf")  # when the database was last asked with success
         self._noted_at = clock()
@@ -124,14 +130,35 @@ class KeyWatch:
             log.exception("keys could not be looked after")
 
     async def _load(self, edition: UUID | None) -> None:
-        keys = await self._source.in_force()
+        keys = await self._without_revoked(await self._source.in_force())
         self._ring.replace(keys)
         self._edition, self._origin = edition, "postgres"
         log.info("keys loaded", keys=len(self._ring))
         try:
-            await asyncio.to_thread(self._file.write, keys)
+            await asyncio.to_thread(self._file.write, keys, list((self._revoked or {}).values()))
         except OSError as error:
             log.warning("keys could not be written for a start without the database", error=str(error))
+
+    async def _without_revoked(self, keys: Sequence[ApiKey]) -> list[ApiKey]:
+        """A key that was revoked once stays so: a database that was set back is told again."""
+        if self._revoked is None:
+            self._revoked = await asyncio.to_thread(self._read_revoked)
+        self._revoked |= {one.key_id: one for one in await self._source.revoked(REVOKED_S)}
+        oldest = time.time() - REVOKED_S
+        self._revoked = {key_id: one for key_id, one in self._revoked.items() if one.at > oldest}
+        back = [self._revoked[key.id] for key in keys if key.id in self._revoked]
+        if back:
+            self._ring.replace([key for key in keys if key.id not in self._revoked])  # whatever happens next
+            log.error("revoked_keys_were_in_force_again", keys=[str(one.key_id) for one in back])
+            await self._source.revoke_again(back)
+            keys = await self._source.in_force()  # without those that were made with one of them
+        return [key for key in keys if key.id not in self._revoked]
+
+    def _read_revoked(self) -> dict[UUID, Revocation]:
+        try:
+            return {one.key_id: one for one in self._file.read_revoked()}
+        except RingFileError:
+            return {}
 
     async def _take_from_file(self) -> None:
         try:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 
-from gateway.model import ApiKey, Principal
+from gateway.model import ApiKey, Principal, Revocation
 from gateway.store.pool import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from gateway.store.pool import Database, PooledConnection
 
@@ -102,6 +102,21 @@ where
     and not (k.is_own and k.expires_at < now() - interval '1 day')
 order by k.id
 limit $2
+"""
+
+# $1: how long ago at most, in seconds
+REVOKED = """
+select id, revoked_at, revoked_by
+from llm_logs.api_keys
+where revoked_at > now() - make_interval(secs => $1)
+"""
+
+# Of a database that was set back. $1: ids; $2: when each was revoked; $3: by whom
+REVOKE_AGAIN = """
+update llm_logs.api_keys as k
+set revoked_at = to_timestamp(r.at), revoked_by = r.revoked_by
+from unnest($1::uuid[], $2::float8[], $3::text[]) as r (id, at, revoked_by)
+where k.id = r.id and k.revoked_at is null
 """
 
 # $1: ids; $2: when each was last used. The rows are locked in the order of their ids: two gateways that note uses of
@@ -209,6 +224,18 @@ class Keys:
                 last = rows[-1]["id"]
         return found
 
+    async def revoked(self, seconds: float) -> list[Revocation]:
+        """Those of the last so many seconds."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(REVOKED, seconds)
+        return [Revocation(_uuid(row["id"]), row["revoked_at"].timestamp(), row["revoked_by"] or "") for row in rows]
+
+    async def revoke_again(self, revocations: Sequence[Revocation]) -> None:
+        """Of keys that were in force again, for the database was set back."""
+        ids, times, names = zip(*((one.key_id, one.at, one.by) for one in revocations), strict=True)
+        async with self._connection() as connection:
+            await connection.execute(REVOKE_AGAIN, ids, times, names)
+
     async def note_uses(self, uses: Mapping[UUID, float]) -> None:
         async with self._connection() as connection:
             await connection.execute(NOTE_USES, list(uses), list(uses.values()))
@@ -245,6 +272,11 @@ def _key(row: asyncpg.Record) -> ApiKey:
         is_own=row["is_own"],
         made_with=row["made_with"],
     )
+
+
+def _uuid(found: UUID) -> UUID:
+    """The standard library's."""
+    return UUID(int=found.int)
 
 
 def _unix(moment: datetime | None) -> float | None:

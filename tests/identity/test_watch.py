@@ -19,7 +19,7 @@ from gateway.identity.ring import KeyRing, new_secret
 from gateway.identity.ring_file import RingFile
 from gateway.identity.watch import KeyWatch
 from gateway.ids import Ids
-from gateway.model import ApiKey, Principal
+from gateway.model import ApiKey, Principal, Revocation
 from gateway.settings import AuthSettings, Secret, Settings, StoreSettings
 from gateway.shipped import shipped
 from gateway.store.keys import Keys
@@ -29,10 +29,11 @@ from tests.identity.test_ring import key_of
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from gateway.identity.opening import Reception
+    from tests.postgres import PostgresServer
 
 EVERY_S = 0.05
 ADMIN = Principal(user="root", roles=frozenset(("user", "admin")))
@@ -47,6 +48,8 @@ class FakeSource:
         self.is_away = False
         self.loads = 0
         self.noted: dict[UUID, float] = {}
+        self.revocations: list[Revocation] = []
+        self.revoked_again: list[Revocation] = []
         self.hold: asyncio.Event | None = None
 
     async def _answer(self) -> None:
@@ -63,6 +66,14 @@ class FakeSource:
         await self._answer()
         self.loads += 1
         return list(self.keys)
+
+    async def revoked(self, seconds: float) -> list[Revocation]:
+        await self._answer()
+        return list(self.revocations)
+
+    async def revoke_again(self, revocations: Sequence[Revocation]) -> None:
+        await self._answer()
+        self.revoked_again += revocations
 
     async def note_uses(self, uses: Mapping[UUID, float]) -> None:
         await self._answer()
@@ -213,6 +224,42 @@ async def test_an_unknown_edition_means_looking_through_the_keys(tmp_path: Path)
         await until(lambda: is_known(ring, secret))
 
 
+async def test_a7_a_key_that_was_revoked_stays_so_when_the_database_has_forgotten_it(tmp_path: Path) -> None:
+    key, other = key_of(secret := new_secret()), key_of(fine := new_secret())
+    source = FakeSource(key, other)
+    async with watching(source, tmp_path / "k") as (ring, watch):
+        revocation = Revocation(key.id, time.time(), "root")
+        source.keys, source.revocations, source.current = [other], [revocation], uuid4()
+        await until(lambda: not is_known(ring, secret))
+        source.keys, source.revocations, source.current = [key, other], [], uuid4()  # restored
+        await until(lambda: source.revoked_again == [revocation])
+        assert not is_known(ring, secret)
+        assert is_known(ring, fine)
+        assert watch.state()["fault"] is None
+
+
+async def test_a7_a_process_that_starts_after_the_restore_knows_it_from_the_file(tmp_path: Path) -> None:
+    key = key_of(secret := new_secret())
+    source = FakeSource()
+    source.revocations = [Revocation(key.id, time.time(), "root")]
+    async with watching(source, tmp_path / "k"):
+        pass
+    source.keys, source.revocations = [key], []
+    async with watching(source, tmp_path / "k") as (ring, _):
+        assert not is_known(ring, secret)
+        assert [one.key_id for one in source.revoked_again] == [key.id]
+
+
+async def test_a_revocation_is_forgotten_after_a_month(tmp_path: Path) -> None:
+    key = key_of(secret := new_secret())
+    source = FakeSource()
+    source.revocations = [Revocation(key.id, time.time() - 31 * 86_400, "root")]
+    async with watching(source, tmp_path / "k") as (ring, _):
+        source.keys, source.revocations, source.current = [key], [], uuid4()
+        await until(lambda: is_known(ring, secret))
+        assert source.revoked_again == []
+
+
 # --- with a real one ---
 
 
@@ -260,6 +307,26 @@ async def test_a_key_is_known_and_revoked_in_every_process(database: str, tmp_pa
         await office.revoke(made.key.id, ADMIN)
         assert await user_of(here, made.secret) is None
         await becomes(there, made.secret, None)
+
+
+@pytest.mark.usefixtures("opened")
+async def test_a7_a_revoked_key_is_revoked_again_in_a_database_that_was_set_back(
+    database: str, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    async with gateway(database, tmp_path) as (reception, office):
+        made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+        copy = "create table public.keys as select * from llm_logs.api_keys"
+        await asyncio.to_thread(postgres.execute, copy, database)
+        await office.revoke(made.key.id, ADMIN)
+        restored = "begin; delete from llm_logs.api_keys; insert into llm_logs.api_keys select * from public.keys; end"
+        await asyncio.to_thread(postgres.execute, restored, database)
+        deadline = time.monotonic() + 10
+        found = "select revoked_by from llm_logs.api_keys where revoked_at is not null"
+        while not (rows := await asyncio.to_thread(postgres.fetch, found, database)):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert [row["revoked_by"] for row in rows] == ["root"]
+        assert await user_of(reception, made.secret) is None
 
 
 @pytest.mark.usefixtures("opened")
