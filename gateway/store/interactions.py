@@ -40,6 +40,8 @@ LOCKS = 0x6C6C6D67  # namespace of our advisory locks
 SLICE = 32  # rows that are made in one go; then the event loop has a turn
 LARGE_BYTES = 256 * 1024  # a record from this size on is made into a row in a thread
 EXTRA_S_PER_MB = 1.0
+MONTH_MS = 31 * 86_400_000
+LEAST_ID = UUID(int=0)
 
 TRANSACTION_ROLLBACK = "40"  # a deadlock, for example: the same batch may pass the next time
 QUERY_CANCELED = "57014"
@@ -262,12 +264,27 @@ def _settle(row: Row, its: Place) -> None:
 
 
 async def _snapshots(connection: Connection, rows: list[Row], slack_ms: int) -> dict[tuple[UUID, bytes], Snapshot]:
-    found = await _find(connection, sql.FIND_SNAPSHOTS, first_asks(rows))
-    found |= await _find(connection, sql.FIND_SNAPSHOTS, other_asks(rows, found))
-    found |= await _find(connection, sql.FIND_NAMED, named_asks(rows))
+    """Nearly all go on from something of the last month; only for the others the older months are looked through, which
+    takes fifty times as long where there are three years of them."""
+    found = await _look(connection, rows, shifted(rows[0].id, -MONTH_MS))
+    left: list[Row] = []
+    fresh: set[tuple[str, bytes]] = set()  # of the rows before
+    for row in rows:
+        likeliest = row.marks.likeliest
+        if likeliest is not None and (row.id, likeliest) not in found and (row.user, likeliest) not in fresh:
+            left.append(row)
+        fresh.update((row.user, mark) for mark in row.marks.own)
+    if left:
+        found |= await _look(connection, left, LEAST_ID)
     if slack_ms:
         found |= await _find_later(connection, rows, found, slack_ms)
     return found
+
+
+async def _look(connection: Connection, rows: list[Row], since: UUID) -> dict[tuple[UUID, bytes], Snapshot]:
+    found = await _find(connection, sql.FIND_SNAPSHOTS, first_asks(rows), since)
+    found |= await _find(connection, sql.FIND_SNAPSHOTS, other_asks(rows, found), since)
+    return found | await _find(connection, sql.FIND_NAMED, named_asks(rows), since)
 
 
 async def _find_later(
@@ -276,19 +293,24 @@ async def _find_later(
     """For rows that go on from nothing older: a clock that was ahead may have given that a later id. It cannot be one
     that goes on from the row itself, for that has said more."""
     left = [row for row in rows if not any((row.id, known) in found for known in row.marks.earlier)]
+    if not left:
+        return {}
+    since = left[0].id
     by_bound = {shifted(row.id, slack_ms): row.id for row in left}
     asks = [ask._replace(row=shifted(ask.row, slack_ms)) for ask in (*first_asks(left), *other_asks(left, {}))]
-    later = await _find(connection, sql.FIND_SNAPSHOTS, asks)
+    later = await _find(connection, sql.FIND_SNAPSHOTS, asks, since)
     named = [ask._replace(row=shifted(ask.row, slack_ms)) for ask in named_asks(left)]
-    later |= await _find(connection, sql.FIND_NAMED, named)
+    later |= await _find(connection, sql.FIND_NAMED, named, since)
     return {(by_bound[bound], known): snapshot for (bound, known), snapshot in later.items()}
 
 
-async def _find(connection: Connection, statement: str, asks: list[Ask]) -> dict[tuple[UUID, bytes], Snapshot]:
+async def _find(
+    connection: Connection, statement: str, asks: list[Ask], since: UUID
+) -> dict[tuple[UUID, bytes], Snapshot]:
     if not asks:
         return {}
     users, hashes, ids = zip(*asks, strict=True)
-    found = await connection.fetch(statement, users, hashes, ids)
+    found = await connection.fetch(statement, users, hashes, ids, since)
     return {(_uuid(row["row_id"]), row["hash"]): _snapshot(row) for row in found}
 
 
@@ -309,7 +331,7 @@ async def _join_early_ones(connection: Connection, rows: list[Row], slack_ms: in
     if not marks:
         return
     users, hashes, ids = zip(*marks, strict=True)
-    for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids):
+    for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids, min(ids)):
         parent = by_bound[_uuid(early["parent_id"])]
         if early["is_own_root"]:
             await connection.execute(sql.JOIN_CONVERSATION, early["user_name"], str(early["id"]), parent)

@@ -119,20 +119,22 @@ select pg_advisory_xact_lock($1::integer, bucket)
 from unnest($2::integer[]) as bucket
 """
 
-# The newest snapshot of a user and hash that is older than the row which asks. $1: users; $2: hashes; $3: rows
+# The newest snapshot of a user and hash that is older than the row which asks. $1: users; $2: hashes; $3: rows; $4: the
+# least id, by which all but one or two months are left out before anything is looked up in them
 FIND_SNAPSHOTS = """
 select q.hash, q.row_id, c.id, c.root_gpt_id, c.convo_title
 from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, row_id)
 cross join lateral (
     select id, root_gpt_id, convo_title
     from llm_logs.chatgpt_logs
-    where user_name = q.user_name and snapshot_hash = q.hash and id < q.row_id
+    where user_name = q.user_name and snapshot_hash = q.hash and id < q.row_id and id >= $4
     order by id desc
     limit 1
 ) as c
 """
 
-# The same for what a response names by an id: an answer, or an item of one. $1: users; $2: hashes; $3: rows
+# The same for what a response names by an id: an answer, or an item of one. $1: users; $2: hashes; $3: rows; $4: the
+# least id
 FIND_NAMED = """
 select q.hash, q.row_id, c.id, c.root_gpt_id, c.convo_title
 from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, row_id)
@@ -140,7 +142,7 @@ cross join lateral (
     (
         select id, root_gpt_id, convo_title
         from llm_logs.chatgpt_logs
-        where user_name = q.user_name and answer_hash = q.hash and id < q.row_id
+        where user_name = q.user_name and answer_hash = q.hash and id < q.row_id and id >= $4
         order by id desc
         limit 1
     )
@@ -148,20 +150,20 @@ cross join lateral (
     (
         select id, root_gpt_id, convo_title
         from llm_logs.chatgpt_logs
-        where user_name = q.user_name and item_hash = q.hash and id < q.row_id
+        where user_name = q.user_name and item_hash = q.hash and id < q.row_id and id >= $4
         order by id desc
         limit 1
     )
 ) as c
 """
 
-# Rows that go on from one of these, but came before it. $1: users; $2: hashes; $3: ids
+# Rows that go on from one of these, but came before it. $1: users; $2: hashes; $3: ids; $4: the least of these ids
 FIND_EARLY = """
 select distinct on (c.id)
     c.id, q.id as parent_id, c.user_name, c.root_inferred and c.parent_id is null as is_own_root
 from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, id)
 inner join llm_logs.chatgpt_logs as c
-    on c.user_name = q.user_name and c.parent_hash = q.hash and c.id > q.id
+    on c.user_name = q.user_name and c.parent_hash = q.hash and c.id > q.id and c.id > $4
 where not exists (
     select from llm_logs.chatgpt_logs as p
     where p.id = c.parent_id and c.parent_hash in (p.snapshot_hash, p.answer_hash, p.item_hash)

@@ -17,6 +17,7 @@ from tests.record.samples import answer, interaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
 
     import asyncpg
 
@@ -42,13 +43,16 @@ def chat(*messages: dict[str, Any], says: str | None = "ok", by: str = "ann", **
     return Record(asked, answer(orjson.dumps(said)))
 
 
-def response(asked: object, number: int = 1, says: str | None = "ok", by: str = "ann", **more: Any) -> Record:
+def response(
+    asked: object, number: int = 1, says: str | None = "ok", by: str = "ann", *, row: UUID | None = None, **more: Any
+) -> Record:
     """A response with this input, whose id is `resp_<number>`; `more` are further members of the request."""
     said: dict[str, Any] = {"error": {"message": "no"}}
     if says is not None:
         said = {"id": f"resp_{number}", "object": "response", "output": [spoken(says, number)]}
     body = orjson.dumps({"model": "m", "input": asked, **more})
-    return Record(interaction(body, principal=Principal(by), kind=Kind.RESPONSE), answer(orjson.dumps(said)))
+    its = {} if row is None else {"id": row}
+    return Record(interaction(body, principal=Principal(by), kind=Kind.RESPONSE, **its), answer(orjson.dumps(said)))
 
 
 def spoken(text: str, number: int = 1) -> dict[str, Any]:

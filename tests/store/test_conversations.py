@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
 from gateway.model import Record
+from gateway.store import statements as sql
+from gateway.store.conversations import shifted
+from gateway.store.interactions import MONTH_MS
+from gateway.store.migrations import make_partitions
+from tests.record.samples import IDS
 from tests.store.samples import chat, model, response, rows_of, spoken, store, user
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from gateway.store.pool import Database
 
 
@@ -234,12 +239,13 @@ async def test_a_parent_that_comes_late_takes_the_place_of_a_grandparent(databas
 # ── the Responses API ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _previous(turn: int) -> dict[str, Any]:
+    return {"previous_response_id": f"resp_{turn - 1}"} if turn else {}
+
+
 def named(turns: int, by: str = "ann") -> list[Record]:
     """Each response names the one before; only what is new is sent."""
-    return [
-        response(f"question {turn}", turn, by=by, **({"previous_response_id": f"resp_{turn - 1}"} if turn else {}))
-        for turn in range(turns)
-    ]
+    return [response(f"question {turn}", turn, by=by, **_previous(turn)) for turn in range(turns)]
 
 
 def resent(turns: int, by: str = "ann") -> list[Record]:
@@ -394,3 +400,78 @@ async def test_a_thousand_equal_talks_do_not_slow_each_other_down(database: str)
         second = chat(user("hi"), model("ho"), user("?"))
         async with asyncio.timeout(1):
             await interactions.keep([second])
+
+
+# --- many months ------------------------------------------------------------------------------------------------------
+
+WEEK_MS = 7 * 86_400_000
+
+
+def earlier(weeks: int) -> UUID:
+    """An id of so many weeks ago."""
+    return shifted(IDS.new(), -weeks * WEEK_MS)
+
+
+def resumed(weeks: int, *, says: str = "a", by: str = "ann") -> tuple[Record, Record]:
+    """A conversation that goes on after so many weeks."""
+    first = chat(user("q"), says=says, by=by, id=earlier(weeks))
+    return first, chat(user("q"), model(says), user("and now?"), says="b", by=by)
+
+
+@pytest.mark.parametrize("weeks", [0, 4, 5, 60])
+async def test_g4_a_conversation_that_is_resumed_after_weeks_is_still_one(database: str, weeks: int) -> None:
+    records = resumed(weeks)
+    async with store(database) as (db, interactions):
+        for record in records:
+            await interactions.keep([record])
+        assert (await tree(db, *records)).parents == [None, 0]
+        assert (await tree(db, *records)).roots == [0, 0]
+
+
+@pytest.mark.parametrize("weeks", [0, 5])
+async def test_g4_a_response_that_is_named_after_weeks_is_found(database: str, weeks: int) -> None:
+    records = [response("q", 1, row=earlier(weeks)), response("and now?", 2, previous_response_id="resp_1")]
+    async with store(database) as (db, interactions):
+        for record in records:
+            await interactions.keep([record])
+        assert (await tree(db, *records)).parents == [None, 0]
+
+
+async def test_g4_the_longest_of_what_was_said_wins_also_when_a_shorter_one_is_newer(database: str) -> None:
+    said = [user("q"), model("a"), user("q2"), model("a2")]
+    long_ago = chat(*said[:3], says="a2", id=earlier(5))
+    lately = chat(*said[:1], says="a", id=earlier(1))
+    now = chat(*said, user("and now?"))
+    async with store(database) as (db, interactions):
+        await interactions.keep([long_ago, lately])
+        await interactions.keep([now])
+        assert (await tree(db, long_ago, lately, now)).parents[2] == 0
+
+
+async def test_g4_a_parent_in_the_same_batch_is_found_beside_old_ones(database: str) -> None:
+    old, resumed_one = resumed(6)
+    first, second = talk(2, by="bob")
+    async with store(database) as (db, interactions):
+        await interactions.keep([old])
+        await interactions.keep([resumed_one, first, second])
+        assert (await tree(db, old, resumed_one, first, second)).parents == [None, 0, None, 2]
+
+
+@pytest.mark.parametrize("statement", [sql.FIND_SNAPSHOTS, sql.FIND_NAMED, sql.FIND_EARLY])
+async def test_g4_a_look_up_reads_the_partitions_of_the_last_month_only(database: str, statement: str) -> None:
+    async with store(database) as (db, _):
+        await make_partitions(db, 33)
+        (month,) = await rows_of(db, "select llm_logs.first_id(date_trunc('month', now()) + '30 months') as id")
+        id_ = shifted(UUID(int=month["id"].int), 86_400_000)
+        connection = await db.connect(sql.TUNE)
+        try:
+            bounds = [id_] if statement == sql.FIND_EARLY else [shifted(id_, -MONTH_MS)]
+            await connection.execute(f"prepare look (text[], bytea[], uuid[], uuid) as {statement}")
+            asked = f"array['ann'], array['\\x00'::bytea], array['{id_}'::uuid], '{bounds[0]}'"
+            plan = await connection.fetch(f"explain (analyze, costs off, timing off) execute look ({asked})")
+        finally:
+            connection.terminate()
+        text = "\n".join(row["QUERY PLAN"] for row in plan)
+        read = {line for line in text.split("\n") if " on chatgpt_logs_" in line and "never executed" not in line}
+        months = set(re.findall(r"on chatgpt_logs_(\d{4}_\d\d)", "\n".join(read)))
+        assert 1 <= len(months) <= (4 if statement == sql.FIND_EARLY else 2), text
