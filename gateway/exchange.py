@@ -242,7 +242,7 @@ class Exchange:
             if talk.stopped is None:
                 raise
             talk.take_back_cancellation()
-        await self._end(account, client, relay.last, assembler)
+        await self._end(account, client, relay)
 
     def _close_relayed(
         self, talk: Talk, account: Account, asked: ChatRequest, relay: Relay, assembler: Assembler
@@ -259,12 +259,13 @@ class Exchange:
             error=relay.fault,
         )
 
-    async def _end(self, account: Account, client: Client, last: bytes, assembler: Assembler) -> None:
+    async def _end(self, account: Account, client: Client, relay: Relay) -> None:
         """The end is the last thing to be sent, and only when the record is kept."""
+        last = relay.last
         try:
             await account.kept()
         except JournalFull as error:
-            last = assembler.error_events(error.message, "server_error", error.code)
+            last = relay.error_events(error.message, "server_error", error.code)
         await client.end(last)
 
     async def _hand_over(

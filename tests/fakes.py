@@ -85,8 +85,9 @@ class FakeClient:
     async def drained(self) -> None:
         self.is_full = False
 
-    def beat(self, now: float) -> None:
+    def beat(self, now: float) -> bool:
         self.beats.append(now)
+        return False
 
 
 class FakeEntry:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.errors import UpstreamGarbled
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LF, _CR = 10, 13
 _AT_START = -1  # nothing was read yet: a byte order mark may come, and a line starts
 
@@ -42,6 +42,11 @@ class EventSplitter:
         self._limit = limit
         self._pending = bytearray()  # grows in place: an event that drips in is copied once, at its end
         self._last = _AT_START
+
+    @property
+    def is_in_line_end(self) -> bool:
+        """Whether the last event's line end may still get its LF."""
+        return self._last == _CR and not self._pending
 
     @property
     def pending(self) -> bytes:
@@ -92,9 +97,9 @@ class EventSplitter:
         """A stream begins at the start of a line, behind a byte order mark if there is one (it may come in pieces)."""
         seen = len(self._pending)
         head = bytes(self._pending) + data
-        if len(head) < len(_BOM) and _BOM.startswith(head):
+        if len(head) < len(BOM) and BOM.startswith(head):
             return 0
-        start = len(_BOM) if head.startswith(_BOM) else 0
+        start = len(BOM) if head.startswith(BOM) else 0
         self._last = head[-1] if len(head) > start else _LF
         # A line end in front stands for the start of a line: a blank first line is then found like any other.
         end = _last_end(b"\n" + head[start:])
@@ -120,6 +125,25 @@ def split_events(block: bytes) -> list[bytes]:
     return _EVENT.findall(block)
 
 
+def line_end_of(block: bytes) -> bytes:
+    """With what the lines of a stream end, as its last whole event shows it."""
+    if block.endswith((b"\r\n", b"\n\r")):
+        return b"\r\n"
+    return b"\r" if block.endswith(b"\r") else b"\n"
+
+
+def heartbeat_after(block: bytes) -> bytes | None:
+    """A comment that may follow these whole events of a stream; None where a line end may be cut in two.
+
+    One line and no blank line behind it: openai-go before 3.43, and openai-python where events have ids, take a blank
+    line for an event also when nothing but a comment stands before it. Its line ends as the stream's do, for clients
+    that split at the line end which they have seen.
+    """
+    if block.endswith(b"\n\r"):  # the LF that completes the blank line would be one more
+        return None
+    return b": heartbeat" + (b"\r\n" if block == b"\n" else line_end_of(block))  # that LF has completed a CRLF
+
+
 class Event(NamedTuple):
     """One event. `data` is None where no data line was sent (a comment, an id): clients do not see such an event."""
 
@@ -132,7 +156,7 @@ def parse_event(raw: bytes) -> Event:
     """Parses one event of `split_events`. The byte order mark before a stream's first event is not part of its line."""
     data: list[bytes] = []
     kind = b""
-    for line in raw.removeprefix(_BOM).splitlines():  # bytes split at LF, CR and CRLF alone
+    for line in raw.removeprefix(BOM).splitlines():  # bytes split at LF, CR and CRLF alone
         name, _, value = line.partition(b":")
         if name == b"data":
             data.append(value.removeprefix(b" "))

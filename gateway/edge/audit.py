@@ -136,7 +136,8 @@ async def _tell(request: web.Request, caller: Principal, client: HttpClient, wan
         if position > told and client.is_silent(now):
             client.write(_event("passed", position))  # when it comes back, it need not be told of these
             told = position
-        client.beat(now)
+        if client.beat(now):
+            client.write(b"\n")  # no SDK reads this stream; one who reads it block by block sees this at once
 
 
 async def _write(client: HttpClient, arrivals: Sequence[Arrival], wanted: Wanted, told: int) -> int:

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
+from gateway.chat.sse import heartbeat_after
 from gateway.edge.heads import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
 from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from gateway.exchange import Talk
     from gateway.upstream.provider import Head
 
-HEARTBEAT = b": heartbeat\n\n"  # a comment: the one thing between events that breaks no client
 _OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
 
 
@@ -48,6 +48,7 @@ class HttpClient(Client):
     __slots__ = (
         "_chunked",
         "_headers",
+        "_heartbeat",
         "_heartbeat_s",
         "_is_direct",
         "_is_gone",
@@ -57,6 +58,7 @@ class HttpClient(Client):
         "_talk",
         "_transport",
         "_unsent",
+        "_written",
         "response",
     )
 
@@ -80,6 +82,8 @@ class HttpClient(Client):
         self._is_gone = False
         self._unsent = b""  # the head, until there is something to go with it
         self._silent_since = 0.0
+        self._written: bytes | None = None  # what was written last, since the last beat
+        self._heartbeat = heartbeat_after(b"")  # what may follow it
         self.response: web.StreamResponse | None = None
 
     def leave(self) -> None:
@@ -124,7 +128,7 @@ class HttpClient(Client):
         return protocol.writing_paused and not self._is_gone and protocol.transport is not None
 
     def write(self, block: bytes) -> None:
-        self._silent_since = 0.0
+        self._written = block  # `beat` looks at it: asking the clock for each chunk is dear
         self._put(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
 
     def _put(self, data: bytes) -> None:
@@ -141,17 +145,19 @@ class HttpClient(Client):
             writer.output_size += len(data)  # by which others know that an answer has begun
         transport.write(data)
 
-    def beat(self, now: float) -> None:
-        if (
-            self._silent_since == 0.0
-        ):  # something was written since the last beat; asking the clock for each chunk is dear
+    def beat(self, now: float) -> bool:
+        if self._written is not None:
+            self._heartbeat = heartbeat_after(self._written)
+            self._written = None
             self._silent_since = now
-        elif now - self._silent_since >= self._heartbeat_s:
-            self.write(HEARTBEAT)
+        elif self._heartbeat is not None and self.is_silent(now):
+            self.write(self._heartbeat)
+            return True
+        return False
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing was written for so long that the next beat is a heartbeat."""
-        return 0.0 < self._silent_since <= now - self._heartbeat_s
+        return self._written is None and 0.0 < self._silent_since <= now - self._heartbeat_s
 
     async def drained(self) -> None:
         """Wait for a slow reader; one who reads nothing for too long is taken for gone."""

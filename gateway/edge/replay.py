@@ -141,8 +141,8 @@ class Replayed(Client):
     async def drained(self) -> None:
         await self._client.drained()
 
-    def beat(self, now: float) -> None:
-        self._client.beat(now)
+    def beat(self, now: float) -> bool:
+        return self._client.beat(now)
 
     async def start(self, head: Head, *, is_events: bool) -> None:
         await self._client.start(head, is_events=is_events)

@@ -55,8 +55,9 @@ class Nobody(Client):
     async def drained(self) -> None:
         """It is never full."""
 
-    def beat(self, now: float) -> None:
+    def beat(self, now: float) -> bool:
         """Nobody waits."""
+        return False
 
     async def start(self, head: Head, *, is_events: bool) -> None:
         """See above."""

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.chat.request_body import with_member
 from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED
-from gateway.chat.sse import EventSplitter, EventTooLong, split_events
+from gateway.chat.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
 from gateway.model import Outcome
 from gateway.relay.care import Assembler, Care, Step
 from gateway.relay.unfolded import Unfolded
@@ -40,8 +40,9 @@ class Client(Protocol):
 
     async def drained(self) -> None: ...
 
-    def beat(self, now: float) -> None:
-        """A moment between two events, `now` on the event loop's clock: one for a heartbeat, if it is time."""
+    def beat(self, now: float) -> bool:
+        """A moment between two events, `now` on the event loop's clock: one for a heartbeat, if it is time. Returns
+        whether it was."""
         ...
 
 
@@ -59,10 +60,13 @@ class Relay(Sink):
         "_assembler",
         "_care",
         "_client",
+        "_drops_line_feed",
         "_error",
+        "_has_beaten",
         "_has_failed",
         "_keeping",
         "_limit",
+        "_line_end",
         "_splitter",
         "_tee",
         "_tee_size",
@@ -85,6 +89,9 @@ class Relay(Sink):
         self._tee: list[bytes] = []
         self._tee_size = 0
         self._unfolded = Unfolded()
+        self._line_end = b"\n"
+        self._has_beaten = False  # before the first event
+        self._drops_line_feed = False  # of an event that was dropped, which may come with the next read
         self._has_failed = False  # the upstream has reported an error: the client has it, whatever follows
         self._error: tuple[str, str, str] | None = None  # message, type, code: the gateway's own, for the client
         self.bytes_in = 0
@@ -113,6 +120,9 @@ class Relay(Sink):
             return False
         if self.first_at is None:
             self.first_at = time.perf_counter()
+            self._line_end = line_end_of(block)
+            if self._has_beaten and not (block := block.removeprefix(BOM)):  # it marks a stream's first byte
+                return False
         if self.bytes_in > self._limit:
             return self._broken(f"the answer is longer than {self._limit} bytes")
         care = self._care
@@ -133,7 +143,8 @@ class Relay(Sink):
 
     def beat(self, now: float) -> None:
         self.file()
-        self._client.beat(now)
+        if self._client.beat(now) and self.first_at is None:
+            self._has_beaten = True
 
     def file(self) -> None:
         """Put what was said since the last time into the journal: an unfinished answer is at most a pulse behind."""
@@ -168,8 +179,13 @@ class Relay(Sink):
             self.outcome = Outcome.TRUNCATED
             self.fault = UNFINISHED
         if self._error is not None:
-            self.last += self._assembler.error_events(*self._error)
+            self.last += self.error_events(*self._error)
             self._error = None
+
+    def error_events(self, message: str, kind: str, code: str) -> bytes:
+        """An error of the gateway's own, as it fits behind what was passed on."""
+        events = self._assembler.error_events(message, kind, code).replace(b"\n", self._line_end)
+        return b"\n" + events if self._line_end == b"\r\n" and self._splitter.is_in_line_end else events
 
     def _take_unfinished(self, event: bytes) -> None:
         """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
@@ -199,6 +215,10 @@ class Relay(Sink):
         From the first that some clients take for the end, they wait until they are kept: by a part or, if the answer
         ends in this block, by the record. Then the whole block waits for it, which takes a moment and saves a write.
         """
+        if self._drops_line_feed:
+            self._drops_line_feed = False
+            if not plain and not (block := block.removeprefix(b"\n")):
+                return False
         passing = [block[:plain]]
         waiting: list[bytes] = []
         for raw in split_events(block[plain:]):
@@ -217,6 +237,8 @@ class Relay(Sink):
             elif step is not Step.KEEP_ONLY:
                 self._ends(step, raw)
                 break
+            else:
+                self._drops_line_feed = raw.endswith(b"\r")
         if waiting and self.outcome is None:
             self.file()
         passed = b"".join(passing + waiting)
