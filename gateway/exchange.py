@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+REFUSED_BYTES = 64 * 1024  # of a refused request's body that are kept
 
 
 class Client(RelayClient, Protocol):
@@ -135,13 +137,15 @@ class Exchange:
     async def converse(self, talk: Talk, asked: ChatRequest, dialect: Dialect, client: Client) -> None:
         """One chat completion or response, streamed or not.
 
-        Raises PolicyRejected, UpstreamError, JournalFull, Stopped, CallerError as long as nothing has been sent; what
-        goes wrong later ends the stream with an error event.
+        Raises NotAllowed, PolicyRejected, UpstreamError, JournalFull, Stopped, CallerError as long as nothing has been
+        sent; what goes wrong later ends the stream with an error event.
         """
         asked, ruling, refusal = self._policy.review(asked, talk.caller)
-        _require_model(talk.caller, asked.model)
+        begun = _interaction_of(talk, dialect.kind, asked, ruling)
+        if (not_allowed := _model_refusal(talk.caller, asked.model)) is not None:
+            raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_model(asked.model)
-        account = self._begin(talk, dialect.kind, provider, asked, ruling)
+        talk.account = account = Account(self._recorder, replace(begun, upstream=provider.name))
         try:
             if refusal is not None:
                 account.close(Outcome.POLICY_BLOCKED, error=refusal)
@@ -162,27 +166,18 @@ class Exchange:
                 raise talk.stopped from None
             raise
 
-    def _begin(self, talk: Talk, kind: Kind, provider: Provider, asked: ChatRequest, ruling: Ruling | None) -> Account:
-        interaction = Interaction(
-            id=talk.id,
-            kind=kind,
-            started_at=time.time(),
-            principal=talk.caller,
-            request_id=talk.request_id,
-            method=talk.method,
-            path=talk.path,
-            model=asked.model,
-            upstream=provider.name,
-            is_stream=asked.is_stream,
-            root_id=asked.root_id,
-            convo_title=asked.convo_title,
-            convo_show=talk.convo_show,
-            request_type=talk.content_type,
-            policy=ruling,
-            body=asked.raw,
-        )
-        talk.account = Account(self._recorder, interaction)
-        return talk.account
+    def _refused(self, talk: Talk, begun: Interaction, error: GatewayError) -> GatewayError:
+        """Records a request that no upstream is asked for, and gives the error back to be raised.
+
+        Of a body beyond REFUSED_BYTES the record has the beginning, and the size and digest of all of it.
+        """
+        known: dict[str, Any] = {}
+        if len(begun.body) > REFUSED_BYTES:
+            known = {"request_size": len(begun.body), "request_sha256": sha256(begun.body).hexdigest()}
+        refused = replace(begun, body=begun.body[:REFUSED_BYTES], convo_show=False)
+        talk.account = Account(self._recorder, refused)
+        talk.account.close(Outcome.REFUSED, error=error.message, **known)
+        return error
 
     async def _open(self, talk: Talk, asked: ChatRequest, dialect: Dialect, provider: Provider) -> tuple[Reply, bool]:
         """The upstream's answer, and whether its usage event is the gateway's own wish."""
@@ -307,26 +302,25 @@ class Exchange:
 
     async def pass_through(self, talk: Talk, kind: Kind, path: str, upload: Upload, client: Client) -> None:
         """Any other call: streamed through in both directions as it is, and recorded. `path` is below the base URL."""
+        begun = Interaction(
+            id=talk.id,
+            kind=kind,
+            started_at=time.time(),
+            principal=talk.caller,
+            request_id=talk.request_id,
+            method=talk.method,
+            path=talk.path,
+            model=upload.model,
+            request_type=talk.content_type,
+            body=upload.body if isinstance(upload.body, bytes) else b"",
+        )
         if talk.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
-            _require_model(talk.caller, upload.model)
+            not_allowed = _model_refusal(talk.caller, upload.model)
+            if not_allowed is not None:
+                raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_path(path)
         sent = None if isinstance(upload.body, bytes) else Digest(keep=0)
-        talk.account = account = Account(
-            self._recorder,
-            Interaction(
-                id=talk.id,
-                kind=kind,
-                started_at=time.time(),
-                principal=talk.caller,
-                request_id=talk.request_id,
-                method=talk.method,
-                path=talk.path,
-                model=upload.model,
-                upstream=provider.name,
-                request_type=talk.content_type,
-                body=upload.body if isinstance(upload.body, bytes) else b"",
-            ),
-        )
+        talk.account = account = Account(self._recorder, replace(begun, upstream=provider.name))
         body = upload.body if sent is None or isinstance(upload.body, bytes) else sent.over(upload.body)
         call = Call(
             talk.method, path, self._terms.headers.of(talk.headers, is_decoded=sent is None), body, upload.length
@@ -395,8 +389,29 @@ class Exchange:
             account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {failure}", **known)
 
 
-def _require_model(caller: Principal, model: str | None) -> None:
-    """Raises NotAllowed for a caller who is bound to other models, also where a call does not show which it wants."""
-    if not caller.may_use(model or ""):
-        named = f"the model {model!r}" if model else "calls that do not show which model they want"
-        raise NotAllowed(f"this key may not use {named}", code="model_not_allowed", param="model")
+def _interaction_of(talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling | None) -> Interaction:
+    return Interaction(
+        id=talk.id,
+        kind=kind,
+        started_at=time.time(),
+        principal=talk.caller,
+        request_id=talk.request_id,
+        method=talk.method,
+        path=talk.path,
+        model=asked.model,
+        is_stream=asked.is_stream,
+        root_id=asked.root_id,
+        convo_title=asked.convo_title,
+        convo_show=talk.convo_show,
+        request_type=talk.content_type,
+        policy=ruling,
+        body=asked.raw,
+    )
+
+
+def _model_refusal(caller: Principal, model: str | None) -> NotAllowed | None:
+    """For a caller who is bound to other models, also where a call does not show which it wants; None: it may."""
+    if caller.may_use(model or ""):
+        return None
+    named = f"the model {model!r}" if model else "calls that do not show which model they want"
+    return NotAllowed(f"this key may not use {named}", code="model_not_allowed", param="model")

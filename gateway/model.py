@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     UPSTREAM_ERROR = "upstream_error"
     CLIENT_CANCELLED = "client_cancelled"
     POLICY_BLOCKED = "policy_blocked"
+    REFUSED = "refused"  # by a gate, such as the key's permission for the model: no upstream was asked
     INTERRUPTED = "interrupted"  # the gateway itself went away
 
 

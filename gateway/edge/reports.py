@@ -26,19 +26,8 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 USUAL_DAYS = 30
-SUMS = (
-    "calls",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "estimated_calls",
-    "complete",
-    "truncated",
-    "upstream_error",
-    "client_cancelled",
-    "policy_blocked",
-    "interrupted",
-)
+OUTCOMES = ("complete", "truncated", "upstream_error", "client_cancelled", "policy_blocked", "interrupted")
+SUMS = ("calls", "prompt_tokens", "completion_tokens", "total_tokens", "estimated_calls", *OUTCOMES)
 
 
 async def page(request: web.Request) -> web.StreamResponse:
@@ -156,6 +145,7 @@ def _sum(rows: Iterable[Row], prices: Prices) -> Json:
             unpriced += row["open_tokens"]
         elif row["open_tokens"]:
             cost = (cost or 0.0) + price.of(row["open_prompt_tokens"], row["open_completion_tokens"])
+    sums["refused"] = sums["calls"] - sum(sums[outcome] for outcome in OUTCOMES)  # every other call has one of these
     return {**sums, "cost_usd": cost, "unpriced_tokens": unpriced}
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gateway.chat.marks import NONE, Marks, marks_of
 from gateway.errors import RecordRefused, safe_text
-from gateway.model import Kind
+from gateway.model import Kind, Outcome
 from gateway.store.jsonb import NOTHING, Held, hold
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
         row.convo_title = None if interaction.convo_title is None else searched_text(interaction.convo_title)
-        row.marks = marks = marks_of(interaction.kind, request.value, response.value)
+        marks = marks_of(interaction.kind, request.value, response.value)
+        # A refused request is no turn: it goes on from nothing, and nothing goes on from it.
+        row.marks = NONE if answer.outcome is Outcome.REFUSED else marks
         root = interaction.root_id if interaction.root_id is not None else marks.conversation
         row.root_id = _indexed(root)
     return row

@@ -18,6 +18,7 @@ OUTCOME_STYLES = {
     "client_cancelled": "yellow",
     "truncated": "yellow",
     "policy_blocked": "yellow",
+    "refused": "yellow",
     "upstream_error": "red",
     "interrupted": "red",
 }

@@ -30,6 +30,8 @@ const BY_CODE = {
   store_unavailable: ["The gateway cannot reach its database.", "Chats go on and are kept; the history comes back with the database."],
   policy_rejected: ["Your company's policy does not allow this message.", "Change it and send it again.", "edit"],
   policy_blocked: ["Your company's policy does not allow this message.", "Change it and send it again.", "edit"],
+  refused: ["The gateway refused this request.", "Choose another model, or ask whoever runs the gateway."],
+  model_not_allowed: ["Your key may not use this model.", "Choose another model, or ask whoever runs the gateway."],
   too_many_keys: ["You have as many keys as one may have.", "Revoke one, or wait until they expire."],
   not_allowed: ["You are not allowed to do this.", "Choose another model, or ask whoever runs the gateway."],
   cross_origin: ["The gateway does not take requests from pages of this address.", "Whoever runs it can allow it (page.allowed_origins)."],

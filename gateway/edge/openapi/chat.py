@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from gateway.edge.openapi.completions import COMPLETION, QUESTION, STREAM, spoken, streamed
 from gateway.edge.openapi.errors import OF_BODIES, OF_UPSTREAM, error, refusals
 from gateway.edge.openapi.pieces import ID, answer, json_body, parameter, schema
-from gateway.model import PolicyOutcome
+from gateway.model import Outcome, PolicyOutcome
 
 if TYPE_CHECKING:
     from gateway.model import Json
 
 INTERACTION = "01997b3c-64f1-7c2e-9f0a-3d1f6f0b7a55"
 _ANSWER: Json = {**COMPLETION, "uuid": INTERACTION, "root_uuid": INTERACTION}
-_OUTCOMES = ("complete", "truncated", "upstream_error", "client_cancelled", "policy_blocked", "interrupted")
 _KEPT: Json = {
     "uuid": INTERACTION,
     "root_uuid": INTERACTION,
@@ -49,7 +48,7 @@ SCHEMAS: Json = {
             "uuid": ID,
             "root_uuid": {"type": "string"},
             "running": {"type": "boolean", "description": "It is being made."},
-            "outcome": {"enum": [*_OUTCOMES, None], "description": "How it ended; null while it is being made."},
+            "outcome": {"enum": [*Outcome, None], "description": "How it ended; null while it is being made."},
             "error": {"type": ["string", "null"]},
             "model": {"type": ["string", "null"]},
             "started_at": {"type": ["number", "null"], "description": "Unix time in seconds."},

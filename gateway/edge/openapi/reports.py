@@ -30,6 +30,7 @@ _SUMS: Json = {
     "client_cancelled": _COUNT,
     "policy_blocked": _COUNT,
     "interrupted": _COUNT,
+    "refused": {**_COUNT, "description": "Calls that the gateway refused, such as for their model."},
     "cost_usd": {
         "type": ["number", "null"],
         "description": "By the prices of the time, or today's for calls stored without one; null: none is known.",
@@ -127,6 +128,7 @@ _A_SUM: Json = {
     "client_cancelled": 0,
     "policy_blocked": 0,
     "interrupted": 0,
+    "refused": 0,
     "cost_usd": 0.00033,
     "unpriced_tokens": 0,
 }

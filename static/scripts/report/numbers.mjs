@@ -8,6 +8,7 @@
 export const OUTCOMES = /** @type {const} */ ([
   ["complete", "Complete"], ["truncated", "Broken off by the model"], ["upstream_error", "Failed by the model"],
   ["client_cancelled", "Stopped by the user"], ["policy_blocked", "Refused by policy"], ["interrupted", "Gateway ended"],
+  ["refused", "Refused by the gateway"],
 ]);
 
 export const POLICY = /** @type {const} */ ([["masked", "Masked"], ["redirected", "Redirected"], ["rejected", "Refused"]]);
