@@ -103,12 +103,14 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The body of a call that is no conversation: at hand, or streamed and then known by size and digest only."""
+    """The body of a call that is no conversation: at hand and decoded, or streamed as it comes."""
 
     body: bytes | AsyncIterator[bytes]
     length: int | None = None
     model: str | None = None
     cost: float | None = None  # USD, if the upstream does it
+    refusal: NotAllowed | None = None  # where it cannot be told whether its model may be used
+    is_kept: bool = True  # False: the record has size and digest only, as it has of one that is streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,16 +317,21 @@ class Exchange:
             body=upload.body if isinstance(upload.body, bytes) else b"",
         )
         if talk.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
-            not_allowed = _model_refusal(talk.caller, upload.model)
+            not_allowed = upload.refusal or _model_refusal(talk.caller, upload.model)
             if not_allowed is not None:
                 raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_path(path)
-        sent = None if isinstance(upload.body, bytes) else Digest(keep=0)
-        talk.account = account = Account(self._recorder, replace(begun, upstream=provider.name))
-        body = upload.body if sent is None or isinstance(upload.body, bytes) else sent.over(upload.body)
-        call = Call(
-            talk.method, path, self._terms.headers.of(talk.headers, is_decoded=sent is None), body, upload.length
-        )
+        is_at_hand = isinstance(upload.body, bytes)
+        sent = None if is_at_hand and upload.is_kept else Digest(keep=0)
+        begun = replace(begun, upstream=provider.name, body=begun.body if sent is None else b"")
+        talk.account = account = Account(self._recorder, begun)
+        body = upload.body
+        if sent is not None:
+            if isinstance(body, bytes):
+                sent.update(body)
+            else:
+                body = sent.over(body)
+        call = Call(talk.method, path, self._terms.headers.of(talk.headers, is_decoded=is_at_hand), body, upload.length)
         try:
             reply = await provider.open(call)
             account.head = reply.head

@@ -75,9 +75,7 @@ class ServerSettings:
     shutdown_s: float = _set(
         "GATEWAY_SHUTDOWN_S", 30.0, forms.SECONDS, "Time that live streams have to finish at a stop."
     )
-    max_body_bytes: int = _set(
-        "GATEWAY_MAX_BODY_BYTES", 32 << 20, forms.BODY_SIZE, "Largest body of a chat request, inflated."
-    )
+    max_body_bytes: int = _set("GATEWAY_MAX_BODY_BYTES", 32 << 20, forms.BODY_SIZE, "Largest body in JSON, inflated.")
     max_depth: int = _set("GATEWAY_MAX_DEPTH", 100, forms.DEPTH, "Deepest nesting of a JSON body.")
     body_timeout_s: float = _set(
         "GATEWAY_BODY_TIMEOUT_S", 60.0, forms.SECONDS, "Time that a caller has to send its body."

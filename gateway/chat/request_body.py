@@ -6,8 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from gateway.model import Json
 
@@ -15,9 +17,91 @@ OPTIONS = "stream_options"
 INCLUDE_USAGE = b'"include_usage":true'
 ASK_USAGE = b'"stream_options":{%b}' % INCLUDE_USAGE
 
+# Members that decide what is done with a conversation. Of a name that stands there twice some servers take the first,
+# some the last; some do not tell upper case from lower.
+DECIDING = frozenset(
+    (
+        "model",
+        "models",
+        "messages",
+        "input",
+        "instructions",
+        "system",
+        "prompt",
+        "tools",
+        "stream",
+        OPTIONS,
+        "n",
+        "store",
+        "background",
+        "previous_response_id",
+        "conversation",
+        "root_id",
+        "convo_title",
+    )
+)
+DECIDING_WITHIN = {OPTIONS: frozenset(("include_usage",))}
+
+_RAW_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_BEFORE_VALUE = re.compile(rb'[ \t\n\r]*+,?[ \t\n\r]*+"(?:[^"\\]|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Finds where a value ends; numbers are not worked out, for they may be larger than anything.
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+def values_of(raw: bytes) -> dict[str, bytes]:
+    """The value of each member of a JSON object, as it is written; of doubles the last. Raises ValueError for what is
+    not a JSON object, and RecursionError for one of great depth."""
+    try:
+        return {name: bytes(value) for name, value in _RAW_VALUES.decode(raw).items()}
+    except msgspec.DecodeError:  # lone surrogates, too, which are JSON
+        text = raw.decode()
+        json.loads(text, parse_int=str)
+        if not text.lstrip(" \t\r\n").startswith("{"):
+            raise ValueError("it is not a JSON object") from None
+        return {member.name: text[member.value : member.end].encode() for member in _members(text)}
+
+
+def ambiguous_member(
+    raw: bytes, names: Collection[str] | None, within: Mapping[str, Collection[str]] | None = None
+) -> str | None:
+    """A member of the JSON object `raw` that servers may read in different ways; None where there is none.
+
+    It is one of `names` (None: any), which are in lower case, that stands there twice, or in another case; escapes are
+    undone. `within` has the names to look for in members that are objects themselves. Raises as `values_of`.
+
+    Costs half as much as parsing: values are skipped, and what stands between them must be the names and no more.
+    """
+    values = values_of(raw)
+    if names is None:
+        has_variant = len({name.casefold() for name in values}) < len(values)
+    else:
+        has_variant = any(name not in names and name.casefold() in names for name in values)
+    if has_variant or not _is_made_of(raw, values.values()):
+        seen: set[str] = set()
+        for member in _members(raw.decode("utf-8", "replace")):
+            folded = member.name.casefold()
+            if names is not None and folded not in names:
+                continue
+            if folded in seen or (names is not None and member.name != folded):
+                return folded
+            seen.add(folded)
+    for name, inner_names in (within or {}).items():
+        value = values.get(name, b"")
+        if value.startswith(b"{") and ambiguous_member(value, inner_names) is not None:
+            return name
+    return None
+
+
+def _is_made_of(raw: bytes, values: Iterable[bytes]) -> bool:
+    """Whether an object has these values, in this order, and no other."""
+    at = raw.index(b"{") + 1
+    for value in values:
+        before = _BEFORE_VALUE.match(raw, at)
+        if before is None or not raw.startswith(value, before.end()):
+            return False
+        at = before.end() + len(value)
+    return raw[at:].strip() == b"}"
 
 
 def with_member(raw: bytes, member: bytes) -> bytes:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.chat.request_body import without_members
+from gateway.chat.request_body import DECIDING, DECIDING_WITHIN, ambiguous_member, values_of, without_members
 from gateway.edge.guard import require_typed
 from gateway.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedMediaType
 from gateway.model import ChatRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Mapping
 
     from aiohttp import web
 
@@ -77,6 +77,33 @@ class Pieces:
         if not piece:
             raise StopAsyncIteration
         return piece
+
+
+class Resumed:
+    """A streamed body of which the first bytes have been taken already, as one that has them still."""
+
+    __slots__ = ("_pieces", "_taken")
+
+    def __init__(self, taken: bytes, pieces: AsyncIterator[bytes]) -> None:
+        self._taken = taken
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        taken, self._taken = self._taken, b""
+        return taken or await anext(self._pieces)
+
+
+async def take(pieces: AsyncIterator[bytes], least: int) -> bytes:
+    """The first bytes of a streamed body: `least` or more, or all that there are."""
+    taken = bytearray()
+    async for piece in pieces:
+        taken += piece
+        if len(taken) >= least:
+            break
+    return bytes(taken)
 
 
 def _inflated(raw: bytes, coding: str, limit: int) -> bytes:
@@ -150,9 +177,36 @@ def require_json(request: web.Request, caller: Principal) -> None:
         raise UnsupportedMediaType(f"the body must be application/json, not {kind}")
 
 
+def refuse_ambiguous(
+    raw: bytes, names: Collection[str] | None, within: Mapping[str, Collection[str]] | None = None
+) -> None:
+    """For a JSON object of bounded depth. Raises MalformedBody where one of `names` (None: any member) stands there
+    twice, or in another case: the upstream might take another than the one that was looked at."""
+    name = ambiguous_member(raw, names, within)
+    if name is not None:
+        raise MalformedBody(
+            f"`{name}` stands in the body twice, or in another case: servers differ in what they take",
+            code="ambiguous_member",
+            param=name,
+        )
+
+
+def model_in(raw: bytes) -> str | None:
+    """The model that a JSON body names; None where it names none, or cannot be read, which is the upstream's to refuse.
+
+    Raises MalformedBody where it names two."""
+    try:
+        refuse_ambiguous(raw, ("model",))
+        model = orjson.loads(values_of(raw).get("model", b"null"))
+    except (ValueError, RecursionError):
+        return None
+    return model if isinstance(model, str) else None
+
+
 def parse_chat(raw: bytes, max_depth: int) -> ChatRequest:
     """A chat completion or response as asked for. Raises MalformedBody."""
     body = parse_object(raw, max_depth)
+    refuse_ambiguous(raw, DECIDING, DECIDING_WITHIN)
     model = body.get("model", "")
     if not isinstance(model, str):
         raise MalformedBody("`model` must be a string", param="model")

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from gateway.edge.bodies import parse_object, read_body
+from gateway.edge.bodies import parse_object, read_body, refuse_ambiguous
 from gateway.edge.keys import SETTINGS
 from gateway.errors import CallerError, MalformedBody, NotFound, UnsupportedMediaType
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from aiohttp import web
 
 MOST_CHARACTERS = 512
 
 
-async def read_object(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request that changes something.
+async def read_object(request: web.Request, names: Collection[str] | None = None) -> dict[str, Any]:
+    """The JSON object of a request that changes something. One of `names` (None: any) stands there once.
 
     That it is JSON must be said, not guessed: a page of a strange site can make a browser send us any text, but not
     with this type without asking first.
@@ -24,7 +26,10 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise UnsupportedMediaType("the body must be application/json")
     settings = request.app[SETTINGS]
-    return parse_object(await read_body(request, settings), settings.server.max_depth)
+    raw = await read_body(request, settings)
+    body = parse_object(raw, settings.server.max_depth)
+    refuse_ambiguous(raw, names)
+    return body
 
 
 def text_in(body: dict[str, Any], name: str) -> str:

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 PATH = "/images/generations"
 MOST_IMAGES = 10
 USUAL_SIZE = "1024x1024"
+DECIDING = frozenset(("model", "prompt", "n", "size"))
 
 
 async def image_gen(request: web.Request) -> web.StreamResponse:
     """POST /image_gen `{prompt, n, size}`: the image endpoint's own answer. `n` is 1 to 10 and 1 by default; `size` is
     one of those that have a price, 1024x1024 by default. Other members are passed on as they are."""
     talk = await open_talk(request)
-    body = await read_object(request)
+    body = await read_object(request, DECIDING)
     prices = dict(request.app[SETTINGS].images.prices)
     size, count = _size(body, prices), _count(body)
     if not isinstance(body.get("prompt"), str) or not body["prompt"].strip():

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import orjson
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.edge.bodies import Pieces, parse_chat, read_body, require_json
+from gateway.edge.bodies import Pieces, Resumed, model_in, parse_chat, read_body, require_json, take
 from gateway.edge.guard import require_typed
 from gateway.edge.keys import EXCHANGE, SETTINGS
+from gateway.edge.multipart import Unclear, model_in_form
 from gateway.edge.paths import RESPONSES_PATH, passed_on
 from gateway.edge.talks import client_of, open_talk, path_of
-from gateway.errors import UpgradeRequired
+from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
 from gateway.exchange import Upload
 from gateway.model import Kind
 from gateway.relay.care import CHAT, RESPONSES
 from gateway.upstream.origin import CHAT_PATH
 
 if TYPE_CHECKING:
+    from gateway.model import Principal
     from gateway.relay.care import Dialect
+    from gateway.settings import Settings
 
 COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET
 READING_METHODS = ("GET", "HEAD", "OPTIONS")
+HEAD_OF_FORM_BYTES = 64 * 1024  # in which a form's model is looked for where nothing depends on it
 _CONVERSATIONS = {CHAT_PATH: CHAT, RESPONSES_PATH: RESPONSES}  # what is handled here, of `paths.GUARDED`
 
 
@@ -63,7 +67,7 @@ async def anything(request: web.Request) -> web.StreamResponse:
     require_typed(request, talk.caller)
     client = client_of(request, talk)
     kind = Kind.IMAGE if request.method == "POST" and path.lower().startswith("/images/") else Kind.OTHER
-    upload = await _upload(request)
+    upload = await _upload(request, talk.caller)
     await request.app[EXCHANGE].pass_through(talk, kind, path, upload, client)
     return client.answered()
 
@@ -82,23 +86,40 @@ def _require_plain_http(request: web.Request) -> None:
         raise UpgradeRequired("this gateway does not serve WebSocket: use plain HTTP, with `stream` for events")
 
 
-async def _upload(request: web.Request) -> Upload:
-    """A small JSON body is read and kept whole; any other is streamed on as it comes."""
-    settings = request.app[SETTINGS]
-    length = request.content_length
+async def _upload(request: web.Request, caller: Principal) -> Upload:
+    """The body, with the model that it asks for. JSON is read whole, other bodies are streamed on as they come.
+
+    Raises CallerError."""
     if not request.can_read_body:
         return Upload(b"")
-    is_json = request.content_type == "application/json"
-    if is_json and length is not None and length <= settings.journal.inline_bytes:
+    if len(request.headers.getall("Content-Type", ())) > 1:
+        raise MalformedBody("the body has two types", code="ambiguous_type")
+    settings = request.app[SETTINGS]
+    kind = request.content_type
+    if kind == "application/json" or kind.endswith("+json"):
         raw = await read_body(request, settings)
-        return Upload(raw, model=_model(raw))
-    return Upload(Pieces(request, settings.server.body_timeout_s), length)
+        return Upload(raw, model=model_in(raw), is_kept=len(raw) <= settings.journal.inline_bytes)
+    if kind == "multipart/form-data" and caller.allowed_models is not None:
+        return await _whole_form(request, settings)
+    pieces = Pieces(request, settings.server.body_timeout_s)
+    if kind != "multipart/form-data":
+        return Upload(pieces, request.content_length)
+    taken = await take(pieces, HEAD_OF_FORM_BYTES)
+    model = None
+    with suppress(Unclear):  # nothing depends on it
+        model = model_in_form(taken[:HEAD_OF_FORM_BYTES], request.headers["Content-Type"], is_whole=False)
+    return Upload(Resumed(taken, pieces), request.content_length, model)
 
 
-def _model(raw: bytes) -> str | None:
+async def _whole_form(request: web.Request, settings: Settings) -> Upload:
+    """The form of a caller who may use some models only. It is held until all of it has been looked at: SDKs put the
+    file before the model, and a second model may stand behind the file. Raises CallerError."""
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    model = body.get("model") if isinstance(body, dict) else None
-    return model if isinstance(model, str) else None
+        form = await read_body(request, settings)
+        model = model_in_form(form, request.headers["Content-Type"])
+    except BodyTooLarge as error:
+        told = f"this key may use some models only, and {error.message}, up to which a form is searched for its model"
+        return Upload(b"", refusal=NotAllowed(told, code="model_not_allowed", param="model"))
+    except Unclear as error:
+        raise MalformedBody(str(error), code="ambiguous_form") from error
+    return Upload(form, model=model, is_kept=False)

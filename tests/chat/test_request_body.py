@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.request_body import asking_for_usage, with_member, without_members
+from gateway.chat.request_body import (
+    DECIDING,
+    DECIDING_WITHIN,
+    ambiguous_member,
+    asking_for_usage,
+    values_of,
+    with_member,
+    without_members,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,3 +153,85 @@ def test_taking_members_out_by_example() -> None:
     raw = b'{"model": "m" , "root_id": "r", "messages": [ {"root_id": 1} ],"convo_title":"t" }'
     assert without_members(raw, ("root_id", "convo_title")) == b'{"model": "m" , "messages": [ {"root_id": 1} ]}'
     assert without_members(b'{"root_id":1,"root_id":2}', ("root_id",)) == b"{}"
+
+
+# --- what servers may read in different ways ---
+
+SPELLINGS = [
+    "model",
+    "MODEL",
+    "Model",
+    r"mod\u0065l",
+    r"\u004dodel",
+    "stream",
+    "\u017ftream",
+    "n",
+    "N",
+    "user",
+    "User",
+    "x",
+]
+WATCHED = frozenset(("model", "stream", "n"))
+
+
+@given(st.lists(st.tuples(st.sampled_from(SPELLINGS), json_text(depth=1)), max_size=6), SPACES)
+def test_a4_a_watched_name_stands_there_once_and_as_it_is_written(members: list[tuple[str, str]], space: str) -> None:
+    raw = ("{" + ",".join(f'{space}"{name}"{space}:{value}{space}' for name, value in members) + "}").encode()
+    names = [name for name, _ in members_of(raw)]
+    folded = [name.casefold() for name in names if name.casefold() in WATCHED]
+    is_clear = len(folded) == len(set(folded)) and all(name in WATCHED for name in names if name.casefold() in WATCHED)
+    found = ambiguous_member(raw, WATCHED)
+    assert (found is None) == is_clear
+    assert found is None or found in folded
+    has_double = len({name.casefold() for name in names}) < len(names)
+    assert (ambiguous_member(raw, None) is not None) == has_double
+
+
+@given(raw=bodies())
+def test_a4_the_values_of_an_object_are_as_they_are_written(raw: bytes) -> None:
+    last = dict(members_of(raw))
+    values = values_of(raw)
+    assert values.keys() == last.keys()
+    for name, value in values.items():
+        assert members_of(b'{"x":' + value + b"}")[0][1] == last[name]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"a","MODEL":"b"}',
+        b'{"model":"a","model":"a"}',
+        b'{"a":1,"model":"a" , "model":"b"}',
+        b'{"model":{"model":1},"model":2}',
+        rb'{"model":"a","mod\u0065l":"b"}',
+        rb'{"x":"\ud800","model":"a","model":"b"}',
+        '{"\u212aey":1,"model":"a","\u017ftream":true}'.encode(),
+        b'{"stream":true,"stream_options":{"include_usage":false,"include_usage":true}}',
+        b'{"stream":true,"stream_options":{"Include_Usage":true}}',
+        b'{"stream_options":null,"stream_options":{}}',
+        b'{"MESSAGES":[]}',
+    ],
+)
+def test_a4_two_readings_are_found_wherever_they_stand(raw: bytes) -> None:
+    assert ambiguous_member(raw, DECIDING, DECIDING_WITHIN) is not None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{}",
+        b' {\n"model" : "a", "messages": [{"model": 1, "model": 2}] } ',
+        rb'{"mod\u0065l":"a"}',
+        rb'{"model":"\"model\":\"b\"","x":"\ud800"}',
+        b'{"user":"a","user":"b","model":"m"}',
+        b'{"model":"m","tools":[{"parameters":{"properties":{"model":{},"MODEL":{}}}}],"stream_options":[]}',
+    ],
+)
+def test_a4_one_reading_is_left_alone(raw: bytes) -> None:
+    assert ambiguous_member(raw, DECIDING, DECIDING_WITHIN) is None
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"1", b"", b"{", b'{"a":1,}', b"\xff\xfe"])
+def test_what_is_no_object_has_no_members(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        values_of(raw)
