@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from gateway import __version__, keys_command, server, workers
+from gateway import __version__, hosts_command, keys_command, server, workers
 from gateway.database_url import IGNORED, read_url
 from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
@@ -23,7 +23,7 @@ from gateway.telemetry import logs, tail
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
-COMMANDS = ("serve", "check", "migrate", "keys", "open", "tail")
+COMMANDS = ("serve", "check", "migrate", "keys", "hosts", "reship", "open", "tail")
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -42,6 +42,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return _check(settings)
     if arguments.command == "open":
         return _open(settings)
+    if arguments.command in ("hosts", "reship"):
+        return _with_logs(settings, hosts_command.run(arguments, settings), fd=2)
     if arguments.command == "keys":
         return _with_logs(settings, keys_command.run(arguments, settings), fd=2)  # standard output is for the key
     return _with_logs(settings, _work(arguments, settings, environ))
@@ -85,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="make, list and revoke the keys of callers")
     keys.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
     keys_command.add_arguments(keys)
+    for name, words in hosts_command.COMMANDS.items():
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+        hosts_command.add_arguments(name, command)
     tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
     return parser
 

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """The exit status: 0 done, 1 no such key, 2 wrong arguments. Raises StoreUnavailable."""
     try:
-        async with _database(settings) as database:
+        async with operators_database(settings) as database:
             await migrate(database, shipped("sql"))
             office = KeyOffice(Keys(database), Ids())
             if arguments.action == "create":
@@ -74,7 +74,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
+async def operators_database(settings: Settings) -> AsyncIterator[Database]:
     """The running gateway's own PostgreSQL, where there is one; else as the gateway would open it."""
     dsn = running_dsn(settings.data_dir / "postgres") if settings.store.url is None else None
     if dsn is not None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from gateway.errors import StoreSetBack, StoreUnavailable
+from gateway.errors import RecordNotAccepted, RecordRefused, StoreSetBack, StoreUnavailable
 from gateway.record import owner
 from gateway.record.disk import in_thread
 from gateway.record.owner import KEPT
@@ -18,12 +18,13 @@ from gateway.record.pending import batches
 from gateway.record.progress import Followed, Progress, noted_in
 from gateway.record.reading import read
 from gateway.record.replay import Replay
-from gateway.record.segments import SUFFIX, numbers_in
+from gateway.record.segments import START, SUFFIX, numbers_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from gateway.model import Record
     from gateway.record.delivery import Delivery
     from gateway.record.pending import Pending
     from gateway.record.progress import Sink
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CHECK_S = 30.0  # how often the database is told that we live, and asked whether it still has everything
 RETRY_S = 2.0
+NOT_TAKEN = (RecordRefused, RecordNotAccepted)
 
 log = structlog.get_logger()
 
@@ -75,22 +77,31 @@ class ShipAgain:
         self._woken.set()
 
     async def run(self) -> None:
-        """For ever; cancel it."""
+        """For ever; cancel it. The database hears of us also while it gets much again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._for_ever(self._tell, asyncio.Event()))
+            group.create_task(self._for_ever(self._check, self._woken))
+
+    async def _for_ever(self, work: Callable[[], Awaitable[None]], woken: asyncio.Event) -> None:
         while True:
             pause = CHECK_S
-            self._woken.clear()
+            woken.clear()
             try:
-                await self._check()
+                await work()
             except StoreUnavailable:
                 pause = RETRY_S
             except Exception:  # the task's outermost loop: the next round looks again
                 log.exception("ship_again_failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._woken.wait()
+                    await woken.wait()
+
+    async def _tell(self) -> None:
+        await self._note(self._own)
+        if self._own.due is not None:
+            self.wake()
 
     async def _check(self) -> None:
-        await self._note(self._own)
         await self._compare()
         if self._own.due is not None:
             await self._fill(self._own)
@@ -145,7 +156,9 @@ class ShipAgain:
         self._followed.progress = progress
         new = looked = 0
         try:
-            async for pendings in finished_in(progress.folder, start, is_over=progress is not self._own):
+            # From the first kept one on, not from `start`: what had waited apart may have been shipped later than its
+            # neighbours. Asking which ids have no row costs little.
+            async for pendings in finished_in(progress.folder, START, is_over=progress is not self._own):
                 for taken in batches([one for one in pendings if not self._is_pending(one.key)]):
                     looked += len(taken)
                     new += await self._ship_missing(progress.folder, taken)
@@ -176,6 +189,68 @@ def _is_cut(folder: Path, start: Position) -> bool:
     numbers = numbers_in(folder, SUFFIX, KEPT)
     first = max(start.segment, 1)
     return first not in numbers and (start.offset > 0 or not numbers or numbers[0] > first)
+
+
+@dataclass(slots=True)
+class Reshipped:
+    """What `reship` has found."""
+
+    looked_at: int = 0
+    new: int = 0
+    refused: int = 0
+    gone: int = 0  # rows of journals that are still here, out of segments that are not: of whatever time
+    oldest_at: float | None = None  # Unix time of the oldest record that is kept
+
+
+async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
+    """Bring to the sink what it does not have of the segments that were written since then. Needs no lock: it only
+    reads, and takes of journals in use what is finished. Raises StoreUnavailable."""
+    done = Reshipped()
+    for folder in await in_thread(lambda: list(owner.folders_in(directory))):
+        count = 0
+        is_over = not await in_thread(numbers_in, folder)
+        async for pendings in finished_in(folder, START, is_over=is_over):
+            count += len(pendings)
+            for pending in pendings:
+                at = (pending.id.int >> 80) / 1000
+                done.oldest_at = at if done.oldest_at is None else min(at, done.oldest_at)
+            for taken in batches([one for one in pendings if one.finished_at >= since]):
+                done.looked_at += len(taken)
+                await _bring_missing(folder, taken, sink, done)
+        noted = await in_thread(noted_in, [folder], sink.name)
+        done.gone += max(0, sum(noted.values()) - count)
+    return done
+
+
+async def _bring_missing(folder: Path, taken: Sequence[Pending], sink: Sink, done: Reshipped) -> None:
+    missing = await sink.missing([pending.id for pending in taken])
+    wanted = [pending for pending in taken if pending.id in missing]
+    records = list((await read(folder, wanted)).values()) if wanted else []
+    if not records:
+        return
+    try:
+        await sink.keep(records)
+    except NOT_TAKEN:
+        for record in records:
+            if await _bring(record, sink):
+                done.new += 1
+            else:
+                done.refused += 1
+    else:
+        done.new += len(records)
+
+
+async def _bring(record: Record, sink: Sink) -> bool:
+    try:
+        await sink.keep([record])
+    except RecordRefused:  # for its own data: then in the plainest form
+        try:
+            await sink.keep_raw(record)
+        except NOT_TAKEN:
+            return False
+    except RecordNotAccepted:
+        return False
+    return True
 
 
 async def finished_in(folder: Path, start: Position, *, is_over: bool) -> AsyncIterator[list[Pending]]:

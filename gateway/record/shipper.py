@@ -196,7 +196,7 @@ class Shipper:
             self._sink,
             lambda keeper: self._delivery_to(keeper, way.retries),
             way.feed.waits_for,
-            lambda: len(way.feed),
+            lambda: len(way.feed) + len(way.retries),
         )
         self._shipping_again = asyncio.create_task(self._again.run(), name=f"ship again to {way.keeper.name}")
 
@@ -210,11 +210,11 @@ class Shipper:
 
     async def _say_good_bye(self, way: _Way, progress: Progress) -> None:
         assert self._sink is not None
-        progress.waiting = len(way.feed)
+        progress.waiting = len(way.feed) + len(way.retries)
         progress.position = way.feed.low(self._journal.end)
         with suppress(StoreUnavailable):
             await self._sink.note(progress)
-            await self._sink.leave(progress.journal, is_clean=not (len(way.feed) or self._journal.state.open))
+            await self._sink.leave(progress.journal, is_clean=not (progress.waiting or self._journal.state.open))
 
     async def aclose(self, deadline_s: float) -> None:
         """Ship what is finished for at most so long; the rest stays in the journal. Then nothing is in flight."""
@@ -287,7 +287,7 @@ class Shipper:
             taken = feed.peek(rows, size)
             if way.followed is not None and (progress := way.followed[0].progress) is not None:
                 progress.position = feed.low(self._journal.end)
-                progress.waiting = len(feed) - len(taken)
+                progress.waiting = len(feed) - len(taken) + len(way.retries)
             if await self._deliver(way.live, self._journal.folder, taken):
                 feed.shipped(taken)
                 rows, size = BATCH_ROWS, BATCH_BYTES
@@ -366,14 +366,12 @@ class Shipper:
         folder = adoption.folder
         if not adoption.has_failed:
             try:
+                if self._sink is not None:  # first, for then nobody but us knows of this journal
+                    await self._sink.leave(UUID(folder.path.name), is_clean=True)
                 await in_thread(kept.shelve, folder, self._journal.shipped_s)
                 log.info("journal_shipped", folder=folder.path.name)
-                if self._sink is not None:
-                    await self._sink.leave(UUID(folder.path.name), is_clean=True)
-            except OSError as error:
+            except (OSError, StoreUnavailable) as error:  # the next round looks again
                 log.warning("adoption_failed", error=str(error))
-            except StoreUnavailable:  # the watch of hosts does it later
-                pass
         self._adoptions.remove(adoption)
         folder.release()
 

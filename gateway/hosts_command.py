@@ -1,0 +1,100 @@
+"""`llm-gateway reship --since WHEN` and `llm-gateway hosts list | forget`, also beside a gateway that runs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from gateway import __version__
+from gateway.keys_command import operators_database
+from gateway.prices import Prices
+from gateway.record.hosts import this_host
+from gateway.record.reshipping import reship
+from gateway.store.hosts import Hosts
+from gateway.store.interactions import Interactions
+
+if TYPE_CHECKING:
+    import argparse
+
+    from gateway.settings import Settings
+    from gateway.store.pool import Database
+
+COMMANDS = {
+    "reship": "bring to the database again what it has lost, out of the journal's kept files",
+    "hosts": "show the journals that the database knows, and forget lost ones",
+}
+
+
+def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    if name == "reship":
+        parser.add_argument("--since", required=True, type=moment, metavar="WHEN", help="such as 2026-01-31T09:00Z")
+        return
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="show each journal's host, when it was last heard of, and what waited there")
+    forget = actions.add_parser("forget", help="report a journal no more that left with records")
+    forget.add_argument("journal", type=UUID, nargs="+", help="its id, as `hosts list` shows it")
+
+
+def moment(text: str) -> float:
+    """Unix time of an ISO 8601 date and time; UTC where it does not say otherwise. Raises ValueError."""
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+async def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """The exit status: 0 done, 1 not all of it. Raises StoreUnavailable."""
+    async with operators_database(settings) as database:
+        if arguments.command == "reship":
+            return await _reship(arguments.since, settings, database)
+        table = Hosts(database, this_host(settings.journal_dir, __version__))
+        if arguments.action == "list":
+            for row in (_HEADINGS, *[_cells(row) for row in await table.all()]):
+                _print("  ".join(cell.ljust(width) for cell, width in zip(row, _WIDTHS, strict=True)).rstrip())
+            return 0
+        return 0 if await table.forget(arguments.journal) == len(arguments.journal) else 1
+
+
+async def _reship(since: float, settings: Settings, database: Database) -> int:
+    async with aclosing(Interactions(database, Prices(settings.upstream.token_prices).cost_of)) as sink:
+        done = await reship(settings.journal_dir, sink, since)
+    _print(f"looked at {done.looked_at} records, {done.new} of them were missing and are in the database now")
+    if done.refused:
+        _print(f"{done.refused} are refused by the database")
+    if done.oldest_at is None:
+        _print("no files are kept")
+    elif since < done.oldest_at:
+        _print(
+            f"kept files go back to {_shown(done.oldest_at)}: {done.gone} older records are in files that are gone, "
+            "and cannot be brought again"
+        )
+    return 1 if done.refused else 0
+
+
+_HEADINGS = ("JOURNAL", "HOST", "VERSION", "LAST SEEN", "SHIPPED", "WAITING", "CLOCK AHEAD", "STATE")
+_WIDTHS = (36, 24, 10, 20, 9, 9, 12, 8)
+
+
+def _cells(row: Any) -> tuple[str, ...]:
+    state = "running" if row["left_cleanly"] is None else "left" if row["left_cleanly"] else "left with records"
+    skew = "-" if row["skew_ms"] is None else f"{row['skew_ms'] / 1000:.3f} s"
+    return (
+        str(row["journal_id"]),
+        row["host_name"],
+        row["version"],
+        _shown(row["seen_at"].timestamp()),
+        str(row["shipped"]),
+        str(row["waiting"]),
+        skew,
+        state,
+    )
+
+
+def _shown(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
