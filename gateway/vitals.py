@@ -74,8 +74,8 @@ def _of_journal(journal: JournalState, max_bytes: int) -> Iterator[Metric]:
     yield _gauge("journal_open_records", "Interactions that have begun and not ended.", journal.open)
     yield _gauge("journal_unwritten_records", "Records in memory only, for the disk is full.", journal.unwritten)
     yield _counter("journal_refusals", "Callers that were told that nothing can be recorded.", journal.refusals)
-    yield _counter("journal_lost_records", "Records that neither disk nor memory could hold.", journal.lost_records)
-    yield _counter("journal_lost_parts", "Pieces of running answers that were not written.", journal.lost_parts)
+    yield _counter("journal_lost_records", "Records lost, whole or in part: no room, damage.", journal.lost_records)
+    yield _counter("journal_lost_parts", "Pieces of running answers that were not written at once.", journal.lost_parts)
     yield _counter("journal_syncs", "Times that the journal was brought to disk.", journal.syncs)
 
 

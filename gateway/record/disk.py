@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from queue import SimpleQueue
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COPIED_BYTES = 64 * 1024
+PAGE = 4096
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -109,6 +111,25 @@ class DiskThread:
                 self._loop.call_soon_threadsafe(done, result, error)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
+
+
+def read_at(fd: int, offset: int, size: int) -> bytes:
+    """So many bytes, less at the end of the file. Pages that the disk cannot read come as zeros; blocks."""
+    try:
+        return os.pread(fd, size, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    pages = []
+    end = min(offset + size, os.fstat(fd).st_size)
+    while offset < end:
+        wanted = min(PAGE - offset % PAGE, end - offset)
+        try:
+            pages.append(os.pread(fd, wanted, offset))
+        except OSError:
+            pages.append(bytes(wanted))
+        offset += wanted
+    return b"".join(pages)
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

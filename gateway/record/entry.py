@@ -25,7 +25,7 @@ class Writing(Protocol):
 class Entry:
     """One begun record. `finish` writes its other half, once."""
 
-    __slots__ = ("_journal", "begun", "failed", "interaction", "is_finished", "key", "mark", "parts")
+    __slots__ = ("_journal", "begun", "failed", "interaction", "is_finished", "key", "mark", "parts", "unwritten")
 
     def __init__(self, journal: Writing, interaction: Interaction, key: bytes, begun: Span | None) -> None:
         self._journal = journal
@@ -33,6 +33,7 @@ class Entry:
         self.key = key
         self.begun = begun  # None: in memory only, for the disk is full and the settings say to serve
         self.parts: list[Span] = []
+        self.unwritten: list[bytes] | None = None  # chunks of a part that the disk did not take: the next one has them
         self.is_finished = False
         self.failed = False
         self.mark = 0

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MOST_AT_HAND = 10_000  # records; more than that go to the backlog
 REFILL = 1_000
 
-_CURSOR = Struct("<QQ")
+_CURSOR = Struct("<QQQ")
+_OLD_CURSOR = Struct("<QQ")
 _CRC = Struct("<I")
 
 
@@ -32,21 +33,26 @@ class Cursor:
         self._path = path
         self._fd = -1
         self._written: Position | None = None
+        self.shipped = 0  # records, ever: a count for people, not a position
 
     def read(self) -> Position:
         try:
             found = self._path.read_bytes()
-            position = Position(*_CURSOR.unpack_from(found))
-            (crc,) = _CRC.unpack_from(found, _CURSOR.size)
+            form = _CURSOR if len(found) >= _CURSOR.size + _CRC.size else _OLD_CURSOR
+            (crc,) = _CRC.unpack_from(found, form.size)
+            if crc != crc32(found[: form.size]):
+                return START
+            segment, offset, *counts = form.unpack_from(found)
         except Exception:  # noqa: BLE001 - whatever is wrong with it, the start is right
             return START
-        return position if crc == crc32(found[: _CURSOR.size]) else START
+        self.shipped = sum(counts)
+        return Position(segment, offset)
 
     def write(self, position: Position) -> None:
         """One small write in place; if torn, the checksum says so. A lost one costs a replay, so it never raises."""
         if position == self._written:
             return
-        data = _CURSOR.pack(*position)
+        data = _CURSOR.pack(*position, self.shipped)
         with suppress(OSError):
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -151,6 +157,7 @@ class Feed:
 
     def shipped(self, taken: Sequence[Pending]) -> None:
         """The ones that were peeked at are in the store."""
+        self._cursor.shipped += len(taken)
         for pending in taken:
             self._ready.popleft()
             if self._begun.pop(pending.key, None) is None and pending.begun is not None:

@@ -23,7 +23,10 @@ ASSEMBLERS: dict[Kind, type[ChatAssembler] | type[ResponsesAssembler]] = {
 }
 
 
-def interrupted_answer(interaction: Interaction, said: bytes, at: float) -> Answer:
+DIED = "the gateway went away before the answer was whole"
+
+
+def interrupted_answer(interaction: Interaction, said: bytes, at: float, fault: str | None = None) -> Answer:
     """`said` is what the parts hold: whole events of a stream, or the beginning of a body; `at` the last sign of life.
 
     The outcome is `interrupted` even where all the words are there, for nobody was shown the end. Only an answer whose
@@ -35,7 +38,7 @@ def interrupted_answer(interaction: Interaction, said: bytes, at: float) -> Answ
         duration_ms=max(0.0, at - interaction.started_at) * 1000,
         bytes_in=len(said),
         bytes_out=len(said),
-        error="the gateway went away before the answer was whole",
+        error=fault or DIED,
     )
     assemble = ASSEMBLERS.get(interaction.kind) if interaction.is_stream else None
     payloads = data_payloads(said) if assemble is not None else []

@@ -16,10 +16,12 @@ import structlog
 
 from gateway.errors import JournalFull, ServiceError
 from gateway.model import Record
-from gateway.record import frames, kept, owner
+from gateway.record import kept, owner
 from gateway.record.disk import Disk, DiskThread
 from gateway.record.entry import Entry
 from gateway.record.feed import Cursor, Feed
+from gateway.record.frames import NOWHERE
+from gateway.record.losses import Losses
 from gateway.record.meta import of_answer, of_interaction
 from gateway.record.owner import Folder
 from gateway.record.pending import Pending
@@ -62,6 +64,7 @@ class JournalState:
     open: int  # begun and not finished
     unwritten: int  # finished, and in memory only
     lost_parts: int
+    loss: str | None  # the last one
     lost_records: int
     syncs: int
 
@@ -89,6 +92,7 @@ class Journal:
         self._refusals = 0
         self._ticking: asyncio.Task[None] | None = None
         self.directory = directory
+        self.losses = Losses()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -109,6 +113,7 @@ class Journal:
                 reason = f"the journal cannot be kept in {self.directory}: {error.strerror or error}"
                 raise ServiceError(reason, code="journal_unusable") from error
         self._segments = Segments(self._folder, self._settings, self._disk, self._thread)
+        self._frames = self._segments.frames
         self._unwritten = Unwritten(self._segments, self._feeds, self._tuning.unwritten_bytes)
         self._sync = GroupSync(self._segments, self._tuning.sync_patience_s)
         await self._segments.open()
@@ -127,6 +132,7 @@ class Journal:
             with suppress(OSError):
                 await self._thread.run(self._segments.flushing())
         self._sync.close()
+        self._segments.note()
         is_done = self._is_all_shipped
         self._segments.close()
         self._thread.stop()
@@ -144,12 +150,13 @@ class Journal:
         key = interaction.id.bytes
         span = None
         if self._segments.refusal is None:
-            span = self._appended(frames.begun(key, of_interaction(interaction), interaction.body))
+            span = self._appended(self._frames.begun(key, of_interaction(interaction), interaction.body))
         entry = Entry(self, interaction, key, span)
         if span is None:
             if not self._serves_full:
                 raise self._full()
             return entry
+        self._segments.begun += 1
         self._entries[key] = entry
         for feed in self._feeds:
             feed.begun(key, span)
@@ -158,17 +165,23 @@ class Journal:
         return entry
 
     def write_part(self, entry: Entry, chunks: list[bytes]) -> None:
+        assert entry.begun is not None
         span = None
+        if entry.unwritten:
+            chunks = [*entry.unwritten, *chunks]
         if self._segments.refusal is None:  # else what room there is belongs to the ends
-            span = self._appended(frames.part(entry.key, chunks))
+            span = self._appended(self._frames.part(entry.key, entry.begun[:2], len(entry.parts), chunks))
         if span is not None:
             entry.parts.append(span)
+            entry.unwritten = None
         else:
             self._lost_parts += 1
+            entry.unwritten = chunks
 
     def write_end(self, entry: Entry, answer: Answer) -> None:
         span: Span | None = None
-        end = frames.finished(entry.key, of_answer(answer), answer.body)
+        begun = entry.begun[:2] if entry.begun is not None else NOWHERE
+        end = self._frames.finished(entry.key, of_answer(answer), answer.body, begun)
         if self._unwritten and self._segments.refusal is None:
             self._unwritten.write()  # there is room again: the older ones first
         if entry.begun is not None:
@@ -176,6 +189,7 @@ class Journal:
             span = self._appended(end, is_end=True)
         pending = Pending(entry.key, entry.begun, span, finished_at=answer.finished_at)
         if span is not None:
+            self._segments.finished += 1
             entry.mark = self._segments.written
             if self._cached_bytes + pending.size <= self._tuning.cached_bytes and self._are_feeds_short:
                 self._cached_bytes += pending.size
@@ -252,7 +266,8 @@ class Journal:
             open=len(self._entries),
             unwritten=len(self._unwritten),
             lost_parts=self._lost_parts,
-            lost_records=self._unwritten.lost,
+            loss=self._unwritten.loss or self.losses.last,
+            lost_records=self._unwritten.lost + self.losses.records,
             syncs=self._sync.count,
         )
 
@@ -297,3 +312,4 @@ class Journal:
         self._unwritten.write()
         move_stragglers(self._entries, self._folder.path, self._segments, self._feeds)
         self._let_go()
+        self._segments.note()

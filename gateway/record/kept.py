@@ -77,6 +77,7 @@ def expire(own: Path, seconds: float) -> None:
 
 def shelve(folder: owner.Folder, seconds: float) -> None:
     """Everybody has all that is in this folder: keep it for so long, and let go of it."""
+    folder.settle()
     for path in list(folder.path.glob("*" + owner.SEGMENT)):
         if seconds > 0 and path.stat().st_size > 0:
             keep(path)

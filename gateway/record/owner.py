@@ -8,8 +8,10 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
+from zlib import crc32
 
 import structlog
 
@@ -28,12 +30,38 @@ _ABANDONED_S = 60.0
 log = structlog.get_logger()
 
 
+class Totals(NamedTuple):
+    """How far an owner is, so that who adopts its folder knows what should be there."""
+
+    number: int  # of the segment that is written
+    begun: int  # records, ever
+    finished: int
+    dropped: int  # segments below this number went on purpose
+
+
+_TOTALS = Struct("<IQQI")
+_CRC = Struct("<I")
+
+
+def totals_of(folder: Path) -> Totals | None:
+    """What the owner has noted; None if it has not, or the note is damaged. Blocks."""
+    with suppress(OSError):
+        data = (folder / LOCK).read_bytes()
+        if len(data) < _TOTALS.size + _CRC.size:
+            return None
+        (crc,) = _CRC.unpack_from(data, _TOTALS.size)
+        if crc == crc32(data[: _TOTALS.size]):
+            return Totals(*_TOTALS.unpack_from(data))
+    return None
+
+
 class Folder:
     """An owner's folder. flock goes with the open file, so any end of the process frees it."""
 
     def __init__(self, path: Path, lock: int = -1) -> None:
         self.path = path
         self._lock = lock
+        self._noted: Totals | None = None
 
     @classmethod
     def fresh(cls, directory: Path) -> Folder:
@@ -53,10 +81,24 @@ class Folder:
         unready.rename(self.path)
         self._lock = lock
 
+    def note(self, totals: Totals) -> None:
+        """Write down, in the lock's file, how far its owner is. One small write; a lost one is not missed much."""
+        if self._lock >= 0 and totals != self._noted:
+            data = _TOTALS.pack(*totals)
+            with suppress(OSError):
+                os.pwrite(self._lock, data + _CRC.pack(crc32(data)), 0)
+                self._noted = totals
+
+    def settle(self) -> None:
+        """Everybody has what was in it: nothing that is not there is missing."""
+        with suppress(OSError):
+            os.ftruncate(self._lock, 0)
+
     def remove(self) -> None:
         """Everything in it is in the store. The lock goes last, so that nobody adopts half a folder."""
         if self._lock < 0:
             return
+        self.settle()
         for found in self.path.iterdir():
             if found.name != LOCK:
                 found.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ BATCH_BYTES = 4 << 20
 class Pending:
     """A finished record on its way to the keepers: where it lies, and the record itself as long as memory is cheap."""
 
-    __slots__ = ("begun", "finished", "finished_at", "is_cached", "keepers", "key", "parts", "record", "size")
+    __slots__ = ("begun", "fault", "finished", "finished_at", "is_cached", "keepers", "key", "parts", "record", "size")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Pending:
         record: Record | None = None,
         parts: Sequence[Span] = (),
         size: int | None = None,
+        fault: str | None = None,
     ) -> None:
         self.key = key
         self.begun = begun  # None: never on disk, only in `record`
@@ -40,6 +41,7 @@ class Pending:
         self.finished_at = finished_at
         self.record = record
         self.parts = parts  # of an interrupted one
+        self.fault = fault  # why there is no more of its answer than the parts, if it is not that its process died
         self.keepers = 0  # that still need it, as bits
         self.is_cached = False
         if size is None:

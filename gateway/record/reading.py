@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.model import Record
-from gateway.record.disk import in_thread
-from gateway.record.frames import Frame, FrameKind, read_frame
+from gateway.record.disk import in_thread, read_at
+from gateway.record.frames import Frame, FrameKind, whole_frame
 from gateway.record.interrupted import interrupted_answer
 from gateway.record.meta import to_answer, to_interaction
 from gateway.record.segments import Span, open_segment, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gateway.record.pending import Pending
@@ -39,8 +39,9 @@ async def read(folder: Path, pendings: Sequence[Pending]) -> dict[bytes, Record]
     for pending in missing:
         try:
             records[pending.key] = to_record(pending, blocks)
-        except (ValueError, TypeError, KeyError):
-            log.exception("record_unreadable", interaction_id=str(pending.id), folder=folder.name)
+        except (ValueError, TypeError, KeyError) as error:
+            fault = str(error) if isinstance(error, Unreadable) else type(error).__name__
+            log.error("record_unreadable", interaction_id=str(pending.id), folder=folder.name, fault=fault)  # noqa: TRY400
     return records
 
 
@@ -51,26 +52,35 @@ def read_raw(folder: Path, pending: Pending) -> bytes:
 
 
 def read_damage(folder: Path, damage: Damage) -> bytes:
-    """The part of a segment that holds no frames, without the zeros at its end; blocks."""
+    """The part of a segment that holds no whole frame, without the zeros around it; blocks."""
     with path_of(folder, damage.segment).open("rb") as file:
-        file.seek(damage.offset)
-        return file.read().rstrip(b"\0")
+        return read_at(file.fileno(), damage.offset, damage.size).strip(b"\0")
 
 
-def to_record(pending: Pending, frames: dict[Span, bytes]) -> Record:
+class Unreadable(ValueError):
+    """What lies there is not the frame that should."""
+
+
+def to_record(pending: Pending, frames: Mapping[Span, bytes]) -> Record:
+    """Raises ValueError, TypeError, KeyError."""
     if pending.begun is None:
-        raise ValueError("an answer without its question")
-    interaction = to_interaction(pending.key, *frame_of(frames[pending.begun], FrameKind.BEGUN).split())
+        raise Unreadable("an answer without its question")
+    key = pending.key
+    interaction = to_interaction(key, *frame_of(frames[pending.begun], FrameKind.BEGUN, key).split())
     if pending.finished is not None:
-        return Record(interaction, to_answer(*frame_of(frames[pending.finished], FrameKind.FINISHED).split()))
-    said = b"".join(frame_of(frames[span], FrameKind.PART).payload for span in pending.parts)
-    return Record(interaction, interrupted_answer(interaction, said, pending.finished_at))
+        return Record(interaction, to_answer(*frame_of(frames[pending.finished], FrameKind.FINISHED, key).split()))
+    said = []
+    with suppress(Unreadable):  # what comes behind a damaged part would not be what was said
+        for span in pending.parts:
+            said.append(frame_of(frames[span], FrameKind.PART, key).payload)  # noqa: PERF401 (what there is counts)
+    return Record(interaction, interrupted_answer(interaction, b"".join(said), pending.finished_at, pending.fault))
 
 
-def frame_of(data: bytes, kind: FrameKind) -> Frame:
-    frame = read_frame(memoryview(data), 0)
-    if not isinstance(frame, Frame) or frame.kind is not kind:
-        raise ValueError(f"no {kind.name} frame: {frame}")
+def frame_of(data: bytes, kind: FrameKind, key: bytes) -> Frame:
+    """Raises Unreadable."""
+    frame = whole_frame(data)
+    if frame is None or frame.kind is not kind or frame.key != key:
+        raise Unreadable(f"no whole {kind.name} frame")
     return frame
 
 
@@ -82,7 +92,7 @@ def read_spans(folder: Path, spans: Iterable[Span]) -> dict[Span, bytes]:
         with suppress(FileNotFoundError):
             fd = open_segment(folder, first.segment)
             try:
-                data = os.pread(fd, last.offset + last.size - first.offset, first.offset)
+                data = read_at(fd, first.offset, last.offset + last.size - first.offset)
             finally:
                 os.close(fd)
             for span in run:

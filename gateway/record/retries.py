@@ -17,13 +17,13 @@ import structlog
 
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable, safe_text
 from gateway.model import Record
-from gateway.record import frames
 from gateway.record.disk import in_thread
-from gateway.record.frames import FrameKind
+from gateway.record.frames import Frame, FrameKind, FrameWriter
 from gateway.record.lanes import Lanes, Place, record_marks
 from gateway.record.meta import of_answer, of_interaction, to_answer, to_interaction
 from gateway.record.pace import Backoff
 from gateway.record.retry_spool import RetrySpool
+from gateway.record.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LARGE_BYTES = 64 * 1024  # a record from this size on is read and written in a thread
 MOST_FAILURES = 8  # of a round: then there is a pause
 USER_LETTERS = 8  # of a lane's name, which stand for its user
+
+FRAMES = FrameWriter(b"a record")
 
 log = structlog.get_logger()
 
@@ -266,13 +268,13 @@ def _encoded(record: Record, place: Place) -> bytes:
     interaction, answer = record.interaction, record.answer
     key = interaction.id.bytes
     note = orjson.dumps({"lane": place.lane, "marks": place.marks})
-    begun = frames.begun(key, of_interaction(interaction), interaction.body)
-    return b"".join([note, b"\n", *begun, *frames.finished(key, of_answer(answer), answer.body)])
+    begun = FRAMES.begun(key, of_interaction(interaction), interaction.body)
+    return b"".join([note, b"\n", *begun, *FRAMES.finished(key, of_answer(answer), answer.body)])
 
 
 def decoded(path: Path) -> Record:
     """Blocks. Raises OSError, and ValueError, LookupError or TypeError for what cannot be read."""
-    scan = frames.Scan(path.read_bytes().partition(b"\n")[2])
-    found = {frame.kind: frame for frame in scan}
+    scan = Scan.of(path.read_bytes().partition(b"\n")[2])
+    found = {frame.kind: frame for frame in scan if isinstance(frame, Frame)}
     begun, finished = found[FrameKind.BEGUN], found[FrameKind.FINISHED]
     return Record(to_interaction(begun.key, *begun.split()), to_answer(*finished.split()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from gateway.record import kept
-from gateway.record.owner import KEPT, SEGMENT
+from gateway.record.frames import MARKER_SIZE, FrameWriter
+from gateway.record.owner import KEPT, SEGMENT, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,6 +92,9 @@ class Segments:
         self._disk = disk
         self._thread = thread
         self._queue = disk.sync_queue()
+        self.frames = FrameWriter(secrets.token_bytes(MARKER_SIZE))
+        self.begun = self.finished = 0  # records, ever
+        self._dropped = 0  # everybody has what lay in the segments below this number
         self._numbers = 0  # given out so far
         self._current: _File | None = None
         self._spare: _File | None = None
@@ -182,8 +187,16 @@ class Segments:
 
         return flush
 
+    def note(self) -> None:
+        """Tell who may adopt the folder what should be there."""
+        if self._current is not None:
+            self._owner.note(Totals(self._current.number, self.begun, self.finished, self._dropped))
+
     def drop_before(self, segment: int) -> None:
         """Everybody has what the files before this one hold: they are kept for a while, or go."""
+        if segment > self._dropped:
+            self._dropped = segment
+            self.note()
         for number in [number for number in self._sizes if number < segment]:
             size = self._sizes.pop(number)
             if self._limits.shipped_s > 0:
@@ -369,6 +382,11 @@ class Segments:
 
     def _write(self, file: _File, buffers: Sequence[bytes], size: int) -> None:
         written = 0
+        header = b""
+        if not file.position:
+            header = self.frames.segment_header(file.number, self.begun, self.finished)
+            buffers = [header, *buffers]
+            size += len(header)
         try:
             written = self._disk.write(file.fd, buffers, file.position)
             while written < size:  # a full disk takes a part of it, and the next call says why
@@ -378,6 +396,7 @@ class Segments:
             file.is_bad = file.is_bad or error.errno not in NO_ROOM
             _erase(file, written)
             raise
+        file.position += len(header)
 
     def _write_elsewhere(self, buffers: Sequence[bytes], size: int, error: OSError, *, is_end: bool) -> _File:
         """In a fresh file, where one is at hand; raises OSError where none is, or none takes it.

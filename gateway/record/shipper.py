@@ -313,6 +313,9 @@ class Shipper:
             if pending.key not in records:
                 data = await in_thread(read_raw, folder, pending)
                 await in_thread(self._quarantine.put_frames, pending.id, data, "cannot be read")
+                if pending.begun is not None:  # else it is counted with the segment that is missing
+                    place = f"{folder.name}/{pending.begun.segment}/{pending.begun.offset}"
+                    self._journal.losses.add(place, 1, f"{pending.id}: its journal cannot be read")
         return True
 
     # --- the journals of the dead ------------------------------------------------------------------------------------
@@ -333,7 +336,8 @@ class Shipper:
         """Folders of the dead with something to ship, locked; the others let go of what they have kept for too long."""
         found = []
         for folder in owner.orphans(self._journal.directory):
-            if numbers_in(folder.path) or not kept.kept_in(folder.path):
+            is_due = numbers_in(folder.path) or owner.totals_of(folder.path) is not None
+            if is_due or not kept.kept_in(folder.path):
                 found.append(folder)
             else:
                 kept.expire_dead(folder, self._journal.shipped_s)
@@ -377,32 +381,57 @@ class Shipper:
 
     async def _replay(self, folder: Path, way: _Way) -> None:
         cursor = Cursor(folder / f"{way.keeper.name}.cursor")
-        replay = Replay(folder, cursor.read())
+        replay = Replay(folder, cursor.read(), cursor.shipped)
         progress = Progress(folder, way.keeper.name)
         if way.followed is not None:
             way.followed[1].progress = progress
         try:
             async for pendings in replay.pendings():
+                await self._report(folder, replay)
                 progress.waiting = len(pendings)
                 for taken in batches(pendings):
                     while not await self._deliver(way.adopted, folder, taken):
                         pass  # it has paused
                     progress.waiting -= len(taken)
+                    cursor.shipped += len(taken)
                 cursor.write(replay.low)
                 progress.position = replay.low
         finally:
             cursor.close()
-        for damage in replay.damages:
-            log.error(
-                "journal_damaged",
-                folder=folder.name,
-                segment=damage.segment,
-                offset=damage.offset,
-                reason=damage.reason,
+        await self._report(folder, replay)
+
+    async def _report(self, folder: Path, replay: Replay) -> None:
+        """What was found damaged or missing so far, before the cursor goes beyond it."""
+        losses = self._journal.losses
+        while replay.missing:
+            missing = replay.missing.pop()
+            if losses.add(f"{folder.name}/{missing.segments}", missing.records, missing.text):
+                log.error(
+                    "journal_segment_missing",
+                    folder=folder.name,
+                    segments=missing.segments,
+                    records=missing.records,
+                )
+        while replay.damages:
+            damage = replay.damages[-1]
+            is_new = losses.add(
+                f"{folder.name}/{damage.segment}/{damage.offset}", damage.records, f"a record: {damage.reason}"
             )
-            data = await in_thread(read_damage, folder, damage)
-            name = f"{folder.name}-{damage.segment}-{damage.offset}"
-            await in_thread(self._quarantine.put_frames, name, data, damage.reason)
+            if is_new:
+                log.error(
+                    "journal_damaged",
+                    folder=folder.name,
+                    segment=damage.segment,
+                    offset=damage.offset,
+                    bytes=damage.size,
+                    reason=damage.reason,
+                    interaction_id=damage.key and str(UUID(bytes=damage.key)),
+                )
+            if not damage.is_shown:
+                data = await in_thread(read_damage, folder, damage)
+                name = f"{folder.name}-{damage.segment}-{damage.offset}"
+                await in_thread(self._quarantine.put_frames, name, data, damage.reason)
+            replay.damages.pop()
 
 
 def _sink_state(way: _Way) -> SinkState:

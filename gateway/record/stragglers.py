@@ -6,8 +6,9 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from gateway.record import frames
+from gateway.record.frames import NOWHERE, FrameKind
 from gateway.record.meta import of_interaction
+from gateway.record.reading import Unreadable, frame_of
 from gateway.record.segments import path_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def move_stragglers(entries: dict[bytes, Entry], folder: Path, segments: Segment
             _move(entry, folder, segments)
         except OSError:
             return
+        except Unreadable:  # it stays where it is, with what can be read of it
+            continue
         entries[entry.key] = entries.pop(entry.key)
         for feed in feeds:
             feed.moved(entry.key, entry.begun)
@@ -38,16 +41,20 @@ def move_stragglers(entries: dict[bytes, Entry], folder: Path, segments: Segment
 
 def _move(entry: Entry, folder: Path, segments: Segments) -> None:
     """Its parts become one behind the new BEGUN; a reader lets these two take the place of all earlier ones."""
-    said = [payload for span in entry.parts for payload in _part(folder, span)]
-    begun = frames.begun(entry.key, of_interaction(entry.interaction), entry.interaction.body)
-    moved = [begun, frames.part(entry.key, said)] if said else [begun]
+    said = [_part(folder, entry.key, span) for span in entry.parts]
+    assert entry.begun is not None
+    interaction, frames = entry.interaction, segments.frames
+    moved = [frames.begun(entry.key, of_interaction(interaction), interaction.body, entry.begun[:2])]
+    if said:
+        moved.append(frames.part(entry.key, NOWHERE, 0, said))
     entry.begun, *entry.parts = segments.append_together(*moved)
 
 
-def _part(folder: Path, span: Span) -> list[bytes]:
+def _part(folder: Path, key: bytes, span: Span) -> bytes:
+    """Raises OSError, Unreadable."""
     fd = os.open(path_of(folder, span.segment), os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.pread(fd, span.size, span.offset)
     finally:
         os.close(fd)
-    return [bytes(frame.payload) for frame in frames.Scan(data)]
+    return bytes(frame_of(data, FrameKind.PART, key).payload)

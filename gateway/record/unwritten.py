@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from gateway.model import Record
-from gateway.record import frames
 from gateway.record.meta import of_interaction
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class Unwritten:
         self._whole: deque[_Waiting] = deque()  # of which nothing is on disk
         self._bytes = 0
         self.lost = 0
+        self.loss: str | None = None
 
     def __len__(self) -> int:
         return len(self._ends) + len(self._whole)
@@ -51,11 +51,12 @@ class Unwritten:
             self._ends.append(_Waiting(pending, [end]))
         elif self._bytes + pending.size > self._limit:
             self.lost += 1
+            self.loss = f"{self.lost} records for which neither disk nor memory had room"
             if _is_worth_a_line(self.lost):
                 log.error("record_lost", interaction_id=str(interaction.id), lost=self.lost)
             return False
         else:
-            start = frames.begun(pending.key, of_interaction(interaction), interaction.body)
+            start = self._segments.frames.begun(pending.key, of_interaction(interaction), interaction.body)
             self._whole.append(_Waiting(pending, [start, end]))
         pending.record = Record(interaction, answer)
         self._bytes += pending.size
@@ -93,6 +94,8 @@ class Unwritten:
             *start, end = self._segments.append_together(*missing, is_end=True)
         except OSError:
             return False
+        self._segments.begun += len(start)
+        self._segments.finished += 1
         for span in start:
             pending.begun = span
             for feed in self._feeds:

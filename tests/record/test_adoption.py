@@ -19,19 +19,19 @@ import psutil
 import pytest
 
 from gateway.model import Kind, Outcome
-from gateway.record import frames, owner
+from gateway.record import owner
 from gateway.record.feed import Cursor
 from gateway.record.journal import Journal
-from gateway.record.meta import of_answer, of_interaction
 from gateway.record.segments import Position, numbers_in, path_of
 from gateway.record.shipper import Shipper
 from gateway.settings import JournalSettings
+from tests.record.old_frames import begun, finished, part
 from tests.record.samples import SMALL, Memory, answer, chunk, interaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.model import Answer, Interaction, Record
+    from gateway.model import Record
 
 ROOT = Path(__file__).parents[2]
 LARGE = JournalSettings(min_free_bytes=0, shipped_s=0)
@@ -64,18 +64,6 @@ def orphan(directory: Path, *parts: list[bytes] | bytes) -> Path:
         path_of(folder.path, number).write_bytes(content if isinstance(content, bytes) else b"".join(content))
     folder.release()
     return folder.path
-
-
-def begun(asked: Interaction) -> bytes:
-    return b"".join(frames.begun(asked.id.bytes, of_interaction(asked), asked.body))
-
-
-def finished(asked: Interaction, said: Answer) -> bytes:
-    return b"".join(frames.finished(asked.id.bytes, of_answer(said), said.body))
-
-
-def part(asked: Interaction, *chunks: bytes) -> bytes:
-    return b"".join(frames.part(asked.id.bytes, chunks))
 
 
 def words_of(record: Record) -> str:

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from gateway.errors import JournalFull
 from gateway.record import feed as feeds
-from gateway.record.journal import Journal, Tuning
+from gateway.record.journal import Tuning
 from gateway.record.segments import numbers_in
-from gateway.record.shipper import Shipper
+from tests.record.dead import adopt_all
 from tests.record.disks import FaultyDisk
 from tests.record.samples import SMALL, Memory, answer, interaction
 from tests.record.test_journal import BIG, folders, opened, record_one, until
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gateway.record.entry import Entry
     from gateway.record.feed import Feed
+    from gateway.record.journal import Journal
 
 SERVE = replace(SMALL, when_full="serve")
 ONCE = Tuning(tick_s=1000)  # nothing is tried again
@@ -341,15 +342,3 @@ async def test_a_configured_size_holds_for_what_is_served_without_a_record_on_di
         assert journal.state.unwritten > 10
         assert journal.state.bytes <= settings.max_bytes
         ship_all(journal.feeds[0])
-
-
-async def adopt_all(directory: Path, memory: Memory) -> None:
-    journal = Journal(SMALL, directory)
-    shipper = Shipper(journal, [memory])
-    await journal.open()
-    await shipper.start()
-    async with asyncio.timeout(10):
-        while len([path for path in folders(directory) if path.name != "quarantine"]) > 1:
-            await asyncio.sleep(0.01)
-    await shipper.aclose(1)
-    await journal.aclose()

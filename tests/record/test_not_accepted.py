@@ -14,8 +14,9 @@ from gateway.record.journal import Journal, Tuning
 from gateway.record.pace import Backoff
 from gateway.record.retries import RetryTuning
 from gateway.record.shipper import Shipper
+from tests.record.old_frames import begun, finished
 from tests.record.samples import SMALL, Memory, answer, interaction
-from tests.record.test_adoption import begun, finished, orphan
+from tests.record.test_adoption import orphan
 from tests.record.test_shipper import settings_for, until
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from gateway.record.journal import Journal
 from gateway.record.shipper import Shipper
+from tests.record.old_frames import begun, finished
 from tests.record.samples import SMALL, Memory, answer, interaction
-from tests.record.test_adoption import begun, finished, orphan
+from tests.record.test_adoption import orphan
 from tests.record.test_shipper import say, until
 
 if TYPE_CHECKING:
