@@ -163,7 +163,7 @@ async def _furnish(
         found = await asyncio.to_thread(list, metrics.collect())  # it takes its time when there are many series
         found += Busy(app[LIVE].count, pulse.count).families()
         if vitals is not None:
-            report = await app[READINESS].ask()
+            report = app[READINESS].report()
             found += vitals.families(has_postgres=report.has_postgres)
         return found
 
@@ -233,8 +233,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
     app[READINESS] = Readiness(
         upstream,
-        database,
-        lambda: upkeep.is_prepared,
+        lambda: upkeep.state,
         journal_state,
         submissions.state if submissions else None,
         watch.state,

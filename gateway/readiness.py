@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.record.submissions import SubmissionsState
-
-FRESH_S = 1.0  # one answer serves all who ask within this time
-
-
-class Database(Protocol):
-    async def ping(self, timeout: float) -> bool: ...  # noqa: ASYNC109 (seconds that the database gets, not a scope)
+    from gateway.upkeep import DatabaseState
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +22,30 @@ class Report:
 
 
 class Readiness:
-    """Asks upstream configuration, Postgres, journal, and the security monitor's keeper if there is one; remembers the
-    answer for a moment."""
+    """Upstream configuration, Postgres, journal, and the security monitor's keeper if there is one, as they are known
+    to be: nobody is waited for."""
 
     def __init__(
         self,
         upstream: str,
-        database: Database,
-        is_prepared: Callable[[], bool],
+        database: Callable[[], DatabaseState],
         journal: Callable[[], dict[str, Any]],
         submissions: Callable[[], SubmissionsState] | None = None,
         hosts: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        """`is_prepared`: whether the schema is what this gateway writes to."""
         self._upstream = upstream
         self._database = database
-        self._is_prepared = is_prepared
         self._journal = journal
         self._submissions = submissions
         self._hosts = hosts
-        self._asked_at = 0.0
-        self._report: Report | None = None
 
-    async def ask(self) -> Report:
-        if self._report is None or time.monotonic() - self._asked_at > FRESH_S:
-            is_there = await self._database.ping(1.0)
-            journal = self._journal()
-            postgres = "away" if not is_there else "ok" if self._is_prepared() else "unprepared"
-            checks = {"upstream": self._upstream, "postgres": postgres, "journal": journal}
-            if self._submissions is not None:
-                checks["submissions"] = asdict(self._submissions())
-            if self._hosts is not None:
-                checks["hosts"] = self._hosts()
-            self._report = Report(journal["refusal"] is None, is_there, checks)
-            self._asked_at = time.monotonic()
-        return self._report
+    def report(self) -> Report:
+        journal = self._journal()
+        database = asdict(self._database())
+        word = database.pop("word")
+        checks = {"upstream": self._upstream, "postgres": word, "database": database, "journal": journal}
+        if self._submissions is not None:
+            checks["submissions"] = asdict(self._submissions())
+        if self._hosts is not None:
+            checks["hosts"] = self._hosts()
+        return Report(journal["refusal"] is None, word != "away", checks)

@@ -1,9 +1,11 @@
-"""The database's schema, brought up to date as soon as there is a database; before that, the journal alone serves."""
+"""Watches the database: brings its schema up to date, says what ails it, and begins to ship when it can take rows."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,78 +13,222 @@ import structlog
 
 from gateway.errors import StoreUnavailable, StoreUnusable
 from gateway.shipped import shipped
-from gateway.store.migrations import make_partitions, migrate
+from gateway.store.condition import OLDEST_SERVER, lock_holder, look, refuse_unusable, schema_of
+from gateway.store.migrations import LOCK, make_partitions, migrate, read_migrations
+from gateway.store.pool import within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from pathlib import Path
 
     from gateway.record.shipper import Shipper
     from gateway.store.arrivals import Arrivals
-    from gateway.store.pool import Database
+    from gateway.store.condition import Condition, Schema
+    from gateway.store.pool import Connection, Database
     from gateway.store.reports import Reports
 
+LOOK_S = 1.0  # between two looks at the database, and what one may take
+START_S = 2.0  # what is prepared within this time is so before the port opens
 RETRY_S = 2.0
+CLOSE_S = 1.0
+GIVEN_UP_S = 30.0  # a server that was away for so long has forgotten what we asked it to do
 DAY_S = 86_400.0
 REPORT_S = 10.0
 FORGET_S = 300.0
+NO_TABLES = (
+    "the schema llm_logs is gone, although the table schema_migrations lists its versions: drop that table, too, and "
+    "the schema is made again"
+)
 KEPT = timedelta(hours=1)  # who was away for longer than that looks for what came meanwhile
 
 log = structlog.get_logger()
 
 
-class Upkeep:
-    """Migrates, then lets the shipper begin, then makes each month's partitions ahead of time."""
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """For readiness. `word` is ok, read-only, unprepared or away; `detail` says why, or what is odd."""
 
-    def __init__(self, database: Database, shipper: Shipper) -> None:
+    word: str = "away"
+    detail: str | None = "it has not answered yet"
+    server: str | None = None  # its version
+    schema: str | None = None  # the newest version that the database has
+    known_schema: str | None = None
+    is_pooled: bool = False
+
+
+class Upkeep:
+    """Looks at the database each second over a connection of its own, so that neither readers nor a frozen server delay
+    what is known of it. A schema that is missing or old, also later on, is brought up to date beside the traffic."""
+
+    def __init__(self, database: Database, shipper: Shipper, directory: Path | None = None) -> None:
+        """`directory` is that of the migrations."""
         self._database = database
         self._shipper = shipper
-        self._task: asyncio.Task[None] | None = None
-        self.is_prepared = False  # the schema is what this gateway writes to, and what has been said goes there
+        self._directory = directory or shipped("sql")
+        self._known = [one.version for one in read_migrations(self._directory)]
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[None] | None = None  # on the schema or its partitions
+        self._refusal: str | None = None  # why the schema could not be brought up to date
+        self._retry_at = 0.0
+        self._partitions_at = 0.0
+        self._answered_at = time.monotonic()
+        self._is_shipping = False
+        self._has_tried = asyncio.Event()
+        self._worked = asyncio.Event()
+        self.state = DatabaseState()
 
     async def start(self) -> None:
-        """A database that is away is waited for, while the gateway serves. Raises StoreUnusable for one that is there
-        and cannot be used."""
-        try:
-            await self._prepare()
-        except StoreUnusable:
-            raise
-        except StoreUnavailable as error:
-            log.warning("serving without postgres: what is said waits in the journal", error=error.message)
-            self._task = asyncio.create_task(self._prepare_later(), name="upkeep")
-        else:
-            self._task = asyncio.create_task(self._partitions_for_ever(), name="upkeep")
+        """Returns after START_S at the latest: whatever Postgres does, the gateway serves."""
+        self._watch = asyncio.create_task(self._for_ever(), name="upkeep")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                await self._has_tried.wait()
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._watch, self._work, self._connecting):
+            if task is not None:
+                task.cancel()
+        ending = {task for task in (self._watch, self._work, self._connecting) if task is not None}
+        if ending:
+            await asyncio.wait(ending, timeout=CLOSE_S)
+        connecting = self._connecting
+        if connecting is not None and connecting.done() and not connecting.cancelled() and not connecting.exception():
+            connecting.result().terminate()
+        self._disconnect()
 
-    async def _prepare(self) -> None:
-        await migrate(self._database, shipped("sql"))
+    async def _for_ever(self) -> None:
+        while True:
+            try:
+                self._note(await self._look())
+            except StoreUnusable as error:
+                self._note(DatabaseState("unprepared", error.message))
+            except StoreUnavailable as error:
+                self._disconnect()
+                self._note(DatabaseState("away", error.message))
+            except Exception:  # the task's outermost loop: the next look may succeed
+                log.exception("the database cannot be looked at")
+            if not self._is_working:
+                self._has_tried.set()
+            self._worked.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._worked.wait()
+
+    async def _look(self) -> DatabaseState:
+        """Sees to what is missing, too. Raises StoreUnavailable, StoreUnusable."""
+        connection = await self._connected()
+        found = await within(LOOK_S, look(connection))
+        self._answered_at = now = time.monotonic()
+        if found.is_read_only:
+            self._disconnect()  # a session stays read-only when its database or role is no longer so
+        schema = schema_of(found.applied, self._known)
+        if schema.missing:
+            return self._state(found, "unprepared", await self._prepare(connection, found, schema))
+        if found.lacks_tables:
+            return self._state(found, "unprepared", NO_TABLES)
+        if not self._is_shipping:
+            self._begin(self._bring_up_to_date())
+            return self._state(found, "unprepared", self._refusal or "shipping begins")
+        if found.is_read_only:
+            return self._state(found, "read-only", "it takes no writes now: records wait in the journal")
+        if now > self._partitions_at:
+            self._begin(self._make_partitions())
+        return self._state(found, "ok", schema.remark)
+
+    async def _prepare(self, connection: Connection, found: Condition, schema: Schema) -> str:
+        """Begins to bring the schema up to date; how that stands."""
+        refuse_unusable(schema)
+        lack = f"its schema lacks version {schema.missing[0]}"
+        if found.major < OLDEST_SERVER:
+            return f"{lack}, and PostgreSQL {found.server} is too old for it ({OLDEST_SERVER} is not)"
+        if found.is_read_only:
+            return f"{lack}, and it takes no writes now"
+        self._begin(self._bring_up_to_date())
+        if not self._is_working:
+            return self._refusal or lack
+        holder = await within(LOOK_S, lock_holder(connection, LOCK))
+        return f"{lack}, which is being made" + (f"; the migration lock is held by {holder}" if holder else "")
+
+    def _state(self, found: Condition, word: str, detail: str | None) -> DatabaseState:
+        ours = [version for version in found.applied if len(version) == len(self._known[-1])]
+        return DatabaseState(
+            word, detail, found.server, max(ours, default=None), self._known[-1], is_pooled=found.is_pooled
+        )
+
+    @property
+    def _is_working(self) -> bool:
+        return self._work is not None and not self._work.done()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        """One piece of work at a time, and none right after one that failed."""
+        if self._is_working or time.monotonic() < self._retry_at:
+            work.close()
+            return
+        self._work = asyncio.create_task(self._do(work), name="upkeep's work")
+
+    async def _do(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except StoreUnavailable as error:
+            self._refusal = error.message
+            self._retry_at = time.monotonic() + RETRY_S
+        except Exception:
+            self._refusal = "a fault of the gateway, which its log describes"
+            self._retry_at = time.monotonic() + RETRY_S
+            log.exception("the database's upkeep failed")
+        else:
+            self._refusal = None
+        finally:
+            self._worked.set()
+
+    async def _bring_up_to_date(self) -> None:
+        await migrate(self._database, self._directory)
+        self._partitions_at = time.monotonic() + DAY_S
         await self._shipper.start()
-        self.is_prepared = True
+        self._is_shipping = True
 
-    async def _prepare_later(self) -> None:
-        while True:
-            await asyncio.sleep(RETRY_S)
-            try:
-                await self._prepare()
-            except StoreUnusable as error:  # somebody may mend it, and nothing is lost till then
-                log.error("the database cannot be used", error=error.message)  # noqa: TRY400 (its message says it all)
-            except StoreUnavailable:
-                continue
-            else:
-                log.info("postgres is there")
-                return await self._partitions_for_ever()
+    async def _make_partitions(self) -> None:
+        self._partitions_at = time.monotonic() + DAY_S
+        try:
+            await make_partitions(self._database)
+        except StoreUnavailable as error:  # tomorrow is another day, and there is a default partition
+            log.warning("no partitions made", error=error.message)
 
-    async def _partitions_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(DAY_S)
-            try:
-                await make_partitions(self._database)
-            except StoreUnavailable as error:  # tomorrow is another day, and there is a default partition
-                log.warning("no partitions made", error=error.message)
+    async def _connected(self) -> Connection:
+        """The connection, which a slow network may take several looks to make."""
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._database.connect(), name="upkeep's connection")
+        await asyncio.wait({self._connecting}, timeout=LOOK_S)
+        if not self._connecting.done():
+            raise StoreUnavailable(f"Postgres has not answered within {LOOK_S:.1f} s")
+        connecting, self._connecting = self._connecting, None
+        self._connection = connecting.result()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+        if self._work is not None and time.monotonic() - self._answered_at > GIVEN_UP_S:
+            self._work.cancel()
+
+    def _note(self, state: DatabaseState) -> None:
+        """Keeps the state, and logs what is new about it."""
+        before, self.state = self.state, state
+        if state.word == before.word and (state.word == "away" or state.detail == before.detail):
+            return
+        if state.word == "ok":
+            log.info("postgres is there", server=state.server, schema=state.schema, pooled=state.is_pooled)
+        elif state.word == "away":
+            log.warning("serving without postgres: what is said waits in the journal", error=state.detail)
+        elif self._is_working:
+            log.info("the database is being prepared", detail=state.detail)
+        else:
+            log.error("the database cannot be used", word=state.word, error=state.detail)
 
 
 class Chore:

@@ -16,9 +16,7 @@ import structlog
 
 from gateway.app import open_database
 from gateway.listening import shared
-from gateway.shipped import shipped
 from gateway.signals import heed_signals
-from gateway.store.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +38,6 @@ async def supervise(settings: Settings, environ: Mapping[str, str]) -> None:
     with shared(settings.server) as held, TemporaryDirectory(prefix="llm-gateway-") as meeting:
         async with open_database(settings) as database:
             if settings.store.url is None:
-                await migrate(database, shipped("sql"))
                 environ = {**environ, "DATABASE_URL": database.dsn}
             port = held.getsockname()[1]
             workers = [_Worker(number, port, meeting, environ) for number in range(settings.server.workers)]

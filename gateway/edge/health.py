@@ -22,7 +22,7 @@ async def readyz(request: web.Request) -> web.Response:
     prepared is reported, but does not count against it: the gateway serves on, and the journal keeps the records.
 
     A probe gets one word. URLs, paths and faults are for those who may read /metrics."""
-    report = await request.app[READINESS].ask()
+    report = request.app[READINESS].report()
     is_draining = request.app[LIVE].is_draining
     is_ready = report.can_serve and not is_draining
     body: dict[str, object] = {"status": "ready" if is_ready else "not ready"}

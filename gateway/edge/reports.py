@@ -42,7 +42,7 @@ async def figures(request: web.Request) -> web.Response:
     caller = await caller_of(request)
     question = Question(caller, *_asked(request, datetime.now(UTC).date()))
     found = await request.app[REPORTS].read(question)
-    readiness = await request.app[READINESS].ask()
+    readiness = request.app[READINESS].report()
     body = {**report(question, found, request.app[PRICES]), "freshness": _freshness(found, readiness.checks["journal"])}
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
 

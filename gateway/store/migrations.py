@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from gateway.errors import StoreUnavailable, StoreUnusable, safe_text
+from gateway.store.condition import APPLIED, look, refuse_unusable, schema_of
 from gateway.store.pool import AWAY, unavailable
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ set local statement_timeout = 0
 
 TAKE_LOCK = """
 select pg_advisory_xact_lock($1)
-"""
-
-APPLIED = """
-select version from schema_migrations
 """
 
 # $1: the version
@@ -83,12 +80,19 @@ def read_migrations(directory: Path) -> list[Migration]:
 async def migrate(database: Database, directory: Path) -> list[str]:
     """Apply what is missing, and make the partitions of the coming months; the names of the files that were applied.
 
-    Any number of processes may do so at once. Raises StoreUnavailable, StoreUnusable.
+    Any number of processes may do so at once; it waits for whoever holds the migration lock. Where nothing is missing,
+    the schema of a newer gateway included, it takes no lock and needs no right but to read. Raises StoreUnavailable,
+    StoreUnusable.
     """
     migrations = read_migrations(directory)
     connection = await database.connect()
     try:
-        applied = [one.name for one in migrations if await _apply(connection, one, migrations)]
+        schema = schema_of((await look(connection)).applied, [one.version for one in migrations])
+        if schema.remark is not None:
+            log.warning("schema_is_newer", newest=schema.newer[-1], known=schema.known)
+        refuse_unusable(schema)
+        to_do = [one for one in migrations if one.version in schema.missing]
+        applied = [one.name for one in to_do if await _apply(connection, one, migrations)]
         await connection.execute(MAKE_PARTITIONS, MONTHS_AHEAD)
     except AWAY as error:
         raise unavailable(error) from error
@@ -112,21 +116,10 @@ async def _apply(connection: Connection, migration: Migration, known: Sequence[M
         await connection.execute(TAKE_LOCK, LOCK)
         await connection.execute(MAKE_TABLE)
         applied = {row["version"] for row in await connection.fetch(APPLIED)}
-        _refuse_newer(applied, known)
+        refuse_unusable(schema_of(applied, [one.version for one in known]))
         if migration.version in applied:
             return False
         await connection.execute(migration.up)
         await connection.execute(NOTE, migration.version)
     log.info("migrated", file=migration.name)
     return True
-
-
-def _refuse_newer(applied: set[str], known: Sequence[Migration]) -> None:
-    """Another program's versions may stand in the same table; dbmate's have 14 digits, ours have four."""
-    ours = {one.version for one in known}
-    newer = sorted(version for version in applied - ours if re.fullmatch(r"\d{4}", version))
-    if newer:
-        raise StoreUnusable(
-            f"the database has the schema of a newer gateway (version {newer[-1]}; this one knows {max(ours)}): "
-            "install that version of the gateway, or give this one another database"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from gateway.store.dsn import connect_arguments
 from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_pooled, refuses_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 
     from gateway.settings import StoreSettings
 
@@ -90,6 +90,9 @@ class Database:
             raise unavailable(error) from error
         try:
             yield connection
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            connection.terminate()  # a session stays read-only when its database or role is no longer so
+            raise unavailable(error) from error
         except (*AWAY, *STATEMENT_LOST) as error:
             raise self.unavailable(error) from error
         finally:
@@ -102,6 +105,8 @@ class Database:
         async with self.connection() as connection:
             try:
                 yield connection
+            except (asyncpg.ReadOnlySQLTransactionError, *STATEMENT_LOST):
+                raise
             except asyncpg.PostgresError as error:
                 raise unavailable(error) from error
 
@@ -141,7 +146,8 @@ class Database:
 
     async def _connect(self, settings: Mapping[str, str]) -> Connection:
         connection = await self._dial({**self._session(), **settings})
-        await set_codecs(connection)
+        with _terminated_unless_done(connection):
+            await set_codecs(connection)
         return connection
 
     async def _dial(self, settings: Mapping[str, str], **more: Any) -> Connection:
@@ -153,8 +159,9 @@ class Database:
                 if not refuses_parameters(error):
                     raise
             else:
-                if not await is_pooled(connection):
-                    return connection
+                with _terminated_unless_done(connection):
+                    if not await is_pooled(connection):
+                        return connection
                 connection.terminate()
             self._found_pooler()
         taken = {name: value for name, value in settings.items() if name in TAKEN}
@@ -235,6 +242,16 @@ def unavailable(error: Exception) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
     return StoreUnavailable(f"Postgres cannot be used now: {safe_text(error)}")
+
+
+@contextmanager
+def _terminated_unless_done(connection: Connection) -> Iterator[None]:
+    """Nobody else has it yet, and who waits for it may be cancelled."""
+    try:
+        yield
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 def _let_go(task: asyncio.Task[Any]) -> None:

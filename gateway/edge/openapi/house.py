@@ -15,6 +15,7 @@ _READY: Json = {
     "draining": False,
     "upstream": "demo",
     "postgres": "ok",
+    "database": {"detail": None, "server": "16.4", "schema": "0008", "known_schema": "0008", "is_pooled": False},
     "journal": {"refusal": None},
 }
 
@@ -73,9 +74,14 @@ SCHEMAS: Json = {
             "draining": {"type": "boolean", "description": "The gateway is shutting down."},
             "upstream": {"type": "string", "description": "Where models are asked: a URL, or `demo`."},
             "postgres": {
-                "enum": ["ok", "away", "unprepared"],
+                "enum": ["ok", "away", "read-only", "unprepared"],
                 "description": "Unprepared: it answers, but its schema is not this gateway's yet, or cannot become it; "
-                "the log says why. Neither counts against readiness: the journal keeps what is said.",
+                "`database.detail` says why. None counts against readiness: the journal keeps what is said.",
+            },
+            "database": {
+                "type": "object",
+                "description": "Why it is not ok, or what is odd; versions of the server, of its schema, and of the "
+                "schema that this gateway knows; whether a connection pooler stands in front.",
             },
             "journal": {"type": "object", "description": "Its size, what waits in it, and why it refuses, if so."},
             "submissions": {

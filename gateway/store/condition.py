@@ -1,0 +1,118 @@
+"""The condition that a database is in for this gateway: its schema, whether it takes writes, who holds it up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from gateway.errors import StoreUnusable, safe_text
+from gateway.store.pool import AWAY, unavailable
+from gateway.store.pooler import PoolerConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gateway.store.pool import Connection
+
+OLDEST_SERVER = 14  # the same as of an embedded one
+
+LOOK = """
+select
+    current_setting('server_version') as server,
+    current_setting('server_version_num')::integer / 10000 as major,
+    current_setting('transaction_read_only')::boolean or pg_is_in_recovery() as is_read_only,
+    to_regclass('schema_migrations') is not null as has_versions,
+    to_regnamespace('llm_logs') is not null as has_schema
+"""
+
+APPLIED = """
+select version from schema_migrations
+"""
+
+# $1: the key of the migration lock
+HOLDER = """
+select l.pid, a.application_name
+from pg_locks as l
+inner join pg_stat_activity as a on a.pid = l.pid
+where l.locktype = 'advisory' and l.classid = 0 and l.objid = $1 and l.granted
+    and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Versions of migrations: those that the database has of the ones we know, and those of a newer gateway."""
+
+    missing: tuple[str, ...]
+    newer: tuple[str, ...]
+    known: str  # our newest
+
+    @property
+    def remark(self) -> str | None:
+        """What is to be said of a schema that is newer than ours."""
+        if not self.newer:
+            return None
+        return f"the database has the schema of a newer gateway (version {self.newer[-1]}; this one knows {self.known})"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What one look found."""
+
+    server: str
+    major: int
+    is_read_only: bool
+    is_pooled: bool
+    applied: frozenset[str]
+    lacks_tables: bool  # although the versions say that they are there
+
+
+def schema_of(applied: Iterable[str], known: Sequence[str]) -> Schema:
+    """Another program's versions may stand in the same table; dbmate's have 14 digits, ours have four."""
+    ours = set(known)
+    there = set(applied)
+    newer = sorted(version for version in there - ours if re.fullmatch(r"\d{4}", version) and version > max(ours))
+    return Schema(tuple(sorted(ours - there)), tuple(newer), max(ours))
+
+
+def refuse_unusable(schema: Schema) -> None:
+    """Raises StoreUnusable for a schema that this gateway cannot complete: a newer one has other plans for it."""
+    if schema.missing and schema.newer:
+        raise StoreUnusable(
+            f"{schema.remark}, and lacks version {schema.missing[0]} of this one: install that version of the gateway, "
+            "or give this one another database"
+        )
+
+
+async def look(connection: Connection) -> Condition:
+    """Two short statements that wait for nobody's locks. Raises StoreUnavailable; StoreUnusable if not allowed to."""
+    try:
+        found = await connection.fetchrow(LOOK)
+        assert found is not None
+        rows = await connection.fetch(APPLIED) if found["has_versions"] else []
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StoreUnusable(f"the role may not see the schema's version: {safe_text(error)}") from error
+    except (*AWAY, asyncpg.PostgresError) as error:
+        raise unavailable(error) from error
+    return Condition(
+        server=found["server"],
+        major=found["major"],
+        is_read_only=found["is_read_only"],
+        is_pooled=isinstance(connection, PoolerConnection),
+        applied=frozenset(row["version"] for row in rows),
+        lacks_tables=bool(rows) and not found["has_schema"],
+    )
+
+
+async def lock_holder(connection: Connection, key: int) -> str | None:
+    """Who holds an advisory lock, in words. Raises StoreUnavailable."""
+    try:
+        found = await connection.fetchrow(HOLDER, key)
+    except (*AWAY, asyncpg.PostgresError) as error:
+        raise unavailable(error) from error
+    if found is None:
+        return None
+    return f"process {found['pid']} of {found['application_name'] or 'a program without a name'}"
