@@ -61,6 +61,7 @@ from gateway.prices import Prices
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
 from gateway.record import kept
+from gateway.record.edits import Edits
 from gateway.record.hosts import this_host
 from gateway.record.journal import Journal
 from gateway.record.monitor import Monitor
@@ -185,7 +186,9 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     journal = Journal(settings.journal, settings.journal_dir)
     submissions = _submissions(settings)
     keepers: list[Keeper] = [keeper] if submissions is None else [keeper, submissions]
-    shipper = Shipper(journal, keepers, in_order={Submissions.name}, sink=keeper)
+    by_hand = ConversationSettings(database, Edits(journal.folder, settings.journal.shipped_s).add)
+    app[CONVERSATION_SETTINGS] = by_hand
+    shipper = Shipper(journal, keepers, in_order={Submissions.name}, sink=keeper, apply_edits=by_hand.apply_again)
     await journal.open()
     stack.push_async_callback(journal.aclose)
     if submissions is not None:
@@ -212,7 +215,6 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     stack.push_async_callback(watch.aclose)
     app[HISTORY] = History(database)
     app[ANSWERS] = Answers(database)
-    app[CONVERSATION_SETTINGS] = ConversationSettings(database)
     app[SUMMARIES] = Summaries(database)
     app[REPORTS] = Reports(database)
     app[AUDIT] = Audit(database)

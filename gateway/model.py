@@ -108,6 +108,17 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationEdit:
+    """A title, or whether a conversation shows, as its user has set it by hand."""
+
+    user: str
+    root: str
+    at: float  # Unix time
+    title: str | None = None
+    is_shown: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Revocation:
     """That a key counts no more, for good: a host that knows it says so again to a database that has forgotten it."""
 

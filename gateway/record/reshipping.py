@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ from uuid import UUID
 import structlog
 
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreSetBack, StoreUnavailable
+from gateway.model import ConversationEdit
 from gateway.record import owner
 from gateway.record.disk import in_thread
+from gateway.record.edits import edits_in
 from gateway.record.owner import KEPT
 from gateway.record.pending import batches
 from gateway.record.progress import Followed, Progress, noted_in
@@ -21,7 +24,7 @@ from gateway.record.replay import Replay
 from gateway.record.segments import START, SUFFIX, numbers_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from gateway.model import Record
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 CHECK_S = 30.0  # how often the database is told that we live, and asked whether it still has everything
 RETRY_S = 2.0
 NOT_TAKEN = (RecordRefused, RecordNotAccepted)
+
+ApplyEdits = Callable[[list[ConversationEdit]], Awaitable[int]]
 
 log = structlog.get_logger()
 
@@ -61,6 +66,7 @@ class ShipAgain:
         delivery_to: Callable[[Followed], Delivery],
         is_pending: Callable[[bytes], bool],
         waiting: Callable[[], int],
+        apply_edits: ApplyEdits | None = None,
     ) -> None:
         self._directory = directory
         self._own = own
@@ -69,6 +75,7 @@ class ShipAgain:
         self.delivery = delivery_to(self._followed)
         self._is_pending = is_pending
         self._waiting = waiting
+        self._apply_edits = apply_edits
         self._woken = asyncio.Event()
         self.figures = Figures()
 
@@ -150,6 +157,9 @@ class ShipAgain:
         return [folder for folder in found if folder.is_locked]
 
     async def _fill(self, progress: Progress) -> None:
+        if self._apply_edits is not None:
+            applied = await self._apply_edits(await in_thread(edits_in, self._directory))
+            log.info("edits_applied_again", edits=applied)
         start, forgotten = progress.due or (progress.position, 0)
         self.figures.set_backs += 1
         self.figures.is_at_it = True

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gateway.record.keeper import Keeper
     from gateway.record.pending import Pending
     from gateway.record.progress import Sink
+    from gateway.record.reshipping import ApplyEdits
 
 GATHER_S = 0.05  # how long a lone record waits for company
 GATHER_LONGER_S = 0.2  # and one of a crowd: a batch costs as much as forty rows do, here as in Postgres
@@ -128,7 +129,8 @@ class Shipper:
     """Make it before anything is recorded: it follows the journal for each of its keepers.
 
     Those named in `in_order` get what the dead have left before what is new. `sink` is the one of them that may be set
-    back: it is told how far each journal is, and gets again what it has forgotten.
+    back: it is told how far each journal is, and gets again what it has forgotten; `apply_edits` brings it what users
+    have set by hand.
     """
 
     def __init__(
@@ -138,8 +140,10 @@ class Shipper:
         in_order: Container[str] = (),
         sink: Sink | None = None,
         retry: RetryTuning | None = None,
+        apply_edits: ApplyEdits | None = None,
     ) -> None:
         self._journal = journal
+        self._apply_edits = apply_edits
         self._in_order = in_order
         self._closing = asyncio.Event()
         self._quarantine = Quarantine(journal.directory)
@@ -197,6 +201,7 @@ class Shipper:
             lambda keeper: self._delivery_to(keeper, way.retries),
             way.feed.waits_for,
             lambda: len(way.feed) + len(way.retries),
+            self._apply_edits,
         )
         self._shipping_again = asyncio.create_task(self._again.run(), name=f"ship again to {way.keeper.name}")
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.model import ConversationEdit
 from gateway.store.conversations import bucket
 from gateway.store.interactions import LOCKS
 from gateway.store.rows import indexed_text, searched_text
 from gateway.store.statements import LOCK_USERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from gateway.model import Principal
     from gateway.store.pool import Database
 
@@ -55,14 +58,36 @@ where user_name = $1 and coalesce(root_gpt_id, id::text) = $2 and convo_show is 
 """
 
 
+# The same for what a database that was set back has forgotten: what was set later, stays.
+KEEP_TITLE_AGAIN = """
+insert into llm_logs.conversation_settings as s (user_name, root_gpt_id, convo_title, changed_at)
+values ($1, $2, $3, to_timestamp($4))
+on conflict (user_name, root_gpt_id) do update
+set convo_title = excluded.convo_title, changed_at = excluded.changed_at
+where s.changed_at < excluded.changed_at
+"""
+
+KEEP_SHOWN_AGAIN = """
+insert into llm_logs.conversation_settings as s (user_name, root_gpt_id, hidden_at, changed_at)
+values ($1, $2, case when not $3::boolean then to_timestamp($4) end, to_timestamp($4))
+on conflict (user_name, root_gpt_id) do update
+set hidden_at = excluded.hidden_at, changed_at = excluded.changed_at
+where s.changed_at < excluded.changed_at
+"""
+
+NOTHING_NEW = "INSERT 0 0"
+
+
 class ConversationSettings:
     """Of one database. All verbs raise StoreUnavailable; they are false when the caller has no such conversation.
 
-    `is_known` says that there is one, though its rows may not have come yet. `at` is Unix time.
+    `is_known` says that there is one, though its rows may not have come yet. `at` is Unix time. `on_edit` is called
+    with what was set.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_edit: Callable[[ConversationEdit], None] = lambda edit: None) -> None:
         self._database = database
+        self._on_edit = on_edit
 
     async def set_title(self, caller: Principal, root: str, title: str, at: float, *, is_known: bool) -> bool:
         """Every row of the conversation gets the title, also those that come later."""
@@ -73,6 +98,7 @@ class ConversationSettings:
                 return False
             await connection.execute(KEEP_TITLE, user, root, title, at)
             await connection.execute(SET_TITLE, user, root, title)
+        self._on_edit(ConversationEdit(user, root, at, title=title))
         return True
 
     async def set_shown(self, caller: Principal, root: str, at: float, *, is_shown: bool, is_known: bool) -> bool:
@@ -84,4 +110,20 @@ class ConversationSettings:
                 return False
             await connection.execute(KEEP_SHOWN, user, root, is_shown, at)
             await connection.execute(SET_SHOWN, user, root, is_shown)
+        self._on_edit(ConversationEdit(user, root, at, is_shown=is_shown))
+        return True
+
+    async def apply_again(self, edits: Iterable[ConversationEdit]) -> int:
+        """For a database that was set back, in the order in which they were made; how many it had forgotten."""
+        return sum([await self._apply_again(edit) for edit in edits])
+
+    async def _apply_again(self, edit: ConversationEdit) -> bool:
+        is_title = edit.title is not None
+        value = edit.title if is_title else edit.is_shown
+        async with self._database.asking() as connection, connection.transaction():
+            await connection.execute(LOCK_USERS, LOCKS, [bucket(edit.user)])
+            statement = KEEP_TITLE_AGAIN if is_title else KEEP_SHOWN_AGAIN
+            if await connection.execute(statement, edit.user, edit.root, value, edit.at) == NOTHING_NEW:
+                return False
+            await connection.execute(SET_TITLE if is_title else SET_SHOWN, edit.user, edit.root, value)
         return True

@@ -12,11 +12,13 @@ from uuid import uuid4
 
 from structlog.testing import capture_logs
 
-from gateway.model import Host
-from gateway.record import kept
+from gateway.model import ConversationEdit, Host, Principal
+from gateway.record import edits, kept
+from gateway.record.edits import Edits, edits_in
 from gateway.record.journal import Journal
 from gateway.record.shipper import Shipper
 from gateway.settings import JournalSettings
+from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.interactions import Interactions
 from tests.store.samples import chat, model, record, rows_of, store, user
 
@@ -40,6 +42,7 @@ class Process:
     journal: Journal
     shipper: Shipper
     database: Database
+    by_hand: ConversationSettings
 
     async def keep(self, *records: Record) -> None:
         for each in records:
@@ -59,11 +62,12 @@ async def process(directory: Path, database: Database, settings: JournalSettings
     host = Host(uuid4(), "here", os.getpid(), "1", time.monotonic())
     interactions = Interactions(database, host=host)
     journal = Journal(settings, directory)
-    shipper = Shipper(journal, [interactions], sink=interactions)
+    by_hand = ConversationSettings(database, Edits(journal.folder, settings.shipped_s).add)
+    shipper = Shipper(journal, [interactions], sink=interactions, apply_edits=by_hand.apply_again)
     await journal.open()
     await shipper.start()
     try:
-        yield Process(journal, shipper, database)
+        yield Process(journal, shipper, database, by_hand)
     finally:
         await shipper.aclose(5)
         await journal.aclose()
@@ -236,3 +240,51 @@ async def test_journals_that_are_kept_are_compared_while_nothing_is_shipped(tmp_
         await one.keep(record())
         await one.filled(8)
         assert one.shipper.again.set_backs == 2
+
+
+# --- what users have set by hand --------------------------------------------------------------------------------------
+
+
+async def test_a7_titles_and_removals_are_set_again_and_later_ones_stay(tmp_path: Path, database: str) -> None:
+    ann = Principal("ann")
+    async with store(database) as (db, _), process(tmp_path, db) as one:
+        talks = [turns(1)[0] for _ in range(3)]
+        await one.keep(*talks)
+        roots = [str(talk.interaction.id) for talk in talks]
+        await take_snapshot(db)
+        await rows_of(db, "create table public.conversation_settings as select * from llm_logs.conversation_settings")
+        now = time.time()
+        await one.by_hand.set_title(ann, roots[0], "first", now, is_known=False)
+        await one.by_hand.set_title(ann, roots[1], "lost", now, is_known=False)
+        await one.by_hand.set_shown(ann, roots[2], now, is_shown=False, is_known=False)
+        await one.keep(record())
+        await set_back(db)
+        await rows_of(db, "delete from llm_logs.conversation_settings")
+        fresh = ConversationSettings(db)  # another host's
+        await fresh.set_title(ann, roots[1], "second", now + 1, is_known=True)
+        await one.keep(record())
+        await one.filled(5)
+        rows = await rows_of(db, "select id, convo_title, convo_show from llm_logs.chatgpt_logs where title is null")
+        found = {str(row["id"]): (row["convo_title"], row["convo_show"]) for row in rows}
+        assert [found[root] for root in roots] == [("first", True), ("second", True), (None, False)]
+
+
+def test_edits_are_few_and_a_torn_line_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edits, "MOST", 10)
+    folder = tmp_path / str(uuid4())
+    folder.mkdir()
+    kept_edits = Edits(folder, 3600.0)
+    now = time.time()
+    for number in range(10):
+        kept_edits.add(ConversationEdit("ann", "r", now - 7200 + number, title=f"old {number}"))
+    with (folder / edits.FILE).open("ab") as file:
+        file.write(b'{"user": "torn\n')
+    for number in range(3):
+        kept_edits.add(ConversationEdit("ann", "r", now + number, title=f"new {number}"))
+    assert [edit.title for edit in edits_in(tmp_path)] == ["new 0", "new 1", "new 2"]
+    assert (folder / edits.FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_edits_are_not_kept_where_nothing_is(tmp_path: Path) -> None:
+    Edits(tmp_path, 0.0).add(ConversationEdit("ann", "r", 1.0, title="t"))
+    assert list(tmp_path.iterdir()) == []
