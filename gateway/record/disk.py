@@ -9,6 +9,8 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+import structlog
+
 from gateway.record.sync_queue import SyncQueue
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 COPIED_BYTES = 64 * 1024
 PAGE = 4096
+PAUSE_S = 0.5
+
+log = structlog.get_logger()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -140,3 +145,16 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+async def patiently(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same, again and again while the system is short of descriptors, of memory or of room."""
+    is_said = False
+    while True:
+        try:
+            return await in_thread(work, *args, **kwargs)
+        except OSError as error:
+            if not is_said:
+                log.warning("disk_is_waited_for", error=error.strerror)
+            is_said = True
+        await asyncio.sleep(PAUSE_S)

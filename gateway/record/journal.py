@@ -298,9 +298,10 @@ class Journal:
             await asyncio.sleep(self._tuning.tick_s)
             try:
                 if count % self._tuning.others_every == 0:
-                    found = await self._thread.run(lambda: owner.bytes_of_others(self._folder.path))
-                    self._segments.foreign_bytes = found
-                    await self._segments.tidy()
+                    with suppress(OSError):  # no descriptor: what was found the last time will do
+                        found = await self._thread.run(lambda: owner.bytes_of_others(self._folder.path))
+                        self._segments.foreign_bytes = found
+                        await self._segments.tidy()
                 await self._tick()
             except Exception:
                 log.exception("journal_tick_failed")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.model import Record
-from gateway.record.disk import in_thread, read_at
+from gateway.record.disk import patiently, read_at
 from gateway.record.frames import Frame, FrameKind, whole_frame
 from gateway.record.interrupted import interrupted_answer
 from gateway.record.meta import to_answer, to_interaction
@@ -35,7 +35,7 @@ async def read(folder: Path, pendings: Sequence[Pending]) -> dict[bytes, Record]
     if not missing:
         return records
     spans = [span for pending in missing for span in (pending.begun, *pending.parts, pending.finished) if span]
-    blocks = await in_thread(read_spans, folder, spans)
+    blocks = await patiently(read_spans, folder, spans)
     for pending in missing:
         try:
             records[pending.key] = to_record(pending, blocks)

@@ -14,7 +14,7 @@ import structlog
 from gateway.errors import StoreUnavailable
 from gateway.record import kept, owner
 from gateway.record.delivery import Delivery
-from gateway.record.disk import in_thread
+from gateway.record.disk import in_thread, patiently
 from gateway.record.feed import Cursor
 from gateway.record.pending import BATCH_BYTES, BATCH_ROWS, batches
 from gateway.record.progress import Followed, Progress
@@ -316,8 +316,8 @@ class Shipper:
             return False
         for pending in taken:
             if pending.key not in records:
-                data = await in_thread(read_raw, folder, pending)
-                await in_thread(self._quarantine.put_frames, pending.id, data, "cannot be read")
+                data = await patiently(read_raw, folder, pending)
+                await patiently(self._quarantine.put_frames, pending.id, data, "cannot be read")
                 if pending.begun is not None:  # else it is counted with the segment that is missing
                     place = f"{folder.name}/{pending.begun.segment}/{pending.begun.offset}"
                     self._journal.losses.add(place, 1, f"{pending.id}: its journal cannot be read")
@@ -433,9 +433,9 @@ class Shipper:
                     interaction_id=damage.key and str(UUID(bytes=damage.key)),
                 )
             if not damage.is_shown:
-                data = await in_thread(read_damage, folder, damage)
+                data = await patiently(read_damage, folder, damage)
                 name = f"{folder.name}-{damage.segment}-{damage.offset}"
-                await in_thread(self._quarantine.put_frames, name, data, damage.reason)
+                await patiently(self._quarantine.put_frames, name, data, damage.reason)
             replay.damages.pop()
 
 

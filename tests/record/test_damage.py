@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import shutil
+import threading
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,18 +19,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.model import Outcome
+from gateway.record import disk as disks
+from gateway.record import reading
 from gateway.record.frames import HEADER_SIZE, MARKER_SIZE, Frame, FrameKind
-from gateway.record.journal import Tuning
+from gateway.record.journal import Journal, Tuning
 from gateway.record.segments import numbers_in, path_of
+from gateway.record.shipper import Shipper
 from tests.record.dead import adopt_all, flip, frames_of, kill
 from tests.record.samples import SMALL, Memory, answer, chunk, interaction
-from tests.record.test_journal import opened, taken
+from tests.record.test_journal import opened, taken, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from gateway.record.journal import Journal
+    from gateway.record.segments import Span
+
 
 MANY = replace(SMALL, max_bytes=1 << 26)
 
@@ -341,3 +346,34 @@ async def test_e6_each_loss_is_counted_once_however_many_sinks_meet_it(tmp_path:
     adopter = await adopt_all(tmp_path / "dead", one, two)
     assert one.records.keys() == two.records.keys()
     assert adopter.state.lost_records == missing + 1
+
+
+async def test_without_descriptors_nothing_is_taken_for_damaged_and_shipping_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    journal = Journal(SMALL, tmp_path, tuning=Tuning(tick_s=0.05, cached_bytes=0))
+    shipper = Shipper(journal, [memory])
+    await journal.open()
+    entry = journal.begin(interaction())
+    entry.finish(answer())
+    tried = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    read_spans = reading.read_spans
+    has_descriptors = threading.Event()
+
+    def read(folder: Path, spans: Iterable[Span]) -> dict[Span, bytes]:
+        loop.call_soon_threadsafe(tried.set)
+        if not has_descriptors.is_set():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read_spans(folder, spans)
+
+    monkeypatch.setattr(disks, "PAUSE_S", 0.01)
+    monkeypatch.setattr(reading, "read_spans", read)
+    await shipper.start()
+    await tried.wait()
+    has_descriptors.set()
+    await until(lambda: entry.id in memory.records)
+    assert set_aside(tmp_path) == []
+    await shipper.aclose(1)
+    await journal.aclose()
