@@ -6,6 +6,7 @@ aiohttp decodes each header and encodes it again, which costs a twentieth of a r
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -53,17 +54,24 @@ def is_ours_alone(request: web.Request, status: int) -> bool:
 
 def harmless(head: Head, fields: RawHeaders) -> RawHeaders:
     """The fields of an upstream's answer as a browser may have them: what it would run is a download."""
-    types = [value for name, value in fields if name == b"content-type"]
-    has_body = types or not (head.status in (204, 304) or head.content_length == 0)
-    if not has_body or (len(types) == 1 and _INERT.fullmatch(head.media_type)):
+    count = head.count(b"content-type")
+    if count == 1 and _is_inert(head.media_type):
+        return fields
+    if count == 0 and (head.status in (204, 304) or head.content_length == 0):
         return fields
     given = head.get(b"content-disposition") or b""
     _, separator, parameters = given.partition(b";")
     kept = [field for field in fields if field[0] != b"content-disposition"]
-    if len(types) > 1 or _INCLUDABLE.search(head.media_type):
+    if count > 1 or _INCLUDABLE.search(head.media_type):
+        types = [value for name, value in fields if name == b"content-type"]
         kept = [field for field in kept if field[0] != b"content-type"]
         kept += [(b"content-type", b"application/octet-stream"), (b"x-upstream-content-type", b", ".join(types))]
     return (*kept, (b"content-disposition", b"attachment" + separator + parameters))
+
+
+@lru_cache(64)
+def _is_inert(media_type: str) -> bool:
+    return _INERT.fullmatch(media_type) is not None
 
 
 def head_of(status: int, fields: RawHeaders, ours: Mapping[str, str], framing: bytes) -> bytes | None:

@@ -42,6 +42,15 @@ class Head:
     def get(self, name: bytes) -> bytes | None:
         return self._first.get(name)
 
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        return not names.isdisjoint(self._first)
+
+    def count(self, name: bytes) -> int:
+        """How often a header came."""
+        if len(self._first) == len(self.headers):  # each came once
+            return 1 if name in self._first else 0
+        return sum(each == name for each, _ in self.headers)
+
     @property
     def content_length(self) -> int | None:
         value = self.get(b"content-length") or b""

@@ -1,4 +1,7 @@
-"""A browser that opens an upstream's answer in the gateway's origin runs nothing of it."""
+"""A browser that opens an upstream's answer in the gateway's origin runs nothing of it.
+
+It is given a key here, which no navigation carries by itself: without one it gets no answer at all (`test_guard`).
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,14 @@ BODIES = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def plain(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def keyed(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[House, dict[str, str]]]:
+    """A gateway, and the header with a key for it."""
     dsn = postgres.create_database()
-    async with house(tmp_path_factory.mktemp("gateway"), dsn) as it:
-        yield it
+    async with house(tmp_path_factory.mktemp("gateway"), dsn, GATEWAY_AUTH="header, keys") as it:
+        made = await it.ask("/admin/keys", {"user": "ann", "name": "browser"}, by="root/admins")
+        yield it, {"Authorization": f"Bearer {made.json()['value']}"}
     postgres.drop_database(dsn)
 
 
@@ -47,32 +54,38 @@ def serve(it: House, kind: str, body: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BODIES)
-async def test_f1_no_script_of_an_upstream_runs_in_our_origin(browser: Browser, plain: House, kind: str) -> None:
+async def test_f1_no_script_of_an_upstream_runs_in_our_origin(
+    browser: Browser, keyed: tuple[House, dict[str, str]], kind: str
+) -> None:
     playwright = pytest.importorskip("playwright.async_api")
-    serve(plain, kind, BODIES[kind])
-    page = await browser.new_page(extra_http_headers={"X-User": "ann"})
+    it, key = keyed
+    serve(it, kind, BODIES[kind])
+    page = await browser.new_page(extra_http_headers=key)
     try:
         if kind in ("text/plain", "application/json"):
-            await page.goto(str(plain.client.make_url(FILE)), wait_until="networkidle")
+            await page.goto(str(it.client.make_url(FILE)), wait_until="networkidle")
             assert "<script>" in await page.inner_text("body")
         else:
             async with page.expect_download():
                 with pytest.raises(playwright.Error):  # a download is no page
-                    await page.goto(str(plain.client.make_url(FILE)))
+                    await page.goto(str(it.client.make_url(FILE)))
     finally:
         await page.close()
-    assert {request.path for request in plain.upstream.requests} == {FILE}
+    assert {request.path for request in it.upstream.requests} == {FILE}
 
 
 @pytest.mark.parametrize("kind", ["text/javascript", "text/plain", "application/json"])
-async def test_f1_no_page_of_ours_can_include_it(browser: Browser, plain: House, kind: str) -> None:
+async def test_f1_no_page_of_ours_can_include_it(
+    browser: Browser, keyed: tuple[House, dict[str, str]], kind: str
+) -> None:
     playwright = pytest.importorskip("playwright.async_api")
-    serve(plain, kind, CALL)
-    page = await browser.new_page(extra_http_headers={"X-User": "ann"})
+    it, key = keyed
+    serve(it, kind, CALL)
+    page = await browser.new_page(extra_http_headers=key)
     try:
-        await page.goto(str(plain.client.make_url("/docs")))
+        await page.goto(str(it.client.make_url("/docs")))
         with pytest.raises(playwright.Error):
             await page.add_script_tag(url=FILE)
     finally:
         await page.close()
-    assert [request.path for request in plain.upstream.requests] == [FILE]
+    assert [request.path for request in it.upstream.requests] == [FILE]
