@@ -79,12 +79,13 @@ from gateway.store.history import History
 from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions
 from gateway.store.keys import Keys
+from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.metrics import Metrics
-from gateway.upkeep import Upkeep, forgetting, refreshing
+from gateway.upkeep import Upkeep, forgetting, partitioning, refreshing, sorting_in
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.headers import RequestHeaders
 from gateway.vitals import Busy, Vitals
@@ -221,7 +222,8 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     arrivals = Arrivals(database)
     app[WATCHERS] = Watchers(arrivals)
     stack.push_async_callback(app[WATCHERS].aclose)
-    for chore in (refreshing(app[REPORTS]), forgetting(arrivals)):
+    partitions = Partitions(database)
+    for chore in (refreshing(app[REPORTS]), forgetting(arrivals), partitioning(partitions), sorting_in(partitions)):
         chore.start()
         stack.push_async_callback(chore.aclose)
     keys = Keys(database)
@@ -239,6 +241,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         journal_state,
         submissions.state if submissions else None,
         watch.state,
+        lambda: partitions.missing,
     )
     vitals = Vitals(
         journal=lambda: journal.state,
@@ -246,6 +249,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         shipper=shipper,
         pool=database.state,
         hosts=watch,
+        partitions=partitions,
         submissions=submissions.state if submissions else None,
     )
     return journal, vitals

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gateway.record.submissions import SubmissionsState
     from gateway.upkeep import DatabaseState
@@ -32,12 +32,14 @@ class Readiness:
         journal: Callable[[], dict[str, Any]],
         submissions: Callable[[], SubmissionsState] | None = None,
         hosts: Callable[[], dict[str, Any]] | None = None,
+        missing_partitions: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._upstream = upstream
         self._database = database
         self._journal = journal
         self._submissions = submissions
         self._hosts = hosts
+        self._missing_partitions = missing_partitions
 
     def report(self) -> Report:
         journal = self._journal()
@@ -48,4 +50,5 @@ class Readiness:
             checks["submissions"] = asdict(self._submissions())
         if self._hosts is not None:
             checks["hosts"] = self._hosts()
+        checks["missing_partitions"] = list(self._missing_partitions())
         return Report(journal["refusal"] is None, word != "away", checks)

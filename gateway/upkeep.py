@@ -14,7 +14,7 @@ import structlog
 from gateway.errors import StoreUnavailable, StoreUnusable
 from gateway.shipped import shipped
 from gateway.store.condition import OLDEST_SERVER, lock_holder, look, refuse_unusable, schema_of
-from gateway.store.migrations import LOCK, make_partitions, migrate, read_migrations
+from gateway.store.migrations import LOCK, migrate, read_migrations
 from gateway.store.pool import within
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.record.shipper import Shipper
     from gateway.store.arrivals import Arrivals
     from gateway.store.condition import Condition, Schema
+    from gateway.store.partitions import Partitions
     from gateway.store.pool import Connection, Database
     from gateway.store.reports import Reports
 
@@ -32,9 +33,10 @@ START_S = 2.0  # what is prepared within this time is so before the port opens
 RETRY_S = 2.0
 CLOSE_S = 1.0
 GIVEN_UP_S = 30.0  # a server that was away for so long has forgotten what we asked it to do
-DAY_S = 86_400.0
 REPORT_S = 10.0
 FORGET_S = 300.0
+PARTITIONS_S = 60.0
+SEARCH_S = 10.0  # what has come since is looked through by every search
 NO_TABLES = (
     "the schema llm_logs is gone, although the table schema_migrations lists its versions: drop that table, too, and "
     "the schema is made again"
@@ -69,10 +71,9 @@ class Upkeep:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._work: asyncio.Task[None] | None = None  # on the schema or its partitions
+        self._work: asyncio.Task[None] | None = None  # on the schema
         self._refusal: str | None = None  # why the schema could not be brought up to date
         self._retry_at = 0.0
-        self._partitions_at = 0.0
         self._answered_at = time.monotonic()
         self._is_shipping = False
         self._has_tried = asyncio.Event()
@@ -120,7 +121,7 @@ class Upkeep:
         """Sees to what is missing, too. Raises StoreUnavailable, StoreUnusable."""
         connection = await self._connected()
         found = await within(LOOK_S, look(connection))
-        self._answered_at = now = time.monotonic()
+        self._answered_at = time.monotonic()
         if found.is_read_only:
             self._disconnect()  # a session stays read-only when its database or role is no longer so
         schema = schema_of(found.applied, self._known)
@@ -133,8 +134,6 @@ class Upkeep:
             return self._state(found, "unprepared", self._refusal or "shipping begins")
         if found.is_read_only:
             return self._state(found, "read-only", "it takes no writes now: records wait in the journal")
-        if now > self._partitions_at:
-            self._begin(self._make_partitions())
         return self._state(found, "ok", schema.remark)
 
     async def _prepare(self, connection: Connection, found: Condition, schema: Schema) -> str:
@@ -185,16 +184,8 @@ class Upkeep:
 
     async def _bring_up_to_date(self) -> None:
         await migrate(self._database, self._directory)
-        self._partitions_at = time.monotonic() + DAY_S
         await self._shipper.start()
         self._is_shipping = True
-
-    async def _make_partitions(self) -> None:
-        self._partitions_at = time.monotonic() + DAY_S
-        try:
-            await make_partitions(self._database)
-        except StoreUnavailable as error:  # tomorrow is another day, and there is a default partition
-            log.warning("no partitions made", error=error.message)
 
     async def _connected(self) -> Connection:
         """The connection, which a slow network may take several looks to make."""
@@ -271,3 +262,13 @@ def refreshing(reports: Reports) -> Chore:
 def forgetting(arrivals: Arrivals) -> Chore:
     """Forgets arrivals that nobody comes back for any more."""
     return Chore("arrivals upkeep", FORGET_S, lambda: arrivals.forget(KEPT))
+
+
+def partitioning(partitions: Partitions) -> Chore:
+    """Makes the months' partitions ahead of time, and moves what is in their way."""
+    return Chore("partitions", PARTITIONS_S, partitions.keep)
+
+
+def sorting_in(partitions: Partitions) -> Chore:
+    """Sorts new rows into the search indexes, so that no insert has to."""
+    return Chore("search indexes", SEARCH_S, partitions.clean_search)

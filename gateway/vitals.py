@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.record.reshipping import Figures
     from gateway.record.shipper import Shipper, SinkState
     from gateway.record.submissions import SubmissionsState
+    from gateway.store.partitions import Partitions
     from gateway.store.pool import PoolState
 
 
@@ -43,6 +44,7 @@ class Vitals:
     shipper: Shipper
     pool: Callable[[], PoolState]
     hosts: HostWatch
+    partitions: Partitions
     submissions: Callable[[], SubmissionsState] | None = None
 
     def families(self, *, has_postgres: bool) -> Iterator[Metric]:
@@ -55,6 +57,8 @@ class Vitals:
         yield _gauge("quarantined_records", "Records that Postgres refuses, as files to look at.", quarantined)
         yield from _of_set_backs(self.shipper.again)
         yield from _of_hosts(self.hosts)
+        missing = len(self.partitions.missing)
+        yield _gauge("missing_partitions", "Partitions of this month or the next two that could not be made.", missing)
         if self.submissions is not None:
             yield from _of_submissions(self.submissions())
 

@@ -103,12 +103,6 @@ async def migrate(database: Database, directory: Path) -> list[str]:
     return applied
 
 
-async def make_partitions(database: Database, months_ahead: int = MONTHS_AHEAD) -> int:
-    """For a gateway that runs for months; how many it made. Raises StoreUnavailable."""
-    async with database.connection() as connection:
-        return int(await connection.fetchval(MAKE_PARTITIONS, months_ahead))
-
-
 async def _apply(connection: Connection, migration: Migration, known: Sequence[Migration]) -> bool:
     """The lock is the transaction's, so that it works behind a connection pooler, too, and goes with us if we die."""
     async with connection.transaction():

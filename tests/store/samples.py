@@ -11,7 +11,7 @@ import orjson
 from gateway.model import Kind, Principal, Record
 from gateway.settings import StoreSettings
 from gateway.store.interactions import Interactions
-from gateway.store.migrations import migrate
+from gateway.store.migrations import MAKE_PARTITIONS, MONTHS_AHEAD, migrate
 from gateway.store.pool import Database
 from tests.record.samples import answer, interaction
 
@@ -81,3 +81,9 @@ async def store(dsn: str, settings: StoreSettings = IMPATIENT) -> AsyncIterator[
 async def rows_of(database: Database, sql: str, *arguments: Any) -> list[asyncpg.Record]:
     async with database.connection() as connection:
         return await connection.fetch(sql, *arguments)
+
+
+async def make_partitions(database: Database, months_ahead: int = MONTHS_AHEAD) -> int:
+    """How many of those that are missing could be made at once."""
+    (row,) = await rows_of(database, MAKE_PARTITIONS, months_ahead)
+    return int(row["make_partitions"])

@@ -16,9 +16,8 @@ from gateway.model import Record
 from gateway.store import statements as sql
 from gateway.store.conversations import shifted
 from gateway.store.interactions import MONTH_MS
-from gateway.store.migrations import make_partitions
 from tests.record.samples import IDS
-from tests.store.samples import chat, model, response, rows_of, spoken, store, user
+from tests.store.samples import chat, make_partitions, model, response, rows_of, spoken, store, user
 
 if TYPE_CHECKING:
     from gateway.store.pool import Database
