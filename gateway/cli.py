@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from gateway import __version__, hosts_command, keys_command, server, workers
+from gateway import __version__, check_command, hosts_command, keys_command, server, workers
 from gateway.database_url import IGNORED, read_url
 from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
@@ -39,7 +39,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             print(f"llm-gateway: {fault}", file=sys.stderr)
         return 2
     if arguments.command == "check":
-        return _check(settings)
+        return _check(settings, connects=arguments.connect)
     if arguments.command == "open":
         return _open(settings)
     if arguments.command in ("hosts", "reship"):
@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+        if name == "check":
+            command.add_argument("--connect", action="store_true", help="connect to the database, too")
         if name == "serve":
             command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default 8000; 0: any free one)")
@@ -114,9 +116,12 @@ def _refuse_database(settings: Settings) -> None:
         raise SettingsError([f"DATABASE_URL (store.url): the value is hidden here; {fault}"])
 
 
-def _check(settings: Settings) -> int:
-    print("\n".join([*map(str, settings.describe()), *_remarks(settings)]))  # at once, so that `head` may follow
-    return 0
+def _check(settings: Settings, *, connects: bool) -> int:
+    facts, faults = asyncio.run(check_command.examine(settings)) if connects else ([], [])
+    print("\n".join([*map(str, settings.describe()), *_remarks(settings), *facts]))  # at once: `head` may follow
+    for fault in faults:
+        print(f"llm-gateway: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 def _remarks(settings: Settings) -> Iterator[str]:

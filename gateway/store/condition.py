@@ -41,6 +41,29 @@ where l.locktype = 'advisory' and l.classid = 0 and l.objid = $1 and l.granted
     and l.database = (select d.oid from pg_database as d where d.datname = current_database())
 """
 
+MISSING_RIGHTS = """
+select 'usage on schema llm_logs' as missing
+where not has_schema_privilege('llm_logs', 'usage')
+union all
+select format('%s on llm_logs.%I', wanted.privilege, c.relname)
+from pg_class as c
+cross join unnest(array['select', 'insert', 'update', 'delete']) as wanted (privilege)
+where c.relnamespace = to_regnamespace('llm_logs') and not c.relispartition
+    and (c.relkind in ('r', 'p') or (c.relkind = 'v' and wanted.privilege = 'select'))
+    and not has_table_privilege(c.oid, wanted.privilege)
+order by 1
+"""
+
+# The schema's owner may, or who may make it where it is not there yet.
+MAY_MIGRATE = """
+select case
+    when to_regnamespace('llm_logs') is null then has_database_privilege(current_database(), 'create')
+    else (
+        select pg_has_role(n.nspowner, 'usage') from pg_namespace as n where n.nspname = 'llm_logs'
+    )
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -116,3 +139,21 @@ async def lock_holder(connection: Connection, key: int) -> str | None:
     if found is None:
         return None
     return f"process {found['pid']} of {found['application_name'] or 'a program without a name'}"
+
+
+async def missing_rights(connection: Connection) -> list[str]:
+    """What the role would need to serve, of the tables that are there. Raises StoreUnavailable."""
+    return [row["missing"] for row in await _fetched(connection, MISSING_RIGHTS)]
+
+
+async def may_migrate(connection: Connection) -> bool:
+    """Whether the role may bring the schema up to date. Raises StoreUnavailable."""
+    (row,) = await _fetched(connection, MAY_MIGRATE)
+    return bool(row[0])
+
+
+async def _fetched(connection: Connection, query: str) -> list[asyncpg.Record]:
+    try:
+        return await connection.fetch(query)
+    except (*AWAY, asyncpg.PostgresError) as error:
+        raise unavailable(error) from error

@@ -370,6 +370,50 @@ async def test_c2_a_certificate_that_is_none_is_a_fault_at_start(tmp_path: Path)
     assert SECRET not in failed.stdout + failed.stderr
 
 
+async def test_check_connects_when_it_is_asked_to_and_names_what_is_missing(
+    postgres: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    env = {"DATABASE_URL": database, "GATEWAY_DATA_DIR": str(tmp_path)}
+
+    async def checked(**more: str) -> tuple[int, str, str]:
+        done = await llm_gateway("check", "--connect", **{**env, **more})
+        return done.returncode, done.stdout, done.stderr
+
+    status, out, err = await checked()
+    assert (status, err) == (0, "")
+    assert "database: PostgreSQL " in out
+    assert "schema: it lacks version 0001 and later ones" in out
+    assert (await llm_gateway("migrate", **env)).returncode == 0
+    status, out, err = await checked()
+    assert (status, err) == (0, "")
+    assert "schema: up to date" in out
+    name = database.partition("@/")[2].partition("?")[0]
+    role = f"clerk_{name[-12:]}"
+    await asyncio.to_thread(postgres.execute, f"create role {role} login", postgres.admin_dsn)
+    await asyncio.to_thread(
+        postgres.execute,
+        f"grant usage on schema llm_logs to {role}; grant select on schema_migrations to {role}",
+        database,
+    )
+    try:
+        status, _, err = await checked(DATABASE_URL=database.replace("//llm_gateway@", f"//{role}@"))
+        assert status == 1
+        assert "llm-gateway: the role lacks insert on llm_logs.chatgpt_logs\n" in err
+    finally:
+        here = postgres.admin_dsn.replace("@/postgres?", f"@/{name}?")
+        await asyncio.to_thread(postgres.execute, f"drop owned by {role}; drop role {role}", here)
+    await asyncio.to_thread(
+        postgres.execute, f'alter database "{name}" set default_transaction_read_only = on', database
+    )
+    status, _, err = await checked()
+    assert status == 1
+    assert "takes no writes" in err
+    status, _, err = await checked(DATABASE_URL=database.replace(name, "nowhere"))
+    assert status == 1
+    assert "does not exist" in err
+    assert "Traceback" not in err
+
+
 async def test_migrate_alone_brings_the_schema_up_to_date(
     postgres: PostgresServer, database: str, tmp_path: Path
 ) -> None:

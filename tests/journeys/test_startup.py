@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import time
+import uuid
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import asyncpg
 import pytest
 import pytest_asyncio
@@ -23,11 +27,11 @@ from tests.loopback import LoopbackUpstream
 from tests.postgres import PostgresServer, running_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.journeys.stage import Answer
 
+ROOT = Path(__file__).parents[2]
 PORT_S = 15.0  # within which it listens, whatever Postgres does, on a machine that is busy
 
 
@@ -184,30 +188,95 @@ async def test_e3_a_newer_schema_is_lived_with_and_reported(stage: Stage) -> Non
     assert [line for line in stage.gateway.log() if line["event"] == "schema_is_newer"]
 
 
-async def test_e3_an_older_schema_that_cannot_be_brought_up_to_date_is_reported_and_rows_wait(
-    stage: Stage, postgres: PostgresServer
+async def test_e3_a_role_with_the_documented_rights_is_enough_for_a_gateways_whole_life(
+    tmp_path: Path, postgres: PostgresServer
 ) -> None:
-    role = f"clerk_{name_of(stage.dsn)[-12:]}"
-    await asyncio.to_thread(postgres.execute, f"create role {role} login", postgres.admin_dsn)
+    """Before its owner has made the schema, and afterwards."""
+    async with least_privilege(postgres) as (owner, dsn, grant), on_stage(tmp_path, dsn, **BY_HEADER) as stage:
+        connector = aiohttp.TCPConnector(force_close=True)
+        stage._session = aiohttp.ClientSession(headers={"X-User": "eve", "X-Groups": "audit"}, connector=connector)
+        await started(stage)
+        await readiness(stage, "unprepared", "permission denied")
+        early = await serves(stage)
+        await prepared(owner)
+        await grant()
+        await readiness(stage, "ok")
+        await check_row(stage, early)
+        await whole_life(stage)
+        assert await stage.gateway.stop() == 0
+        await started(stage)
+        await whole_life(stage)
+        assert not [line for line in stage.complaints() if "the database cannot be used" not in line]
+
+
+async def test_e3_a_table_that_the_owner_adds_later_is_open_to_the_role(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    async with least_privilege(postgres) as (owner, dsn, grant):
+        await prepared(owner)
+        await grant()
+        await asyncio.to_thread(postgres.execute, "create table llm_logs.of_tomorrow (id bigint primary key)", owner)
+        await asyncio.to_thread(postgres.execute, "insert into llm_logs.of_tomorrow values (1)", dsn)
+        refused = asyncio.to_thread(postgres.execute, "drop table llm_logs.of_tomorrow", dsn)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await refused
+
+
+@asynccontextmanager
+async def least_privilege(postgres: PostgresServer) -> AsyncIterator[tuple[str, str, Callable[[], Awaitable[None]]]]:
+    """The roles of deploy/docs/install.md in a database of their own: owner's DSN, gateway's DSN, what grants it."""
+    mark = uuid.uuid4().hex[:8]
+    text = (ROOT / "deploy/docs/install.md").read_text().replace("llm_gateway_", f"test_{mark}_")
+    first, second = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    first = first.replace("create database llm_logs", f"create database test_{mark}")
+    for statement in first.strip().split("\n"):
+        await asyncio.to_thread(postgres.execute, statement, postgres.admin_dsn)
+    here = postgres.dsn.replace("@/llm_gateway?", f"@/test_{mark}?")
+    owner, app = (here.replace("//llm_gateway@", f"//test_{mark}_{role}@") for role in ("owner", "app"))
     try:
-        async with on_stage(stage.gateway.folder, stage.dsn.replace("//llm_gateway@", f"//{role}@")) as it:
-            await started(it)
-            await readiness(it, "unprepared", "permission denied")
-            answer = await serves(it)
-            await prepared(stage.dsn)
-            await readiness(it, "unprepared", "permission denied")
-            await stage.fetch(
-                f"""do $$ begin
-                    grant usage on schema llm_logs to {role};
-                    grant select on schema_migrations to {role};
-                    grant select, insert, update, delete on all tables in schema llm_logs to {role};
-                end $$"""
-            )
-            await readiness(it, "ok")
-            await check_row(stage, answer)
+        yield owner, app, lambda: asyncio.to_thread(postgres.execute, second, owner)
     finally:
-        here = postgres.admin_dsn.replace("@/postgres?", f"@/{name_of(stage.dsn)}?")
-        await asyncio.to_thread(postgres.execute, f"drop owned by {role}; drop role {role}", here)
+        await asyncio.to_thread(postgres.drop_database, here)
+        await asyncio.to_thread(
+            postgres.execute, f"drop role test_{mark}_app; drop role test_{mark}_owner", postgres.admin_dsn
+        )
+
+
+BY_HEADER = {
+    "GATEWAY_AUTH": "header, keys",
+    "GATEWAY_AUTH_TRUSTED_NETWORKS": "127.0.0.1",
+    "GATEWAY_AUTH_USER_HEADER": "X-User",
+    "GATEWAY_AUTH_GROUPS_HEADER": "X-Groups",
+    "GATEWAY_AUTH_AUDITOR_GROUPS": "audit",
+    "GATEWAY_AUTH_ADMIN_GROUPS": "audit",
+}
+
+
+async def whole_life(stage: Stage) -> None:
+    """Something of all that the gateway does with its database."""
+    said = await stage.chat("About rain", path="/chat")
+    calls = [
+        said,
+        await stage.chat("streamed", stream=True),
+        await stage.ask("/v1/responses", {"model": "m", "input": "response"}),
+        await stage.ask("/v1/images/generations", {"model": "m", "prompt": "x"}),
+        await stage.ask("/v1/embeddings", {"model": "m", "input": "x"}),
+    ]
+    for call in calls:
+        assert call.status == 200
+        await check_row(stage, call)
+    root = said.headers["x-conversation-id"]
+    key = (await stage.ask("/admin/keys", {"user": "bob", "name": "x"})).json()
+    for path, body in (
+        ("/update_title", {"root_id": root, "convo_title": "Weather"}),
+        ("/remove_convo", {"root_id": root}),
+        ("/restore_convo", {"root_id": root}),
+        ("/update_title_openai", {"root_id": root}),
+    ):
+        assert (await stage.ask(path, body)).status == 200, path
+    for path in ("/history", "/history_v2?q=rain", "/report/figures", "/live/search?q=rain", "/admin/keys"):
+        assert (await stage.ask(path, method="GET")).status == 200, path
+    assert (await stage.ask(f"/admin/keys/{key['id']}", method="DELETE")).status in (200, 204)
 
 
 async def test_e3_workers_open_their_port_while_the_schema_waits(stage: Stage) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.check_command import examine
+from gateway.settings import load
 from gateway.store.migrations import migrate, read_migrations
 from gateway.store.pool import Database
 from tests.edge.house import house
@@ -85,6 +87,12 @@ async def test_c1_migrations_by_many_through_a_pooler(pooled: str) -> None:
     applied = await asyncio.gather(*[migrate(db, SQL) for db in databases])
     assert sorted(name for found in applied for name in found) == sorted(one.name for one in read_migrations(SQL))
     await asyncio.gather(*[db.aclose() for db in databases])
+
+
+async def test_c1_check_names_the_pooler(pooled: str) -> None:
+    facts, faults = await examine(load({"DATABASE_URL": pooled}))
+    assert "behind a connection pooler" in facts[0]
+    assert not faults
 
 
 async def test_c1_without_a_pooler_statements_are_prepared_and_settings_are_the_sessions(database: str) -> None:

@@ -1,0 +1,62 @@
+"""`llm-gateway check --connect`: what the gateway would find in the database of DATABASE_URL, and what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import StoreUnavailable
+from gateway.shipped import shipped
+from gateway.store.condition import OLDEST_SERVER, look, may_migrate, missing_rights, schema_of
+from gateway.store.migrations import read_migrations
+from gateway.store.pool import Database
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from gateway.store.condition import Condition, Schema
+    from gateway.store.pool import Connection
+
+
+async def examine(settings: Settings) -> tuple[list[str], list[str]]:
+    """What was found, and what is wrong: a sentence each."""
+    if settings.store.url is None:
+        return ["database: an embedded PostgreSQL, which the gateway starts with itself"], []
+    database = Database(settings.store.url.reveal(), settings.store, "llm-gateway check")
+    try:
+        connection = await database.connect()
+    except StoreUnavailable as error:
+        return [], [error.message]
+    try:
+        return await _examined(connection)
+    except StoreUnavailable as error:
+        return [], [error.message]
+    finally:
+        connection.terminate()
+
+
+async def _examined(connection: Connection) -> tuple[list[str], list[str]]:
+    found = await look(connection)
+    schema = schema_of(found.applied, [one.version for one in read_migrations(shipped("sql"))])
+    way = "behind a connection pooler: no prepared statements" if found.is_pooled else "connected directly"
+    facts = [f"database: PostgreSQL {found.server}, {way}", _standing(found, schema)]
+    faults = []
+    if found.major < OLDEST_SERVER:
+        faults.append(f"PostgreSQL {found.server} is too old: {OLDEST_SERVER} is the oldest that will do")
+    if found.is_read_only:
+        faults.append("the database takes no writes: it is a standby, or default_transaction_read_only is on")
+    if found.lacks_tables:
+        faults.append("the schema llm_logs is gone, although the table schema_migrations lists its versions")
+    if schema.missing and schema.newer:
+        faults.append(f"{schema.remark}, and lacks version {schema.missing[0]} of this one")
+    elif schema.missing and not await may_migrate(connection):
+        faults.append("the role may not bring the schema up to date: run `llm-gateway migrate` as its owner")
+    if found.applied and not found.lacks_tables:
+        faults += [f"the role lacks {right}" for right in await missing_rights(connection)]
+    return facts, faults
+
+
+def _standing(found: Condition, schema: Schema) -> str:
+    if schema.remark is not None:
+        return f"schema: {schema.remark}"
+    if schema.missing:
+        return f"schema: it lacks version {schema.missing[0]}{' and later ones' if len(schema.missing) > 1 else ''}"
+    return f"schema: up to date (version {schema.known})"
