@@ -27,7 +27,7 @@ import pytest
 from gateway.store.embedded import EmbeddedPostgres
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Mapping
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
 # What a test loses in a power cut, it makes anew.
 HASTY: Mapping[str, str] = {
@@ -44,8 +44,11 @@ T = TypeVar("T")
 class PostgresServer:
     """An embedded server in a thread of its own. `dsn` stays the same across `stop` and `start`."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] = HASTY) -> None:
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str] = HASTY, folders: Sequence[Path] | None = None
+    ) -> None:
         self.directory = directory
+        self._folders = folders
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         # The kernel ends the server when the thread that spawned it ends, so the thread lives as long as this object.
@@ -83,7 +86,7 @@ class PostgresServer:
         return pid
 
     def start(self) -> None:
-        self._embedded = EmbeddedPostgres(self.directory, settings=self._settings)
+        self._embedded = EmbeddedPostgres(self.directory, settings=self._settings, folders=self._folders)
         self.call(self._embedded.start())
         self._dsn, self._admin_dsn = self._embedded.dsn, self._embedded.admin_dsn
 
@@ -177,11 +180,13 @@ def roomy_memory() -> str | None:
 
 
 @contextmanager
-def running_postgres(settings: Mapping[str, str] = HASTY, directory: Path | None = None) -> Iterator[PostgresServer]:
-    """A server of one's own, in `directory` or in a new folder that goes with it."""
+def running_postgres(
+    settings: Mapping[str, str] = HASTY, directory: Path | None = None, folders: Sequence[Path] | None = None
+) -> Iterator[PostgresServer]:
+    """A server of one's own, in `directory` or in a new folder that goes with it; its programs are in `folders`."""
     with tempfile.TemporaryDirectory(dir=roomy_memory(), prefix="llm-gateway-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)  # as root, so that the server's account may pass through
-        server = PostgresServer(directory or Path(folder) / "postgres", settings).open()
+        server = PostgresServer(directory or Path(folder) / "postgres", settings, folders).open()
         try:
             yield server
         finally:
