@@ -29,8 +29,9 @@ from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
 from gateway.relay.bodies import Digest, Passage, WholeBody
 from gateway.relay.events import Client as RelayClient
 from gateway.relay.events import Relay
+from gateway.relay.opening import EVENTS, Enough, Opening
 from gateway.relay.usage import UncountedModels, refuses_usage
-from gateway.relay.whole import is_text, kept_fields, read_whole, sent_fields
+from gateway.relay.whole import Whole, is_text, kept_fields, read_whole, sent_fields, whole_of
 from gateway.upstream.encoding import decoded, plain_head
 from gateway.upstream.headers import RequestHeaders
 from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from gateway.pulse import Pulse
     from gateway.relay.care import Assembler, Dialect
     from gateway.upstream.catalogue import Catalogue
+    from gateway.upstream.encoding import InflatingSink
 
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -53,6 +55,16 @@ REFUSED_BYTES = 64 * 1024  # of a refused request's body that are kept
 
 class Client(RelayClient, Protocol):
     """The caller's side of an exchange; the edge has one for HTTP."""
+
+    @property
+    def starts_at_once(self) -> bool:
+        """Whether `start_now` is likely to do."""
+        ...
+
+    def start_now(self, head: Head) -> bool:
+        """As `start`, of events, without waiting: the head goes out with the first of them, if that follows at once.
+        False: only `start` can do it."""
+        ...
 
     async def start(self, head: Head, *, is_events: bool) -> None:
         """Send status and headers; the body follows by `write`."""
@@ -155,10 +167,11 @@ class Exchange:
             reply, drops_usage = await self._open(talk, asked, dialect, provider)
             account.head = reply.head
             try:
-                if reply.head.status == 200 and reply.head.media_type == "text/event-stream":
+                if reply.head.status == 200 and (asked.is_stream or reply.head.media_type == EVENTS):
                     await self._relay(talk, account, asked, dialect, reply, client, drops_usage=drops_usage)
                 else:
-                    await self._hand_over(talk, account, asked, dialect, reply, client)
+                    whole = await read_whole(reply, dialect, self._terms.answer_bytes)
+                    await self._hand_over(talk, account, asked, whole, reply.head, client)
             finally:
                 reply.close()
         except BaseException as error:
@@ -224,14 +237,22 @@ class Exchange:
     ) -> None:
         assembler = dialect.assembler()
         relay = Relay(client, account, dialect.care(drops_usage), assembler, self._terms.answer_bytes)
-        inflating = decoded(reply.head, relay)
-        await client.start(reply.head if inflating is None else plain_head(reply.head), is_events=True)
+        opening = Opening(reply.head, client, relay, self._terms.answer_bytes)
+        inflating = decoded(reply.head, opening)
+        if inflating is not None:
+            opening.head = plain_head(reply.head)
         try:
-            with self._pulse.watching(relay):
-                ending = await reply.pump(inflating or relay)
+            with self._pulse.watching(opening):
+                ending = await _pumped(reply, opening, inflating)
+            if not opening.is_stream:
+                whole = whole_of(opening.head, opening.held, inflating, ending, dialect, self._terms.answer_bytes)
+                await self._hand_over(talk, account, asked, whole, opening.head, client)
+                return
             relay.close(ending if inflating is None else inflating.ending(ending))
             self._close_relayed(talk, account, asked, relay, assembler)
         except asyncio.CancelledError:
+            if not opening.is_stream:
+                raise
             relay.close_early(*talk.why_cancelled())
             if talk.stopped is None:
                 relay.last = b""  # the caller left: nobody hears it
@@ -266,10 +287,9 @@ class Exchange:
         await client.end(last)
 
     async def _hand_over(
-        self, talk: Talk, account: Account, asked: ChatRequest, dialect: Dialect, reply: Reply, client: Client
+        self, talk: Talk, account: Account, asked: ChatRequest, whole: Whole, head: Head, client: Client
     ) -> None:
-        """An answer that is no stream: read whole, recorded, sent."""
-        whole = await read_whole(reply, dialect, self._terms.answer_bytes)
+        """An answer that is no stream, and was read whole: recorded, sent."""
         account.first_at = whole.first_at
         is_answer = whole.answer is not None
         body = self._with_ids(talk, asked, whole.body) if is_answer else whole.body
@@ -277,7 +297,7 @@ class Exchange:
         account.close(
             whole.outcome,
             body=body,
-            body_type=reply.head.media_type,
+            body_type=head.media_type,
             model=whole.model,
             usage=whole.usage or (estimate_usage(asked.body, whole.answer) if whole.answer is not None else None),
             bytes_in=whole.size,
@@ -394,6 +414,18 @@ class Exchange:
         else:
             failure = error.message if isinstance(error, GatewayError) else type(error).__name__
             account.close(Outcome.INTERRUPTED, error=f"the gateway failed: {failure}", **known)
+
+
+async def _pumped(reply: Reply, opening: Opening, inflating: InflatingSink | None) -> Ending:
+    """Pump an answer into what its beginning shows it to be."""
+    try:
+        if opening.waits_for_head:
+            await opening.start()
+        ending = await reply.pump(inflating or opening)
+    except Enough:
+        return Ending.ENOUGH
+    await opening.over()
+    return ending
 
 
 def _interaction_of(talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling | None) -> Interaction:

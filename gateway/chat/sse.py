@@ -12,6 +12,7 @@ from typing import NamedTuple
 from gateway.errors import UpstreamGarbled
 
 BOM = b"\xef\xbb\xbf"
+_FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")  # with these a line of a stream begins
 _LF, _CR = 10, 13
 _AT_START = -1  # nothing was read yet: a byte order mark may come, and a line starts
 
@@ -123,6 +124,22 @@ def split_events(block: bytes) -> list[bytes]:
     An unfinished event at the end, if there is one, is the last piece. A lone blank line is a piece of its own.
     """
     return _EVENT.findall(block)
+
+
+def begins_like_events(head: bytes) -> bool | None:
+    """Whether a body that begins so is a stream of events; None: it is too short to tell."""
+    text = head.removeprefix(BOM).lstrip(b"\r\n")
+    if BOM.startswith(head) or not text:
+        return None
+    if text.startswith(_FIELDS):
+        return True
+    return None if any(field.startswith(text) for field in _FIELDS) else False
+
+
+def begins_like_json(head: bytes) -> bool | None:
+    """Whether a body that begins so is a JSON object or list, which no event is; None: it is too short to tell."""
+    text = head.removeprefix(BOM).lstrip()
+    return None if BOM.startswith(head) or not text else text.startswith((b"{", b"["))
 
 
 def line_end_of(block: bytes) -> bytes:

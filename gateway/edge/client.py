@@ -90,20 +90,32 @@ class HttpClient(Client):
         """The caller has gone; the answer goes on without one."""
         self._is_gone = True
 
+    @property
+    def starts_at_once(self) -> bool:
+        return is_ours_alone(self._request, 200)
+
+    def start_now(self, head: Head) -> bool:
+        return self._start_directly(head, None, is_events=True)
+
     async def start(self, head: Head, *, is_events: bool) -> None:
         length = None if is_events else head.content_length
+        if not self._start_directly(head, length, is_events=is_events):
+            await self._start_by_aiohttp(head, length, is_events=is_events)
+
+    def _start_directly(self, head: Head, length: int | None, *, is_events: bool) -> bool:
+        """False: aiohttp has to make the head."""
         missing = {name: value for key, name, value in _OF_STREAMS if head.get(key) is None} if is_events else {}
         message = self._head(head.status, head, CHUNKED if length is None else b"Content-Length: %d" % length, missing)
         loop = asyncio.get_running_loop()
         self._silent_since = loop.time()
         if message is None:
-            await self._start_by_aiohttp(head, length, is_events=is_events)
-            return
+            return False
         self.response = _sent_elsewhere(head.status)
         self._is_direct = True
         self._chunked = length is None
         self._unsent = message
         loop.call_soon(self._send_head)  # alone, when nothing is there to go with it
+        return True
 
     async def _start_by_aiohttp(self, head: Head, length: int | None, *, is_events: bool) -> None:
         headers = self._headers_of(head)

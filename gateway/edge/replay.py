@@ -144,6 +144,13 @@ class Replayed(Client):
     def beat(self, now: float) -> bool:
         return self._client.beat(now)
 
+    @property
+    def starts_at_once(self) -> bool:
+        return self._client.starts_at_once
+
+    def start_now(self, head: Head) -> bool:
+        return self._client.start_now(head)
+
     async def start(self, head: Head, *, is_events: bool) -> None:
         await self._client.start(head, is_events=is_events)
 

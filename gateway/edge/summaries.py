@@ -59,6 +59,12 @@ class Nobody(Client):
         """Nobody waits."""
         return False
 
+    starts_at_once = True
+
+    def start_now(self, head: Head) -> bool:
+        """See above."""
+        return True
+
     async def start(self, head: Head, *, is_events: bool) -> None:
         """See above."""
 

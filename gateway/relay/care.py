@@ -186,8 +186,10 @@ class ChatCare(Care):
         choices = body.get("choices")
         if self._drops_usage and choices == [] and body.get("usage"):
             return Step.KEEP_ONLY
-        if isinstance(choices, list) and any(isinstance(one, dict) and one.get("finish_reason") for one in choices):
-            return Step.KEEP_THEN_PASS
+        if isinstance(choices, list):
+            for choice in choices:  # `any` costs twice as much, for each event that is like no other
+                if isinstance(choice, dict) and choice.get("finish_reason"):
+                    return Step.KEEP_THEN_PASS
         return Step.PASS
 
 

@@ -49,7 +49,13 @@ async def read_whole(reply: Reply, dialect: Dialect, limit: int) -> Whole:
     held = WholeBody(limit)
     inflating = decoded(reply.head, held)
     ending = await reply.pump(inflating or held)
-    head = reply.head
+    return whole_of(reply.head, held, inflating, ending, dialect, limit)
+
+
+def whole_of(
+    head: Head, held: WholeBody, inflating: InflatingSink | None, ending: Ending, dialect: Dialect, limit: int
+) -> Whole:
+    """What a body is that ended like this, as HTTP saw it."""
     if inflating is not None:
         ending = inflating.ending(ending)
         head = plain_head(head)

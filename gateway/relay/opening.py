@@ -1,0 +1,152 @@
+"""The first bytes of an answer decide whether it is a stream of events, whatever its Content-Type says."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.chat.sse import begins_like_events, begins_like_json
+from gateway.relay.bodies import WholeBody
+from gateway.upstream.provider import Sink
+
+if TYPE_CHECKING:
+    from gateway.relay.events import Relay
+    from gateway.upstream.provider import Head
+
+EVENTS = "text/event-stream"
+FIRST_EVENT_S = 2.0  # then the head of what is declared as a stream goes out alone, and heartbeats may follow it
+MOST_UNDECIDED = 64 * 1024  # bytes; blank lines, as they keep a connection alive
+
+
+class Enough(Exception):
+    """The relay had what it wanted while its client's head was on its way."""
+
+
+class Starter(Protocol):
+    """The caller's side, as far as an answer's head goes."""
+
+    @property
+    def starts_at_once(self) -> bool: ...
+
+    def start_now(self, head: Head) -> bool: ...
+
+    async def start(self, head: Head, *, is_events: bool) -> None: ...
+
+
+class Opening(Sink):
+    """Gives an answer to the relay when it begins as a stream, else it is `held`. `head` fits what the client gets."""
+
+    __slots__ = (
+        "_client",
+        "_early",
+        "_is_declared",
+        "_relay",
+        "_silent_since",
+        "_target",
+        "head",
+        "held",
+        "is_starting",
+    )
+
+    def __init__(self, head: Head, client: Starter, relay: Relay, limit: int) -> None:
+        self._client = client
+        self._relay = relay
+        self._is_declared = head.media_type == EVENTS
+        self._early = b""
+        self._target: Relay | WholeBody | None = None
+        self._silent_since: float | None = None
+        self.head = head
+        self.held = WholeBody(limit)
+        self.is_starting = False  # it is a stream, and the client's head is not out yet
+
+    @property
+    def is_stream(self) -> bool:
+        return self._target is self._relay
+
+    @property
+    def waits_for_head(self) -> bool:
+        """A declared stream whose head cannot go out later, beside a silent upstream: it goes first."""
+        return self._is_declared and not self._client.starts_at_once
+
+    @property
+    def is_full(self) -> bool:
+        target = self._target
+        return self.is_starting if target is None else target.is_full
+
+    def feed(self, data: bytes) -> bool:
+        target = self._target
+        if target is not None:
+            return target.feed(data)
+        self._early += data
+        if self.is_starting or (is_events := self._decided()) is None:
+            return False
+        if not is_events:
+            return self._hold()
+        return self._start_now()
+
+    def _decided(self) -> bool | None:
+        if self._is_declared:
+            is_json = begins_like_json(self._early)
+            found = None if is_json is None else not is_json
+        else:
+            found = begins_like_events(self._early)
+        return self._is_declared if found is None and len(self._early) > MOST_UNDECIDED else found
+
+    def _hold(self) -> bool:
+        if self._is_declared:
+            self.head = _of_type(self.head, b"application/json")
+        self._target = self.held
+        return self.held.feed(self._taken())
+
+    def _start_now(self) -> bool:
+        if not self._client.start_now(self._stream_head()):
+            self.is_starting = True  # the pump is held up until `drained` has sent it
+            return False
+        self._target = self._relay
+        return self._relay.feed(self._taken())
+
+    async def start(self) -> None:
+        """Send the head; what has come follows. Raises Enough."""
+        await self._client.start(self._stream_head(), is_events=True)
+        self._target = self._relay
+        self.is_starting = False
+        if self._relay.feed(self._taken()):
+            raise Enough
+
+    def _stream_head(self) -> Head:
+        if not self._is_declared:
+            self.head = _of_type(self.head, EVENTS.encode())
+        return self.head
+
+    def _taken(self) -> bytes:
+        early, self._early = self._early, b""
+        return early
+
+    async def drained(self) -> None:
+        if self.is_starting:
+            await self.start()
+        elif self._target is not None:
+            await self._target.drained()
+
+    async def over(self) -> None:
+        """The body has ended: what is undecided is what it was declared as."""
+        if self._target is None:
+            if self.is_starting or self._is_declared:
+                with suppress(Enough):
+                    await self.start()
+            else:
+                self._hold()
+
+    def beat(self, now: float) -> None:
+        if self.is_stream:
+            self._relay.beat(now)
+        elif self._target is None and self._is_declared and not self.is_starting:
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since >= FIRST_EVENT_S and self._client.starts_at_once:
+                self._start_now()
+
+
+def _of_type(head: Head, kind: bytes) -> Head:
+    headers = tuple(each for each in head.headers if each[0] not in (b"content-type", b"content-length"))
+    return replace(head, headers=(*headers, (b"content-type", kind)))
