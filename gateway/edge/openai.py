@@ -61,7 +61,7 @@ async def anything(request: web.Request) -> web.StreamResponse:
         if request.method == "POST":
             return await _converse(request, _CONVERSATIONS[path])
         if request.method not in READING_METHODS or request.can_read_body:
-            raise web.HTTPMethodNotAllowed(request.method, ("POST", *READING_METHODS))
+            raise web.HTTPMethodNotAllowed(request.method, ("POST",))
     path += mark + query
     talk = await open_talk(request)
     require_typed(request, talk.caller)

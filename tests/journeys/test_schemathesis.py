@@ -32,7 +32,7 @@ ANNA = "anna@example.com"
 EXAMPLES = 40
 EXAMPLES_LONG = 600
 # These have nothing to find: no answer is being made when they ask, and the demo model only chats.
-FRUITLESS = {"POST /chat/{id}/stop", "GET /chat/{id}/stream", "POST /image_gen", "POST /v1/embeddings"}
+FRUITLESS = {"POST /chat/{id}/stop", "GET /chat/{id}/stream", "POST /image_gen", "POST /v1/embeddings", "GET /open"}
 FRUITLESS |= {f"{method} /v1/{{path}}" for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
 ENDLESS = {"GET /live/events"}  # left out in the configuration
 
