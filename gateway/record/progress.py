@@ -118,11 +118,12 @@ class Progress:
         self.rows = max(rows, self.rows or 0)
         self._noted.write(self.cursor, self.rows)
 
-    def set_back(self, found: tuple[int, int, int] | None) -> None:
-        """The database has fewer rows than it had confirmed: `found` is what it knows, as in StoreSetBack."""
+    def set_back(self, found: tuple[int, int, int] | None) -> bool:
+        """The database has fewer rows than it had confirmed: `found` is what it knows, as in StoreSetBack. False: that
+        was seen already."""
         segment, offset, rows = found or (0, 0, 0)
         if self.rows is None or (found is not None and rows >= self.rows):
-            return  # seen already
+            return False
         start, forgotten = Position(segment, offset), self.rows - rows
         if self._due is not None:
             start, forgotten = min(start, self._due[0]), forgotten + self._due[1]
@@ -134,6 +135,7 @@ class Progress:
             self._noted.write(start, rows)
         else:
             self._noted.clear()
+        return True
 
     def shipped_again(self) -> None:
         """The database has got all that could be shipped again."""
@@ -170,8 +172,7 @@ class Followed:
         self._sink.abandon()
 
     def _set_back(self, error: StoreSetBack) -> None:
-        if self.progress is not None:
-            self.progress.set_back(error.found)
+        if self.progress is not None and self.progress.set_back(error.found):
             self._on_set_back()
 
 

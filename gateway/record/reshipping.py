@@ -71,7 +71,7 @@ class ShipAgain:
         self._directory = directory
         self._own = own
         self._sink = sink
-        self._followed = Followed(sink, on_set_back=self.wake)
+        self._followed = Followed(sink, on_set_back=self.was_set_back)
         self.delivery = delivery_to(self._followed)
         self._is_pending = is_pending
         self._waiting = waiting
@@ -79,8 +79,9 @@ class ShipAgain:
         self._woken = asyncio.Event()
         self.figures = Figures()
 
-    def wake(self) -> None:
-        """The database was set back: look now."""
+    def was_set_back(self) -> None:
+        """The database has forgotten rows of one more journal: look now."""
+        self.figures.set_backs += 1
         self._woken.set()
 
     async def run(self) -> None:
@@ -105,8 +106,6 @@ class ShipAgain:
 
     async def _tell(self) -> None:
         await self._note(self._own)
-        if self._own.due is not None:
-            self.wake()
 
     async def _check(self) -> None:
         await self._compare()
@@ -125,7 +124,8 @@ class ShipAgain:
         try:
             await self._sink.note(progress)
         except StoreSetBack as error:
-            progress.set_back(error.found)
+            if progress.set_back(error.found):
+                self.was_set_back()
             await self._sink.note(progress)
 
     async def _compare(self) -> None:
@@ -136,16 +136,18 @@ class ShipAgain:
         for path in folders:
             journal = UUID(path.name)
             if journal in noted and (journal not in found or found[journal][2] < noted[journal]):
-                await in_thread(self._mark, path, found.get(journal))
+                self.figures.set_backs += await in_thread(self._mark, path, found.get(journal))
 
     def _others(self) -> list[Path]:
         return [path for path in owner.folders_in(self._directory) if path != self._own.folder]
 
-    def _mark(self, path: Path, found: tuple[int, int, int] | None) -> None:
+    def _mark(self, path: Path, found: tuple[int, int, int] | None) -> bool:
         folder = owner.locked(path)
-        if folder is not None:  # else its living owner sees it, or who adopts it
-            Progress(path, self._sink.name).set_back(found)
-            folder.release()
+        if folder is None:  # its living owner sees it, or who adopts it
+            return False
+        is_new = Progress(path, self._sink.name).set_back(found)
+        folder.release()
+        return is_new
 
     def _due_folders(self) -> list[owner.Folder]:
         """Of dead owners, with nothing left to ship for the first time; locked."""
@@ -161,7 +163,6 @@ class ShipAgain:
             applied = await self._apply_edits(await in_thread(edits_in, self._directory))
             log.info("edits_applied_again", edits=applied)
         start, forgotten = progress.due or (progress.position, 0)
-        self.figures.set_backs += 1
         self.figures.is_at_it = True
         self._followed.progress = progress
         new = looked = 0

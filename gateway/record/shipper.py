@@ -171,7 +171,7 @@ class Shipper:
 
     def _was_set_back(self) -> None:
         if self._again is not None:
-            self._again.wake()
+            self._again.was_set_back()
 
     async def start(self, *names: str) -> None:
         """Begin to ship to the keepers of these names, or to all that do not get anything yet."""

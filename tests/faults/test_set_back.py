@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -78,3 +79,22 @@ async def test_a7_set_back_under_load_nothing_is_lost_doubled_or_altered(
         if not is_killed:
             assert again["set_backs"] == rounds
             assert again["shipped_again"] > 20
+
+
+async def test_a7_a_database_that_was_dropped_and_made_anew_gets_again_what_is_kept(
+    tmp_path: Path, server: PostgresServer
+) -> None:
+    dsn = await asyncio.to_thread(server.create_database)
+    name = urlsplit(dsn).path.strip("/")
+    async with LoopbackUpstream(pace=0.002) as upstream:
+        async with GatewayProcess.upon(tmp_path, upstream.url, dsn) as gateway, Load(gateway.url, 4) as load:
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(server.drop_database, dsn)
+            await asyncio.to_thread(server.execute, f'create database "{name}"')
+            await asyncio.sleep(1.0)
+            await load.stop()
+            await gateway.logged(lambda line: line["event"] == "postgres_was_filled_again", 60)
+            rows = await settled_rows(dsn, wanted=len(upstream.requests), patience_s=60)
+            assert await gateway.stop() == 0
+        verdict = compare(load.seen, upstream, rows)
+        assert verdict.is_clean, verdict
