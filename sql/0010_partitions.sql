@@ -156,6 +156,23 @@ $$;
 comment on function llm_logs.next_index is
 'Makes the next index of a table that will be a partition: for a full table in a fifth of the time that rows one by one take';
 
+create function llm_logs.take_name(name text) returns void
+language plpgsql
+as $$
+declare
+    index_name text;
+begin
+    for index_name in
+        select c.relname from pg_index as i inner join pg_class as c on c.oid = i.indexrelid
+        where i.indrelid = ('llm_logs.' || quote_ident(name || '_new'))::regclass and strpos(c.relname, name || '_new') > 0
+    loop
+        execute format('alter index llm_logs.%I rename to %I', index_name, replace(index_name, name || '_new', name));
+    end loop;
+    execute format('alter table llm_logs.%I rename to %I', name || '_new', name);
+end
+$$;
+comment on function llm_logs.take_name is 'Takes _new from the name of a table, and from those of its indexes';
+
 create function llm_logs.bounds(since uuid, until uuid) returns text
 language sql immutable
 as $$
@@ -221,7 +238,7 @@ begin
                 'with moved as (delete from llm_logs.%I where %s returning *) insert into llm_logs.%I select * from moved',
                 rest, llm_logs.is_within(wanted.since, wanted.until), wanted.name || '_new'
             );
-            execute format('alter table llm_logs.%I rename to %I', wanted.name || '_new', wanted.name);
+            perform llm_logs.take_name(wanted.name);
             execute format(
                 'alter table llm_logs.%I attach partition llm_logs.%I for values %s',
                 wanted.parent, wanted.name, llm_logs.bounds(wanted.since, wanted.until)
@@ -330,6 +347,7 @@ declare
     rest text := parent || '_default';
     state llm_logs.regroupings;
     target record;
+    index_name text;
     last uuid;
 begin
     if not pg_try_advisory_xact_lock(hashtextextended('llm_logs.regroup', 0)) then
@@ -421,15 +439,21 @@ begin
     execute format('drop trigger regrouping on llm_logs.%I', rest);
     execute format('alter table llm_logs.%I detach partition llm_logs.%I', parent, rest);
     execute format('alter table llm_logs.%I rename to %I', rest, rest || '_old');
+    for index_name in
+        select c.relname from pg_index as i inner join pg_class as c on c.oid = i.indexrelid
+        where i.indrelid = ('llm_logs.' || quote_ident(rest || '_old'))::regclass
+    loop
+        execute format('alter index llm_logs.%I rename to %I', index_name, rest || '_old_' || md5(index_name));
+    end loop;
     for target in select * from llm_logs.regrouping_targets as t where t.parent = regroup.parent loop
-        execute format('alter table llm_logs.%I rename to %I', target.name || '_new', target.name);
+        perform llm_logs.take_name(target.name);
         execute format(
             'alter table llm_logs.%I attach partition llm_logs.%I for values %s',
             parent, target.name, llm_logs.bounds(target.since, target.until)
         );
         execute format('alter table llm_logs.%I drop constraint in_range', target.name);
     end loop;
-    execute format('alter table llm_logs.%I rename to %I', rest || '_new', rest);
+    perform llm_logs.take_name(rest);
     execute format('alter table llm_logs.%I attach partition llm_logs.%I default', parent, rest);
     delete from llm_logs.regroupings as r where r.parent = regroup.parent;
     delete from llm_logs.regrouping_targets as t where t.parent = regroup.parent;

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STEP_ROWS = 2000  # copied in one transaction
 REST_S = 0.05  # between two of them
 BUSY_S = 1.0  # until a table that is in use is asked for again
-PATIENCE_S = 600.0
+ATTEMPTS = 600
 
 NO_HURRY = {"statement_timeout": "0"}
 
@@ -111,12 +111,12 @@ async def _regroup(connection: Connection, parent: str, months_ahead: int) -> No
 async def _retried(connection: Connection, statement: str, *arguments: Any) -> Any:
     """A table that is in use is waited for between the attempts, not by them: who waits for a lock keeps all others
     waiting behind it."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                return await _do(connection, statement, *arguments)
-            except asyncpg.LockNotAvailableError:
-                await asyncio.sleep(BUSY_S)
+    for _ in range(ATTEMPTS):
+        try:
+            return await _do(connection, statement, *arguments)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(BUSY_S)
+    return await _do(connection, statement, *arguments)
 
 
 async def _do(connection: Connection, statement: str, *arguments: Any) -> Any:
