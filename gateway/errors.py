@@ -246,7 +246,7 @@ def safe_value(error: BaseException) -> str:
         return error.message
     if getattr(error, "sqlstate", None) is not None:
         return _of_postgres(error)
-    if isinstance(error, ValueError | LookupError):
+    if isinstance(error, ValueError | LookupError) and not isinstance(error, OSError):  # a certificate's is both
         return ""  # these quote what could not be read
     try:
         return str(error)[:_MOST_LETTERS]

@@ -95,6 +95,13 @@ async def test_c1_check_names_the_pooler(pooled: str) -> None:
     assert not faults
 
 
+async def test_c1_what_the_pooler_does_not_take_is_named(database: str) -> None:
+    with running_pgbouncer(database) as pooled:
+        facts, faults = await examine(load({"DATABASE_URL": f"{pooled}&options=-c%20search_path%3Dpublic"}))
+        assert not facts
+        assert "unsupported startup parameter: options" in faults[0]
+
+
 async def test_c1_without_a_pooler_statements_are_prepared_and_settings_are_the_sessions(database: str) -> None:
     db = Database(database, replace(IMPATIENT, statement_s=7, pool_max=1))
     for _ in range(2):
