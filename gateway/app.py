@@ -85,7 +85,7 @@ from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.metrics import Metrics
-from gateway.upkeep import Upkeep, forgetting, partitioning, refreshing, sorting_in
+from gateway.upkeep import START_S, Upkeep, forgetting, partitioning, refreshing, sorting_in
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.headers import RequestHeaders
 from gateway.vitals import Busy, Vitals
@@ -179,7 +179,7 @@ async def _furnish(
 
 async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Vitals]:
     """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
-    database = await stack.enter_async_context(open_database(settings))
+    database = await stack.enter_async_context(open_database(settings, START_S))
     app[PRICES] = prices = Prices(settings.upstream.token_prices)
     host = this_host(settings.journal_dir, __version__)
     keeper = Interactions(database, prices.cost_of, host)
@@ -270,13 +270,14 @@ def _submissions(settings: Settings) -> Submissions | None:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database of DATABASE_URL, or the gateway's own, which lives as long as this."""
+async def open_database(settings: Settings, start_s: float | None = None) -> AsyncIterator[Database]:
+    """The database of DATABASE_URL, or the gateway's own, which lives as long as this; `start_s`: its recovery from a
+    crash is not waited for any longer."""
     async with AsyncExitStack() as stack:
         if settings.store.url is not None:
             dsn = settings.store.url.reveal()
         else:
-            server = EmbeddedPostgres(settings.data_dir / "postgres")
+            server = EmbeddedPostgres(settings.data_dir / "postgres", start_s=start_s)
             await stack.enter_async_context(server)
             dsn = server.dsn
         database = Database(dsn, settings.store)

@@ -17,6 +17,7 @@ import structlog
 from gateway.app import open_database
 from gateway.listening import shared
 from gateway.signals import heed_signals
+from gateway.upkeep import START_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ async def supervise(settings: Settings, environ: Mapping[str, str]) -> None:
     stopping = asyncio.Event()
     heed_signals(stopping)
     with shared(settings.server) as held, TemporaryDirectory(prefix="llm-gateway-") as meeting:
-        async with open_database(settings) as database:
+        async with open_database(settings, START_S) as database:
             if settings.store.url is None:
                 environ = {**environ, "DATABASE_URL": database.dsn}
             port = held.getsockname()[1]

@@ -48,6 +48,10 @@ class Cluster:
         return self.directory / "data"
 
     @property
+    def log(self) -> Path:
+        return self.directory / "postgres.log"
+
+    @property
     def has_data(self) -> bool:
         return self.data.exists()
 

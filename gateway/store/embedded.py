@@ -12,6 +12,7 @@ from urllib.parse import quote
 import asyncpg
 import structlog
 
+from gateway.errors import safe_text
 from gateway.store.account import EmbeddedPostgresError
 from gateway.store.binaries import Binaries, find_binaries
 from gateway.store.cluster import Cluster, clear_the_way, hold, signal_all, survey
@@ -26,6 +27,7 @@ __all__ = ["Binaries", "EmbeddedPostgres", "EmbeddedPostgresError", "find_binari
 
 NAME = "llm_gateway"  # of the role and of its database
 READY_S = 60.0
+RECOVERY_S = 3600.0  # after a crash it writes again what its log has, which can be gigabytes
 LOG_BYTES = 8 * 1024 * 1024
 LOG_KEPT_BYTES = 64 * 1024
 LOG_CHECK_S = 60.0
@@ -61,13 +63,20 @@ class EmbeddedPostgres:
     """Serves the data under `directory`, making it at the first start, and restarts the server when it dies.
 
     `settings` are further PostgreSQL settings; `folders` is where to look for its programs (default: all usual places).
+    After `start_s` seconds `start` returns, ready or not (default: it waits, for READY_S at most).
     The thread that calls `start` must live until `stop`: the kernel ends the server together with that thread.
     """
 
     def __init__(
-        self, directory: Path, *, settings: Mapping[str, str] | None = None, folders: Sequence[Path] | None = None
+        self,
+        directory: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        folders: Sequence[Path] | None = None,
+        start_s: float | None = None,
     ) -> None:
         self._directory = directory
+        self._start_s = start_s
         self._settings = {**SETTINGS, **(settings or {})}
         self._folders = folders
         self._lock: int | None = None
@@ -111,21 +120,30 @@ class EmbeddedPostgres:
         try:
             self._cluster = await asyncio.to_thread(survey, self._directory, self._folders)
             await make_data(self._cluster, ["--no-sync"] if self._settings.get("fsync") == "off" else [])
-            server = await self._launch(self._cluster)
-            await self._ensure_database()
+            server, begin = await self._spawn(self._cluster)
+            patience = READY_S if self._start_s is None else RECOVERY_S
+            first = asyncio.create_task(self._make_ready(server, begin, patience), name="embedded postgres gets ready")
+            self._supervisor = first
+            if (await asyncio.wait({first}, timeout=self._start_s))[0]:
+                first.result()
         except BaseException:
             await self.stop()
             raise
-        self._supervisor = asyncio.create_task(self._supervise(self._cluster, server))
-        log.info("embedded postgres started", directory=str(self._directory), version=self.version, pid=self.pid)
+        self._supervisor = asyncio.create_task(self._supervise(self._cluster, server, first))
+        log.info(
+            "embedded postgres started",
+            directory=str(self._directory),
+            version=self.version,
+            pid=self.pid,
+            ready=first.done(),
+        )
         return self.dsn
 
     async def stop(self) -> None:
         """Shut the server down: fast, then harder if it does not obey. Safe to call twice, or after a failed start."""
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._supervisor
+            await asyncio.wait({self._supervisor})
             self._supervisor = None
         if self._cluster is not None:
             await self._shut_down(self._cluster)
@@ -144,10 +162,15 @@ class EmbeddedPostgres:
         return f"postgresql://{role}@/{database}?host={quote(str(self._known.socket), safe='')}&port=5432"
 
     async def _launch(self, cluster: Cluster) -> asyncio.subprocess.Process:
+        server, begin = await self._spawn(cluster)
+        await self._make_ready(server, begin, RECOVERY_S)
+        return server
+
+    async def _spawn(self, cluster: Cluster) -> tuple[asyncio.subprocess.Process, int]:
+        """The server's process, and where its words begin in the log."""
         await clear_the_way(cluster)
-        path = cluster.directory / "postgres.log"
-        bound_log(path)
-        output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        bound_log(cluster.log)
+        output = os.open(cluster.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             begin = os.fstat(output).st_size
             server = self._server = await asyncio.create_subprocess_exec(
@@ -160,8 +183,11 @@ class EmbeddedPostgres:
             )
         finally:
             os.close(output)
-        await self._until_ready(server, path, begin)
-        return server
+        return server, begin
+
+    async def _make_ready(self, server: asyncio.subprocess.Process, begin: int, patience_s: float) -> None:
+        await self._until_ready(server, self._known.log, begin, patience_s)
+        await self._ensure_database()
 
     def _arguments(self, cluster: Cluster) -> list[str]:
         """On the command line they win over the files of the data directory, into which root must not write."""
@@ -169,7 +195,7 @@ class EmbeddedPostgres:
         settings = {**self._settings, "unix_socket_directories": quoted, "cluster_name": cluster.marker}
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
-    async def _until_ready(self, server: asyncio.subprocess.Process, path: Path, begin: int) -> None:
+    async def _until_ready(self, server: asyncio.subprocess.Process, path: Path, begin: int, patience_s: float) -> None:
         clock = asyncio.get_running_loop().time
         started = clock()
         while not await self._answers():
@@ -177,7 +203,7 @@ class EmbeddedPostgres:
                 said = _tail(path, begin)
                 raise EmbeddedPostgresError(f"PostgreSQL ended at its start (exit code {server.returncode}):\n{said}")
             waited = clock() - started
-            if waited > READY_S:
+            if waited > patience_s:
                 raise EmbeddedPostgresError(f"PostgreSQL was not ready after {waited:.0f} s:\n{_tail(path, begin)}")
             await asyncio.sleep(0.01 if waited < 1 else 0.1)
 
@@ -203,8 +229,14 @@ class EmbeddedPostgres:
                 await connection.execute(CREATE_DATABASE)
         await connection.close()
 
-    async def _supervise(self, cluster: Cluster, server: asyncio.subprocess.Process) -> None:
+    async def _supervise(self, cluster: Cluster, server: asyncio.subprocess.Process, first: asyncio.Task[None]) -> None:
         """Restart the server each time it ends, until cancelled; the more often in a row, the later."""
+        try:
+            await first
+        except (EmbeddedPostgresError, OSError, asyncpg.PostgresError) as error:
+            log.error("embedded postgres did not start", error=safe_text(error))  # noqa: TRY400
+            await self._end(cluster)
+            server, _ = await self._relaunch(cluster, 0.0)
         clock = asyncio.get_running_loop().time
         delay = 0.0
         while True:
@@ -231,7 +263,7 @@ class EmbeddedPostgres:
         ended = asyncio.ensure_future(server.wait())
         try:
             while not (await asyncio.wait((ended,), timeout=LOG_CHECK_S))[0]:
-                bound_log(cluster.directory / "postgres.log")
+                bound_log(cluster.log)
             return ended.result()
         finally:
             ended.cancel()

@@ -198,6 +198,28 @@ async def test_a_frozen_server_can_be_stopped(directory: Path) -> None:
     assert not processes_of(directory)
 
 
+async def test_e3_start_need_not_wait_until_the_server_is_ready(directory: Path) -> None:
+    server = server_in(directory, start_s=0.0)
+    dsn = await server.start()
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(OSError, asyncpg.PostgresError):
+                    assert await ask(dsn, "select 1") == 1
+                    break
+                await asyncio.sleep(0.02)
+    finally:
+        await server.stop()
+    assert processes_of(directory) == []
+
+
+async def test_e3_a_server_that_is_stopped_before_it_is_ready_leaves_nothing(directory: Path) -> None:
+    server = server_in(directory, start_s=0.0)
+    await server.start()
+    await server.stop()
+    assert processes_of(directory) == []
+
+
 async def test_start_that_fails_says_what_postgres_said_and_leaves_nothing(directory: Path) -> None:
     server = EmbeddedPostgres(directory, settings={**HASTY, "shared_buffers": "plenty"})
     with pytest.raises(EmbeddedPostgresError, match='invalid value for parameter "shared_buffers"'):
