@@ -11,12 +11,12 @@ class Losses:
         self.records = 0
         self.last: str | None = None
 
-    def add(self, name: str, records: int, text: str) -> bool:
+    def add(self, name: str, records: int, text: str | None) -> bool:
         """False: it is known already."""
         if name in self._known:
             return False
         self._known.add(name)
         self.records += records
-        if records:
+        if text is not None:
             self.last = text
         return True

@@ -132,6 +132,7 @@ class Segments:
             self._current = await self._thread.run(self._maker())
         except OSError as error:
             self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
+        self.note()
         await self.review()
 
     def append(self, buffers: Sequence[bytes], *, is_end: bool = False) -> Span:
@@ -177,7 +178,7 @@ class Segments:
         def flush() -> None:
             try:
                 for file in retired:
-                    if file.position:  # else it is unlinked
+                    if file.position:
                         self._disk.sync(file.fd)
                 if current:
                     self._disk.sync(current.fd)
@@ -199,7 +200,7 @@ class Segments:
             self.note()
         for number in [number for number in self._sizes if number < segment]:
             size = self._sizes.pop(number)
-            if self._limits.shipped_s > 0:
+            if size and self._limits.shipped_s > 0:
                 kept.keep(path_of(self._folder, number))
                 self.kept_bytes += size
             else:
@@ -321,9 +322,12 @@ class Segments:
         self._is_preparing = False
         if spare is None:
             self._blame("spare", f"no room for another file in {self._folder}: {error}")
-        elif self._current is None or spare.number < self._current.number:  # closed, or overtaken
+        elif self._current is None:  # closed
             os.close(spare.fd)
             path_of(self._folder, spare.number).unlink(missing_ok=True)
+        elif spare.number < self._current.number:  # overtaken: it stays, empty, so that no number is missing
+            self._sizes[spare.number] = 0
+            self._put_away(spare)
         else:
             self._spare = spare
             self._absolve("spare")
@@ -357,11 +361,9 @@ class Segments:
             fd = self._disk.open(path_of(self._folder, self._numbers), os.O_RDWR | os.O_CREAT | os.O_EXCL)
             new = _File(self._numbers, fd, 0)
         self._current, self._spare = new, None
-        if old.position:
-            self._sizes[old.number] = old.position
-        else:
-            path_of(self._folder, old.number).unlink(missing_ok=True)
+        self._sizes[old.number] = old.position
         self._retired.append(old)
+        self.note()
         if self._limits.sync == "none":
             self._thread.submit(self._closing(), lambda _done, _error: None)
         return new

@@ -419,10 +419,8 @@ class Shipper:
                 )
         while replay.damages:
             damage = replay.damages[-1]
-            is_new = losses.add(
-                f"{folder.name}/{damage.segment}/{damage.offset}", damage.records, f"a record: {damage.reason}"
-            )
-            if is_new:
+            text = f"a record of segment {damage.segment}: {damage.reason}" if damage.records else None
+            if losses.add(f"{folder.name}/{damage.segment}/{damage.offset}", damage.records, text):
                 log.error(
                     "journal_damaged",
                     folder=folder.name,

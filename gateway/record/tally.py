@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 class Missing(NamedTuple):
     segments: tuple[int, ...]  # that are not there; or the one that lacks its end
-    records: int  # of which something is lost
+    records: int  # of which something is lost, at least
 
     @property
     def text(self) -> str:
         names = ", ".join(map(str, self.segments))
-        return f"{self.records} records with segment {names} of a journal"
+        return f"at least {self.records} records with segment {names} of a journal"
 
 
 class Tally:
@@ -48,10 +48,10 @@ class Tally:
             self._begun, self._finished, self._vague = header.begun, header.finished, 0
             self._is_counted = True
             self._missing.clear()
-        self._has_found = True
         return missing
 
     def see(self, one: Frame | Gap) -> None:
+        self._has_found = True
         if one.header is None:
             self._vague += one.claim is not None
         elif one.header.kind is FrameKind.FINISHED:
@@ -64,7 +64,10 @@ class Tally:
         if totals is None:
             return None
         self._missing += range(self._next, totals.number + 1)
-        return self._compare(totals.begun, totals.finished, self._next - 1)
+        found = self._compare(totals.begun, totals.finished, self._next - 1)
+        if found is None and self._missing:
+            return Missing(tuple(self._missing), 0)  # it was there, but the totals are older than what was in it
+        return found
 
     def _compare(self, begun: int, finished: int, last: int) -> Missing | None:
         if self._is_counted:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from gateway.record.frames import Frame
 
 
-def kill(journal: Journal, directory: Path) -> Path:
+def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
     """A folder in `directory` as the journal's process would leave it, were it killed now."""
-    journal._segments.note()  # as it does every second
+    if has_noted:  # as it does every second
+        journal._segments.note()
     directory.mkdir(exist_ok=True)
     folder = directory / journal.folder.name
     shutil.copytree(journal.folder, folder)

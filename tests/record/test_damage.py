@@ -229,7 +229,7 @@ async def test_pages_that_the_disk_cannot_read_cost_the_records_in_them(
     async with written(tmp_path, 60) as journal:
         folder = kill(journal, tmp_path / "dead")
         wanted = all_keys(folder)
-    number = numbers_in(folder)[1]
+    number = numbers_in(folder)[0]
     frames = frames_of(folder, number)
     touched = {one.header.key for one in frames if one.header and one.start < 12_288 and one.end > 8192}
     broken = path_of(folder, number).stat().st_ino
@@ -377,3 +377,18 @@ async def test_without_descriptors_nothing_is_taken_for_damaged_and_shipping_goe
     assert set_aside(tmp_path) == []
     await shipper.aclose(1)
     await journal.aclose()
+
+
+async def test_e6_a_last_segment_that_is_missing_is_reported_also_within_the_second_in_which_it_was_begun(
+    tmp_path: Path,
+) -> None:
+    async with written(tmp_path, 100) as journal:
+        folder = kill(journal, tmp_path / "dead", has_noted=False)
+    number = [number for number in numbers_in(folder) if frames_of(folder, number)][-1]
+    for path in folder.glob("*.seg"):
+        if int(path.stem) >= number:
+            path.unlink()
+    with capture_logs() as lines:
+        await adopt_all(tmp_path / "dead", Memory())
+    (line,) = [line for line in lines if line["event"] == "journal_segment_missing"]
+    assert line["segments"] == (number,)
