@@ -18,6 +18,7 @@ from gateway.listening import BACKLOG, accept_rest, bound
 from gateway.shipped import shipped
 from gateway.signals import heed_signals
 from gateway.store.migrations import migrate as bring_up_to_date
+from gateway.store.partitions import Partitions
 from gateway.workers import watch_parent
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: S
 
 
 async def migrate(settings: Settings) -> None:
-    """Bring the database's schema up to date, and no more."""
+    """Bring the database's schema up to date, with its partitions, and no more."""
     async with open_database(settings) as database:
         applied = await bring_up_to_date(database, shipped("sql"))
+        await Partitions(database).keep()
     log.info("migrated", versions=applied)
 
 

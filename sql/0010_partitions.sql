@@ -546,6 +546,18 @@ $$;
 comment on function llm_logs.tune_next is
 'Sets how one table is compressed, or how one search index grows, where it is not set yet; returns its name, null: all are set';
 
+create function llm_logs.clean_pending_list(search_index oid) returns bigint
+language sql
+security definer set search_path = pg_catalog
+as $$
+    select gin_clean_pending_list(c.oid::regclass)
+    from pg_class as c
+    inner join pg_am as a on a.oid = c.relam and a.amname = 'gin'
+    where c.oid = search_index and c.relkind = 'i' and c.relnamespace = 'llm_logs'::regnamespace
+$$;
+comment on function llm_logs.clean_pending_list is
+'Sorts new rows into a search index, also for a role that does not own it; returns how many pages waited';
+
 -- migrate:down
 
 do $$

@@ -42,13 +42,13 @@ SEARCH_INDEXES = """
 select c.oid
 from pg_class as c
 inner join pg_am as a on a.oid = c.relam and a.amname = 'gin'
-where c.relnamespace = 'llm_logs'::regnamespace and c.relkind = 'i' and pg_has_role(c.relowner, 'usage')
+where c.relnamespace = 'llm_logs'::regnamespace and c.relkind = 'i'
 order by c.oid desc
 """
 
 # $1: the index
 CLEAN_PENDING_LIST = """
-select gin_clean_pending_list($1::oid)
+select llm_logs.clean_pending_list($1)
 """
 
 log = structlog.get_logger()

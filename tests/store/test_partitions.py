@@ -6,6 +6,7 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -14,16 +15,19 @@ from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
 from gateway.readiness import Readiness
+from gateway.server import migrate
+from gateway.settings import load
 from gateway.store.partitions import Partitions
+from gateway.store.pool import Database
 from gateway.upkeep import DatabaseState
 from tests.record.samples import IDS
-from tests.store.samples import chat, make_partitions, rows_of, store, user
+from tests.store.samples import IMPATIENT, chat, make_partitions, rows_of, store, user
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.store.interactions import Interactions
-    from gateway.store.pool import Database
+    from tests.postgres import PostgresServer
 
 INSERT = "insert into llm_logs.chatgpt_logs (id, user_name, request, response) values ($1, $2, '{}', '{}')"
 
@@ -250,8 +254,7 @@ async def first(db: Database, months: int) -> UUID:
 # --- the search index -------------------------------------------------------------------------------------------------
 
 PENDING = "gin_pending_list_limit=65536"
-SEARCHES = """
-select c.relname, coalesce(c.reloptions, '{}') as options
+FROM_SEARCH_INDEXES = """
 from pg_class as c inner join pg_am as a on a.oid = c.relam and a.amname = 'gin'
 where c.relnamespace = 'llm_logs'::regnamespace and c.relkind = 'i'
 """
@@ -260,7 +263,9 @@ where c.relnamespace = 'llm_logs'::regnamespace and c.relkind = 'i'
 async def test_g3_every_search_index_grows_by_large_batches_also_a_later_months(database: str) -> None:
     async with tables(database) as (db, _, partitions):
         await partitions.keep(5)
-        indexes: list[Any] = await rows_of(db, SEARCHES)
+        indexes: list[Any] = await rows_of(
+            db, f"select coalesce(c.reloptions, '{{}}') as options {FROM_SEARCH_INDEXES}"
+        )
         assert len(indexes) == 6 + 3  # months, default, before, foreign
         assert all(PENDING in row["options"] for row in indexes), indexes
 
@@ -283,6 +288,41 @@ async def test_g3_what_waits_to_be_sorted_in_is_found_and_sorting_in_leaves_noth
                 await partitions.clean_search()
                 assert (await rows_of(db, "select gin_clean_pending_list($1::oid) as n", index))[0]["n"] == 0
             assert await found(db, f"needle{is_sorted}") == 1
+
+
+async def test_g3_a_role_that_owns_nothing_sorts_in_too_and_is_content(database: str, postgres: PostgresServer) -> None:
+    role = f"app_{uuid4().hex}"
+    await asyncio.to_thread(postgres.execute, f"create role {role} login", postgres.admin_dsn)
+    try:
+        async with tables(database) as (db, interactions, partitions):
+            await partitions.keep()
+            for right in (
+                "usage on schema llm_logs",
+                "select, insert, update, delete on all tables in schema llm_logs",
+                "execute on all routines in schema llm_logs",
+            ):
+                await rows_of(db, f"grant {right} to {role}")
+            await interactions.keep([chat(user("a needle"))])
+            theirs = Database(database.replace("llm_gateway@", f"{role}@", 1), IMPATIENT)
+            with capture_logs() as logs:
+                await Partitions(theirs).keep()
+                await Partitions(theirs).clean_search()
+            assert logs == []
+            (waiting,) = await rows_of(db, f"select sum(gin_clean_pending_list(c.oid)) as n {FROM_SEARCH_INDEXES}")
+            assert waiting["n"] == 0
+            await theirs.aclose()
+    finally:
+        here = postgres.admin_dsn.replace("@/postgres?", f"@{urlsplit(database).path}?")
+        await asyncio.to_thread(postgres.execute, f"drop owned by {role}; drop role {role}", here)
+
+
+async def test_g1_the_command_that_migrates_does_all_of_it(database: str) -> None:
+    async with tables(database) as (db, _, _partitions):
+        ids = await crowd(db, 0)
+    await migrate(load({"DATABASE_URL": database}, None, {}))
+    async with tables(database) as (db, _, _partitions):
+        assert await places(db) == dict.fromkeys(ids, await name_of(db, 0))
+        assert (await rows_of(db, "select llm_logs.tune_next() as name"))[0]["name"] is None
 
 
 # --- compression ------------------------------------------------------------------------------------------------------
