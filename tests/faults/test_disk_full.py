@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -81,3 +82,45 @@ async def test_on_a_full_disk_requests_are_refused_before_the_upstream_hears_of_
             verdict = compare(load.seen, upstream, rows)
             assert verdict.is_clean, verdict
             assert all("journal_full" in (one.error or "") for one in load.seen if one.status == 503)
+
+
+@pytest.mark.timeout(180)
+async def test_a10_at_the_stop_of_a_full_disk_every_record_in_memory_is_written_or_counted_and_named(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    with running_postgres() as server:
+        async with LoopbackUpstream(pace=0.002) as upstream:
+            env = {
+                "GATEWAY_JOURNAL_DIR": str(small_disk / "journal"),
+                "GATEWAY_JOURNAL_SEGMENT_BYTES": "256KiB",
+                "GATEWAY_JOURNAL_MAX_BYTES": "1GiB",
+                "GATEWAY_JOURNAL_WHEN_FULL": "serve",
+            }
+            gateway = GatewayProcess.upon(tmp_path, upstream.url, server.dsn, **env)
+            async with gateway, Load(gateway.url, 16) as load:
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(server.stop)
+                filler = small_disk / "somebody else's"
+                with suppress(OSError), filler.open("wb", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
+                full_at = sum(one.saw_end for one in load.seen)
+                while sum(one.saw_end for one in load.seen) < full_at + 200:
+                    await asyncio.sleep(0.02)
+                await load.stop()
+                assert await gateway.stop() == 0
+                lines = [line for line in gateway.log() if line["event"] == "records_lost_at_close"]
+                filler.unlink()
+                await asyncio.to_thread(server.start)
+                await gateway.start()
+                lost = {key for line in lines for key in line["interaction_ids"]}
+                rows = await settled_rows(server.dsn, wanted=len(upstream.requests) - len(lost))
+                assert await gateway.stop() == 0
+        verdict = compare(load.seen, upstream, rows)
+        print(f"\n{verdict.asked} asked, {verdict.rows} rows, {len(lost)} lost and said")
+        assert all(one.saw_end for one in load.seen)
+        assert len(set(verdict.lost)) == len(lost)
+        assert not lost & {str(row["id"]) for row in rows}
+        assert all(line["lost"] == len(lost) for line in lines)
+        assert (verdict.twice, verdict.wrong) == ([], [])
+        assert 0 < len(lost) < 200
