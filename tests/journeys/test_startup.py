@@ -325,12 +325,13 @@ async def test_e4_a_schema_that_is_dropped_is_made_again_or_reported(stage: Stag
 
 
 async def test_f8_slow_readers_do_not_make_postgres_look_away_nor_delay_keeping(stage: Stage) -> None:
+    stage._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
     await started(stage)
     await check_row(stage, await serves(stage))
     holder = await asyncpg.connect(stage.dsn)
     transaction = holder.transaction()
     await transaction.start()
-    await holder.execute("lock table llm_logs.conversation_settings in access exclusive mode")
+    await holder.execute("lock table llm_logs.chatgpt_logs in access exclusive mode")
     readers = [asyncio.create_task(stage.ask("/history", method="GET")) for _ in range(120)]
     try:
         for _ in range(12):
@@ -339,6 +340,11 @@ async def test_f8_slow_readers_do_not_make_postgres_look_away_nor_delay_keeping(
             assert time.monotonic() - began < 1.0
             assert answer.json()["postgres"] == "ok"
             await asyncio.sleep(0.25)
+        kept = (await stage.ask("/v1/embeddings", {"model": "m", "input": "x"})).request_id
+        async with asyncio.timeout(10):
+            while not await stage.fetch("select from llm_logs.api_logs where request_id = $1", kept):
+                await asyncio.sleep(0.05)
+        assert not any(reader.done() for reader in readers)
     finally:
         await transaction.rollback()
         await holder.close()
