@@ -172,7 +172,8 @@ async def test_a_chat_whose_caller_left_is_finished_first(ending: Stage) -> None
 async def test_an_upload_under_way_is_finished(ending: Stage) -> None:
     request_id = new_id()
     raw = await ending.raw()
-    raw.ask("POST", "/v1/echo", [("Content-Length", "2000"), ("X-Request-Id", request_id)])
+    kind = ("Content-Type", "application/octet-stream")
+    raw.ask("POST", "/v1/echo", [("Content-Length", "2000"), kind, ("X-Request-Id", request_id)])
     raw.send(bytes(1000))
     await eventually(lambda: bool(ending.upstream.requests and ending.upstream.requests[0].body_size == 1000))
     ending.gateway.signal(signal.SIGTERM)
