@@ -577,5 +577,6 @@ def test_the_outcomes_of_the_log_are_the_models() -> None:
         "upstream_error",
         "client_cancelled",
         "policy_blocked",
+        "refused",
         "interrupted",
     }
