@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.account import Account
 from gateway.chat import jsontext
-from gateway.chat.request_body import OPTIONS, asking_for_usage, with_member, without_members
+from gateway.chat.request_body import OPTIONS, asking_for_usage, further_models, with_member, without_members
 from gateway.chat.shapes import estimate_usage
 from gateway.errors import (
     CallerError,
@@ -120,6 +120,7 @@ class Upload:
     body: bytes | AsyncIterator[bytes]
     length: int | None = None
     model: str | None = None
+    further_models: tuple[str, ...] = ()  # that the upstream may use instead, where the caller may use some only
     cost: float | None = None  # USD, if the upstream does it
     refusal: NotAllowed | None = None  # where it cannot be told whether its model may be used
     is_kept: bool = True  # False: the record has size and digest only, as it has of one that is streamed
@@ -156,7 +157,7 @@ class Exchange:
         """
         asked, ruling, refusal = self._policy.review(asked, talk.caller)
         begun = _interaction_of(talk, dialect.kind, asked, ruling)
-        if (not_allowed := _model_refusal(talk.caller, asked.model)) is not None:
+        if (not_allowed := _model_refusal(talk.caller, asked.model, *further_models(asked.body))) is not None:
             raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_model(asked.model)
         talk.account = account = Account(self._recorder, replace(begun, upstream=provider.name))
@@ -337,7 +338,7 @@ class Exchange:
             body=upload.body if isinstance(upload.body, bytes) else b"",
         )
         if talk.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
-            not_allowed = upload.refusal or _model_refusal(talk.caller, upload.model)
+            not_allowed = upload.refusal or _model_refusal(talk.caller, upload.model, *upload.further_models)
             if not_allowed is not None:
                 raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_path(path)
@@ -448,9 +449,10 @@ def _interaction_of(talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling |
     )
 
 
-def _model_refusal(caller: Principal, model: str | None) -> NotAllowed | None:
+def _model_refusal(caller: Principal, *models: str | None) -> NotAllowed | None:
     """For a caller who is bound to other models, also where a call does not show which it wants; None: it may."""
-    if caller.may_use(model or ""):
-        return None
-    named = f"the model {model!r}" if model else "calls that do not show which model they want"
-    return NotAllowed(f"this key may not use {named}", code="model_not_allowed", param="model")
+    for model in models:
+        if not caller.may_use(model or ""):
+            named = f"the model {model!r}" if model else "calls that do not show which model they want"
+            return NotAllowed(f"this key may not use {named}", code="model_not_allowed", param="model")
+    return None

@@ -17,12 +17,14 @@ OPTIONS = "stream_options"
 INCLUDE_USAGE = b'"include_usage":true'
 ASK_USAGE = b'"stream_options":{%b}' % INCLUDE_USAGE
 
+# Members that list models which an upstream may use instead: OpenRouter's, LiteLLM's.
+FURTHER_MODELS = ("models", "fallbacks")
 # Members that decide what is done with a conversation. Of a name that stands there twice some servers take the first,
 # some the last; some do not tell upper case from lower.
 DECIDING = frozenset(
     (
         "model",
-        "models",
+        *FURTHER_MODELS,
         "messages",
         "input",
         "instructions",
@@ -47,6 +49,14 @@ _BEFORE_VALUE = re.compile(rb'[ \t\n\r]*+,?[ \t\n\r]*+"(?:[^"\\]|\\.)*+"[ \t\n\r
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Finds where a value ends; numbers are not worked out, for they may be larger than anything.
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+def further_models(body: Json) -> Iterator[str]:
+    """Names of the models that the upstream may use instead of `model`; empty for one that is not named plainly."""
+    for name in FURTHER_MODELS:
+        value = body.get(name)
+        if value is not None:
+            yield from (one if isinstance(one, str) else "" for one in (value if isinstance(value, list) else [value]))
 
 
 def values_of(raw: bytes) -> dict[str, bytes]:

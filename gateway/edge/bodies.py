@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.chat.request_body import DECIDING, DECIDING_WITHIN, ambiguous_member, values_of, without_members
+from gateway.chat.request_body import (
+    DECIDING,
+    DECIDING_WITHIN,
+    FURTHER_MODELS,
+    ambiguous_member,
+    further_models,
+    values_of,
+    without_members,
+)
 from gateway.edge.guard import require_typed
 from gateway.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedMediaType
 from gateway.model import ChatRequest
@@ -196,11 +204,20 @@ def model_in(raw: bytes) -> str | None:
 
     Raises MalformedBody where it names two."""
     try:
-        refuse_ambiguous(raw, ("model",))
+        refuse_ambiguous(raw, ("model", *FURTHER_MODELS))
         model = orjson.loads(values_of(raw).get("model", b"null"))
     except (ValueError, RecursionError):
         return None
     return model if isinstance(model, str) else None
+
+
+def further_models_in(raw: bytes) -> tuple[str, ...]:
+    """As of `further_models`, of a body of which `model_in` was asked before."""
+    try:
+        values = values_of(raw)
+        return tuple(further_models({name: orjson.loads(values[name]) for name in FURTHER_MODELS if name in values}))
+    except (ValueError, RecursionError):
+        return ("",)
 
 
 def parse_chat(raw: bytes, max_depth: int) -> ChatRequest:

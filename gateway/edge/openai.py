@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.edge.bodies import Pieces, Resumed, model_in, parse_chat, read_body, require_json, take
+from gateway.edge.bodies import Pieces, Resumed, further_models_in, model_in, parse_chat, read_body, require_json, take
 from gateway.edge.guard import require_typed
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.multipart import Unclear, model_in_form
@@ -98,7 +98,12 @@ async def _upload(request: web.Request, caller: Principal) -> Upload:
     kind = request.content_type
     if kind == "application/json" or kind.endswith("+json"):
         raw = await read_body(request, settings)
-        return Upload(raw, model=model_in(raw), is_kept=len(raw) <= settings.journal.inline_bytes)
+        return Upload(
+            raw,
+            model=model_in(raw),
+            further_models=further_models_in(raw) if caller.allowed_models is not None else (),
+            is_kept=len(raw) <= settings.journal.inline_bytes,
+        )
     if kind == "multipart/form-data" and caller.allowed_models is not None:
         return await _whole_form(request, settings)
     pieces = Pieces(request, settings.server.body_timeout_s)

@@ -240,3 +240,27 @@ def test_a4_the_model_of_a_body_that_cannot_be_read_is_not_known() -> None:
     assert model_in(rb'{"x":"\ud800","model":"a"}') == "a"
     with pytest.raises(MalformedBody):
         model_in(b'{"model":"a","model":"a"}')
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"models": ["b"]},
+        {"models": ["a", "b"]},
+        {"models": "b"},
+        {"models": [{"model": "a"}]},
+        {"fallbacks": ["b"]},
+        {"fallbacks": [{"a": ["b"]}]},
+    ],
+)
+async def test_a_key_for_one_model_gets_no_other_by_a_list_of_fallbacks(
+    path: str, further: dict[str, Any], tmp_path: Path, database: str
+) -> None:
+    async with bound_to("a", tmp_path, database) as (it, carl):
+        words = {"messages": [{"role": "user", "content": "Hi."}], "input": "Hi."}
+        refused = await post(it, path, json.dumps({"model": "a", **words, **further}).encode(), carl | JSON)
+        assert refused.status == 403, refused
+        allowed = await post(it, path, json.dumps({"model": "a", "models": ["a"], **words}).encode(), carl | JSON)
+        assert allowed.status == 200, allowed
+        assert it.upstream.request_count == 1
