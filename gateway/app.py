@@ -189,7 +189,18 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     keepers: list[Keeper] = [keeper] if submissions is None else [keeper, submissions]
     by_hand = ConversationSettings(database, Edits(journal.folder, settings.journal.shipped_s).add)
     app[CONVERSATION_SETTINGS] = by_hand
-    shipper = Shipper(journal, keepers, in_order={Submissions.name}, sink=keeper, apply_edits=by_hand.apply_again)
+
+    async def versions() -> str:
+        return f"gateway {__version__}, schema {await keeper.schema_version()}"
+
+    shipper = Shipper(
+        journal,
+        keepers,
+        in_order={Submissions.name},
+        sink=keeper,
+        apply_edits=by_hand.apply_again,
+        versions=versions,
+    )
     await journal.open()
     stack.push_async_callback(journal.aclose)
     if submissions is not None:

@@ -1,4 +1,4 @@
-"""`llm-gateway serve | check | migrate | tail`: arguments in, one call out."""
+"""`llm-gateway serve | check | migrate | keys | quarantine | …`: arguments in, one call out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from gateway import __version__, check_command, hosts_command, keys_command, server, workers
+from gateway import __version__, check_command, hosts_command, keys_command, quarantine_command, server, workers
 from gateway.database_url import IGNORED, read_url
 from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
@@ -23,7 +23,7 @@ from gateway.telemetry import logs, tail
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
-COMMANDS = ("serve", "check", "migrate", "keys", "hosts", "reship", "open", "tail")
+COMMANDS = ("serve", "check", "migrate", "keys", "hosts", "reship", "quarantine", "open", "tail")
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -44,6 +44,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return _open(settings)
     if arguments.command in ("hosts", "reship"):
         return _with_logs(settings, hosts_command.run(arguments, settings), fd=2)
+    if arguments.command == "quarantine":
+        return _with_logs(settings, quarantine_command.run(arguments, settings), fd=2)
     if arguments.command == "keys":
         return _with_logs(settings, keys_command.run(arguments, settings), fd=2)  # standard output is for the key
     return _with_logs(settings, _work(arguments, settings, environ))
@@ -93,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
         hosts_command.add_arguments(name, command)
+    quarantine = commands.add_parser("quarantine", help="show records that Postgres refused, and bring them back")
+    quarantine.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+    quarantine_command.add_arguments(quarantine)
     tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
     return parser
 

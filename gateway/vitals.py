@@ -100,8 +100,8 @@ def _of_sinks(sinks: Sequence[SinkState]) -> Iterator[Metric]:
         is_up.add_metric((sink.name,), not sink.is_away)
         kept.add_metric((sink.name,), sink.kept)
         apart.add_metric((sink.name,), sink.apart)
-        for cause in sink.faults:
-            faults.add_metric((sink.name, cause), 1)
+        for cause in sink.faults or ("",):
+            faults.add_metric((sink.name, cause), bool(cause))
     yield from (pending, oldest, is_up, kept, apart, faults)
 
 

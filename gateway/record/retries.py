@@ -211,7 +211,7 @@ class Retries:
             return True
         except (ValueError, LookupError, TypeError) as error:
             reason = f"cannot be read: {safe_text(error)}"
-            await in_thread(lambda: self._quarantine.put_frames(path.name, path.read_bytes(), reason))
+            await in_thread(lambda: self._quarantine.put_frames(path.name, _frames_in(path), reason))
             return True
         try:
             await self._attempt(record)
@@ -272,9 +272,13 @@ def _encoded(record: Record, place: Place) -> bytes:
     return b"".join([note, b"\n", *begun, *FRAMES.finished(key, of_answer(answer), answer.body)])
 
 
+def _frames_in(path: Path) -> bytes:
+    return path.read_bytes().partition(b"\n")[2]
+
+
 def decoded(path: Path) -> Record:
     """Blocks. Raises OSError, and ValueError, LookupError or TypeError for what cannot be read."""
-    scan = Scan.of(path.read_bytes().partition(b"\n")[2])
+    scan = Scan.of(_frames_in(path))
     found = {frame.kind: frame for frame in scan if isinstance(frame, Frame)}
     begun, finished = found[FrameKind.BEGUN], found[FrameKind.FINISHED]
     return Record(to_interaction(begun.key, *begun.split()), to_answer(*finished.split()))

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.errors import StoreUnavailable
 from gateway.record import kept, owner
+from gateway.record.bring_back import BringBack
 from gateway.record.delivery import Delivery
 from gateway.record.disk import in_thread, patiently
 from gateway.record.feed import Cursor
@@ -26,7 +27,7 @@ from gateway.record.retries import Retries, RetryTuning
 from gateway.record.segments import numbers_in
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
     from pathlib import Path
 
     from gateway.record.feed import Feed
@@ -130,7 +131,8 @@ class Shipper:
 
     Those named in `in_order` get what the dead have left before what is new. `sink` is the one of them that may be set
     back: it is told how far each journal is, and gets again what it has forgotten; `apply_edits` brings it what users
-    have set by hand.
+    have set by hand. `versions` are those of gateway and schema: when they change, the first keeper gets again what
+    lies in quarantine.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class Shipper:
         sink: Sink | None = None,
         retry: RetryTuning | None = None,
         apply_edits: ApplyEdits | None = None,
+        versions: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._journal = journal
         self._apply_edits = apply_edits
@@ -149,6 +152,8 @@ class Shipper:
         self._quarantine = Quarantine(journal.directory)
         self._sink = sink
         self._retry = retry or RetryTuning()
+        self._versions = versions
+        self._bringing_back: asyncio.Task[None] | None = None
         self._ways = [self._way(keeper) for keeper in keepers]
         self._again: ShipAgain | None = None
         self._shipping_again: asyncio.Task[None] | None = None
@@ -190,6 +195,10 @@ class Shipper:
                     asyncio.create_task(self._inherit(way), name=f"ship to {way.keeper.name} what the dead left"),
                 ]
 
+        if self._versions is not None and self._bringing_back is None and self._ways[0].tasks:
+            bring_back = BringBack(self._quarantine, self._ways[0].keeper, self._versions)
+            self._bringing_back = asyncio.create_task(bring_back.run(), name="bring back from quarantine")
+
     def _follow(self, way: _Way, live: Followed, adopted: Followed) -> None:
         """From now on the database is told how far this journal is."""
         assert self._sink is not None
@@ -224,7 +233,8 @@ class Shipper:
     async def aclose(self, deadline_s: float) -> None:
         """Ship what is finished for at most so long; the rest stays in the journal. Then nothing is in flight."""
         self._closing.set()
-        await _end([task for task in (self._adoption, self._shipping_again) if task is not None])
+        background = (self._adoption, self._shipping_again, self._bringing_back)
+        await _end([task for task in background if task is not None])
         await _end([way.tasks[1] for way in self._ways if way.tasks])
         for way in self._ways:
             await way.retries.aclose()

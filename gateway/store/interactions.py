@@ -115,6 +115,11 @@ class Interactions:
         async with self._database.asking() as connection:
             return await hosts.cursors(connection, journals)
 
+    async def schema_version(self) -> str:
+        """The newest migration that was applied. Raises StoreUnavailable."""
+        async with self._database.asking() as connection:
+            return str(await connection.fetchval(sql.SCHEMA_VERSION))
+
     async def leave(self, journal: UUID, *, is_clean: bool) -> None:
         """The process ends; `is_clean`: nothing waits in its journal."""
         async with self._database.asking() as connection:

@@ -188,3 +188,7 @@ where c.user_name = $1 and coalesce(c.root_gpt_id, c.id::text) = $2 and c.root_i
         where given.user_name = $1 and coalesce(given.root_gpt_id, given.id::text) = $2 and not given.root_inferred
     )
 """
+
+SCHEMA_VERSION = r"""
+select max(version) from schema_migrations where version ~ '^\d{4}$'
+"""

@@ -1,0 +1,121 @@
+"""`llm-gateway quarantine list | show | retry`: what Postgres refused, and how it becomes rows after all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gateway.keys_command import operators_database
+from gateway.prices import Prices
+from gateway.record.bring_back import Stays, bring_back
+from gateway.record.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
+from gateway.store.interactions import Interactions
+from gateway.telemetry.readable import neutral
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from gateway.record.quarantine import Item
+    from gateway.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="each item with the reason why it is no row")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    show = actions.add_parser("show", help="all that is kept of an item: what was asked and answered, too")
+    show.add_argument("id", help="its id, as `quarantine list` shows it")
+    retry = actions.add_parser("retry", help="bring records back as rows, also while the gateway runs")
+    retry.add_argument("ids", nargs="*", metavar="ID", help="as `quarantine list` shows it")
+    retry.add_argument("--all", action="store_true", help="all that lie there")
+
+
+async def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """The exit status: 0 done, 1 something stays or does not exist, 2 wrong arguments. Raises StoreUnavailable."""
+    quarantine = Quarantine(settings.journal_dir)
+    if arguments.action == "list":
+        return _list(quarantine, is_json=arguments.json)
+    if arguments.action == "show":
+        return _show(quarantine, arguments.id)
+    if bool(arguments.ids) == arguments.all:
+        _tell("llm-gateway: give the ids of what is to be tried again, or --all")
+        return 2
+    return await _retry(quarantine, settings, arguments.ids or quarantine.names())
+
+
+def _list(quarantine: Quarantine, *, is_json: bool) -> int:
+    rows = [_columns(quarantine, name) for name in quarantine.names()]
+    if is_json:
+        for row in rows:
+            _print(json.dumps(row, ensure_ascii=False))
+        return 0
+    cells = [tuple(neutral(str(value)) for value in row.values()) for row in rows]
+    headings = ("ID", "SINCE", "USER", "BYTES", "REASON")
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    for line in (headings, *cells):
+        _print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _columns(quarantine: Quarantine, name: str) -> dict[str, Any]:
+    try:
+        item = quarantine.item(name)
+    except (OSError, ValueError, TypeError) as error:
+        return {"id": name, "since": "-", "user": "-", "bytes": 0, "reason": f"its note is spoilt ({error})"}
+    interaction = item.note.get("interaction")
+    return {
+        "id": name,
+        "since": f"{datetime.fromtimestamp(item.since, UTC):%Y-%m-%d %H:%M:%S}",
+        "user": interaction.get("user", "-") if isinstance(interaction, dict) else "-",
+        "bytes": sum(map(len, item.bodies.values())),
+        "reason": item.reason,
+    }
+
+
+def _show(quarantine: Quarantine, name: str) -> int:
+    try:
+        item = quarantine.item(name)
+    except (OSError, ValueError, TypeError):
+        _tell(f"llm-gateway: there is no {name!r} in quarantine, or it cannot be read; `quarantine list` shows what is")
+        return 1
+    _print(json.dumps(item.note, ensure_ascii=True, indent=2))
+    for ending, what in ((REQUEST, "request"), (RESPONSE, "response"), (FRAMES, "frames of the journal")):
+        if ending in item.bodies:
+            _print(f"--- {what}, {len(item.bodies[ending])} bytes")
+            _print(_text(item, ending))
+    return 0
+
+
+def _text(item: Item, ending: str) -> str:
+    """For a terminal, which it cannot steer."""
+    text = item.bodies[ending].decode("utf-8", "backslashreplace")
+    return "\n".join(neutral(line) for line in text.split("\n"))
+
+
+async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str]) -> int:
+    staying = 0
+    async with operators_database(settings) as database:
+        sink = Interactions(database, Prices(settings.upstream.token_prices).cost_of)
+        try:
+            for name in names:
+                try:
+                    stays = await bring_back(quarantine, sink, name)
+                except FileNotFoundError:
+                    stays = Stays("there is no such item, or somebody else has just brought it back", is_final=True)
+                staying += stays is not None
+                _print(f"{name}  {'is a row' if stays is None else f'stays: {neutral(stays.reason)}'}")
+        finally:
+            await sink.aclose()
+    _tell(f"{len(names) - staying} brought back, {staying} not")
+    return 1 if staying else 0
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
