@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import StoreUnavailable, safe_text
 from gateway.record import kept, owner
 from gateway.record.bring_back import BringBack
 from gateway.record.delivery import Delivery
@@ -376,7 +376,7 @@ class Shipper:
                 await self._replay(adoption.folder.path, way)
             except Exception as error:
                 adoption.has_failed = True  # and is looked at again with the next round
-                log.exception("adoption_failed", error=str(error))
+                log.exception("adoption_failed", error=safe_text(error))
             adoption.waited_for -= 1
             if adoption.waited_for == 0:
                 await self._end_adoption(adoption)
