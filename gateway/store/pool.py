@@ -17,7 +17,7 @@ from gateway.store.dsn import connect_arguments
 from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_pooled, refuses_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
     from gateway.settings import StoreSettings
 
@@ -85,7 +85,7 @@ class Database:
         pool = await self._opened()
         patience = self._settings.connect_s + self._settings.statement_s
         try:
-            connection = await within(patience, _acquired(pool, patience))
+            connection = await within(patience, _acquired(pool, patience), _terminate)
         except (*AWAY, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
         try:
@@ -114,7 +114,7 @@ class Database:
         """A connection outside of the pool, of which the caller takes care; `settings` are Postgres' own, and hold in
         its transactions. Raises StoreUnavailable."""
         try:
-            return await within(self._settings.connect_s * 2, self._connect(settings or {}))
+            return await within(self._settings.connect_s * 2, self._connect(settings or {}), _terminate)
         except (*AWAY, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
 
@@ -195,11 +195,9 @@ class Database:
             connect=self._dial_for_pool,
         )
         try:
-            await within(self._settings.connect_s * 2, _initialised(pool))
+            return await within(self._settings.connect_s * 2, _initialised(pool), asyncpg.Pool.terminate)
         except (StoreUnavailable, *AWAY, asyncpg.PostgresError) as error:
-            pool.terminate()
             raise unavailable(error) from error
-        return pool
 
     def _target(self) -> dict[str, Any]:
         return {"timeout": self._settings.connect_s, **connect_arguments(read_url(self._dsn))}
@@ -216,24 +214,23 @@ class Database:
         try:
             await within(CLOSE_S, pool.release(connection, timeout=CLOSE_S))
         except (StoreUnavailable, *AWAY):
-            with suppress(asyncpg.InterfaceError):
-                connection.terminate()
+            _terminate(connection)
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+async def within(seconds: float, work: Coroutine[Any, Any, T], discard: Callable[[T], object] | None = None) -> T:
     """The result, or StoreUnavailable after so many seconds.
 
     The work is a task that is cancelled then, but not waited for: against a frozen server asyncpg waits twice as long
-    as it is told to, and `asyncio.timeout` would wait for it.
+    as it is told to, and `asyncio.timeout` would wait for it. `discard` gets a result that comes all the same.
     """
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
-        _let_go(task)
+        _let_go(task, discard)
         raise
     if not task.done():
-        _let_go(task)
+        _let_go(task, discard)
         raise StoreUnavailable(f"Postgres has not answered within {seconds:.1f} s")
     return task.result()
 
@@ -254,9 +251,18 @@ def _terminated_unless_done(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _let_go(task: asyncio.Task[Any]) -> None:
+def _let_go(task: asyncio.Task[T], discard: Callable[[T], object] | None) -> None:
+    def ended(task: asyncio.Task[T]) -> None:
+        if not task.cancelled() and task.exception() is None and discard is not None:
+            discard(task.result())
+
     task.cancel()
-    task.add_done_callback(_seen)
+    task.add_done_callback(ended)
+
+
+def _terminate(connection: Connection | PooledConnection) -> None:
+    with suppress(asyncpg.InterfaceError):  # its pool has taken it back
+        connection.terminate()
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
@@ -268,8 +274,14 @@ async def _acquired(pool: Pool, patience: float) -> PooledConnection:
     return await pool.acquire(timeout=patience)
 
 
-async def _initialised(pool: Pool) -> None:
-    await pool
+async def _initialised(pool: Pool) -> Pool:
+    """The pool with its first connections; without all of them it has none."""
+    try:
+        await pool
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool
 
 
 async def set_codecs(connection: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from gateway.errors import StoreUnavailable
@@ -78,6 +80,35 @@ async def test_connections_are_bounded_and_the_next_one_waits(database: str) -> 
 
 
 @pytest.mark.stopwatch
+@pytest.mark.parametrize("is_of_pool", [False, True])
+async def test_whoever_stops_waiting_for_a_connection_leaves_none_behind(database: str, is_of_pool: bool) -> None:
+    async def use(db: Database) -> None:
+        if is_of_pool:
+            async with db.connection():
+                await asyncio.sleep(60)
+        else:
+            connection = await db.connect()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                connection.terminate()
+
+    for moment in range(40):
+        db = Database(database, IMPATIENT, application=f"moment {moment}")
+        task = asyncio.create_task(use(db))
+        await asyncio.sleep(moment * 0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await db.aclose()
+    gc.collect()  # a connection that nobody has closed warns here
+    watcher = await asyncpg.connect(database)
+    async with asyncio.timeout(5):
+        while await watcher.fetchval("select count(*) from pg_stat_activity where application_name like 'moment %'"):
+            await asyncio.sleep(0.02)
+    await watcher.close()
+
+
 async def test_a_frozen_server_hangs_neither_ping_nor_readers_nor_the_end(own_postgres: PostgresServer) -> None:
     db = Database(own_postgres.dsn, replace(IMPATIENT, connect_s=0.5, statement_s=0.5))
     assert await db.ping(1)
