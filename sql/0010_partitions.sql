@@ -292,6 +292,7 @@ language plpgsql
 as $$
 declare
     ids uuid [];
+    changes integer;
     name text;
 begin
     with taken as (
@@ -301,8 +302,8 @@ begin
         )
         returning c.id
     )
-    select coalesce(array_agg(distinct id), '{}') into ids from taken;
-    if ids = '{}' then
+    select coalesce(array_agg(distinct id), '{}'), count(*) into ids, changes from taken;
+    if changes = 0 then
         return 0;
     end if;
     for name in
@@ -313,10 +314,10 @@ begin
         execute format('delete from llm_logs.%I where id = any($1)', name || '_new') using ids;
     end loop;
     perform llm_logs.copy_rows(parent, format('id = any(%L::uuid [])', ids));
-    return cardinality(ids);
+    return changes;
 end
 $$;
-comment on function llm_logs.copy_changes is 'Copies rows again that have changed since they were copied; returns how many';
+comment on function llm_logs.copy_changes is 'Copies rows again that have changed since they were copied; returns how many changes it took: of a row, there may be many';
 
 create function llm_logs.stop_regrouping(parent text) returns void
 language plpgsql

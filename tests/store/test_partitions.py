@@ -163,6 +163,26 @@ async def test_g1_a_regrouping_goes_on_where_another_process_died(database: str)
         assert await places(db) == dict.fromkeys([*ids, late], await name_of(db, 1))
 
 
+async def test_g1_a_row_that_changes_often_hides_no_other_change_from_a_regrouping(database: str) -> None:
+    async with tables(database) as (db, _, partitions):
+        ids = await crowd(db, 0)
+        state = ""
+        while state != "copied":
+            ((state,),) = await rows_of(db, "select llm_logs.regroup('chatgpt_logs', 2000, 2)")
+        rename = "update llm_logs.chatgpt_logs set convo_title = $2 where id = $1"
+        async with db.connection() as connection:
+            await connection.executemany(rename, [(str(ids[0]), f"title {nth}") for nth in range(350)])
+            late = [await id_of(db, 0) for _ in range(30)]
+            await add(db, *late)
+            await connection.execute(rename, str(ids[1]), "the last change")
+        await partitions.keep()
+        assert await places(db) == dict.fromkeys([*ids, *late], await name_of(db, 0))
+        titled = await rows_of(
+            db, "select convo_title as it from llm_logs.chatgpt_logs where convo_title <> '' order by 1"
+        )
+        assert [row["it"] for row in titled] == ["the last change", "title 349"]
+
+
 async def test_g1_a_column_that_comes_while_it_is_regrouped_begins_it_anew(database: str) -> None:
     async with tables(database) as (db, _, partitions):
         ids = await crowd(db, 1)
