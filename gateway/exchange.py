@@ -37,7 +37,7 @@ from gateway.upstream.headers import RequestHeaders
 from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from uuid import UUID
 
     from gateway.account import Recorder
@@ -95,6 +95,7 @@ class Talk:
     headers: RawHeaders
     content_type: str | None = None
     query: str = ""
+    further_models: tuple[str, ...] = ()  # that path and query name, where the caller may use some only
     shows_ids: bool = False  # the gateway's own endpoints put the ids of interaction and conversation into the answer
     convo_show: bool = True  # False: asked by the gateway itself, and no conversation of the caller's history
     account: Account | None = None
@@ -157,7 +158,7 @@ class Exchange:
         """
         asked, ruling, refusal = self._policy.review(asked, talk.caller)
         begun = _interaction_of(talk, dialect.kind, asked, ruling)
-        if (not_allowed := _model_refusal(talk.caller, asked.model, *further_models(asked.body))) is not None:
+        if (not_allowed := _model_refusal(talk, asked.model, further_models(asked.body))) is not None:
             raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_model(asked.model)
         talk.account = account = Account(self._recorder, replace(begun, upstream=provider.name))
@@ -337,8 +338,8 @@ class Exchange:
             request_type=talk.content_type,
             body=upload.body if isinstance(upload.body, bytes) else b"",
         )
-        if talk.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
-            not_allowed = upload.refusal or _model_refusal(talk.caller, upload.model, *upload.further_models)
+        if talk.method not in ("GET", "HEAD", "DELETE", "OPTIONS") or upload.body or upload.refusal is not None:
+            not_allowed = upload.refusal or _model_refusal(talk, upload.model, upload.further_models)
             if not_allowed is not None:
                 raise self._refused(talk, begun, not_allowed)
         provider = self._catalogue.for_path(path)
@@ -449,10 +450,13 @@ def _interaction_of(talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling |
     )
 
 
-def _model_refusal(caller: Principal, *models: str | None) -> NotAllowed | None:
+def _model_refusal(talk: Talk, model: str | None, further: Iterable[str]) -> NotAllowed | None:
     """For a caller who is bound to other models, also where a call does not show which it wants; None: it may."""
-    for model in models:
-        if not caller.may_use(model or ""):
-            named = f"the model {model!r}" if model else "calls that do not show which model they want"
+    caller = talk.caller
+    if caller.allowed_models is None:
+        return None
+    for one in (model, *further, *talk.further_models):
+        if not caller.may_use(one or ""):
+            named = f"the model {one!r}" if one else "calls that do not show which model they want"
             return NotAllowed(f"this key may not use {named}", code="model_not_allowed", param="model")
     return None

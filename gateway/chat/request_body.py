@@ -18,7 +18,24 @@ INCLUDE_USAGE = b'"include_usage":true'
 ASK_USAGE = b'"stream_options":{%b}' % INCLUDE_USAGE
 
 # Members that list models which an upstream may use instead: OpenRouter's, LiteLLM's.
-FURTHER_MODELS = ("models", "fallbacks")
+FURTHER_MODELS = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+# Members in which `model` is a word of the conversation or of a schema, not of what is asked of the upstream.
+_SAID = frozenset(
+    (
+        "messages",
+        "input",
+        "prompt",
+        "system",
+        "instructions",
+        "contents",
+        "documents",
+        "prediction",
+        "metadata",
+        "functions",
+        "response_format",
+        "text",
+    )
+)
 # Members that decide what is done with a conversation. Of a name that stands there twice some servers take the first,
 # some the last; some do not tell upper case from lower.
 DECIDING = frozenset(
@@ -52,11 +69,38 @@ _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 def further_models(body: Json) -> Iterator[str]:
-    """Names of the models that the upstream may use instead of `model`; empty for one that is not named plainly."""
-    for name in FURTHER_MODELS:
-        value = body.get(name)
-        if value is not None:
+    """Names of the models that the upstream may use instead of `model` or beside it, such as `session.model`,
+    `extra_body.model` or `tools[0].model`; empty for one that is not named plainly."""
+    for name, value in body.items():
+        if name in FURTHER_MODELS and value is not None:
             yield from (one if isinstance(one, str) else "" for one in (value if isinstance(value, list) else [value]))
+        elif name == "tools" and isinstance(value, list):  # what lies deeper in a tool is a schema
+            yield from (
+                tool["model"] for tool in value if isinstance(tool, dict) and isinstance(tool.get("model"), str)
+            )
+        elif name not in _SAID:
+            yield from _models_within(value)
+
+
+def _models_within(value: object) -> Iterator[str]:
+    open_ones = [value]
+    while open_ones:
+        one = open_ones.pop()
+        if isinstance(one, list):
+            open_ones += one
+        elif isinstance(one, dict):
+            for name, inner in one.items():
+                if name.casefold() == "model" and isinstance(inner, str):
+                    yield inner
+                elif name.casefold() in FURTHER_MODELS and inner is not None:
+                    yield ""
+                else:
+                    open_ones.append(inner)
+
+
+def may_name_models(name: str, value: bytes) -> bool:
+    """Whether `further_models` looks into a member of this name with this value, as it is written."""
+    return name in FURTHER_MODELS or (name not in _SAID and value[:1] in (b"{", b"["))
 
 
 def values_of(raw: bytes) -> dict[str, bytes]:

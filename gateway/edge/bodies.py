@@ -15,6 +15,7 @@ from gateway.chat.request_body import (
     FURTHER_MODELS,
     ambiguous_member,
     further_models,
+    may_name_models,
     values_of,
     without_members,
 )
@@ -214,8 +215,10 @@ def model_in(raw: bytes) -> str | None:
 def further_models_in(raw: bytes) -> tuple[str, ...]:
     """As of `further_models`, of a body of which `model_in` was asked before."""
     try:
-        values = values_of(raw)
-        return tuple(further_models({name: orjson.loads(values[name]) for name in FURTHER_MODELS if name in values}))
+        known = values_of(raw).items()
+        return tuple(
+            further_models({name: orjson.loads(value) for name, value in known if may_name_models(name, value)})
+        )
     except (ValueError, RecursionError):
         return ("",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.chat import jsontext
+from gateway.chat.request_body import FURTHER_MODELS, further_models
 from gateway.edge.fields import read_object
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.talks import client_of, open_talk
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PATH = "/images/generations"
 MOST_IMAGES = 10
 USUAL_SIZE = "1024x1024"
-DECIDING = frozenset(("model", "prompt", "n", "size"))
+DECIDING = frozenset(("model", *FURTHER_MODELS, "prompt", "n", "size"))
 
 
 async def image_gen(request: web.Request) -> web.StreamResponse:
@@ -34,7 +35,13 @@ async def image_gen(request: web.Request) -> web.StreamResponse:
         raise MalformedBody("`prompt` must be a text", param="prompt")
     raw = jsontext.write({**body, "n": count, "size": size}, is_plain=False)
     model = body.get("model")
-    upload = Upload(raw, len(raw), model if isinstance(model, str) else None, cost=prices[size] * count)
+    upload = Upload(
+        raw,
+        len(raw),
+        model if isinstance(model, str) else None,
+        further_models=tuple(further_models(body)),
+        cost=prices[size] * count,
+    )
     client = client_of(request, talk)
     await request.app[EXCHANGE].pass_through(talk, Kind.IMAGE, PATH, upload, client)
     return client.answered()

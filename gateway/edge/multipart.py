@@ -19,6 +19,7 @@ _DISPOSITION = re.compile(
     rb"(?:; ?filename\*=[^;\s\"]*)?",
     re.IGNORECASE,
 )
+_NAMES_MODELS = re.compile("model|fallbacks", re.IGNORECASE)
 
 
 class Unclear(ValueError):
@@ -35,10 +36,13 @@ class Part(NamedTuple):
 
 def boundary_of(content_type: str) -> bytes:
     """The boundary of a multipart form. Raises Unclear."""
+    if content_type.casefold().count("boundary") != 1:  # some servers take the first, though it is within quotes
+        raise Unclear("the form's boundary is missing or odd")
     message = Message()
     message["Content-Type"] = content_type
     found = [value for name, value in message.get_params([]) if name.lower() == "boundary"]
-    if len(found) != 1 or not re.fullmatch(r"[0-9A-Za-z'()+_,./:=?-]{1,70}", found[0]):
+    # A value in RFC 2231's form is a tuple.
+    if len(found) != 1 or not re.fullmatch(r"[0-9A-Za-z'()+_,./:=?-]{1,70}", str(found[0])):
         raise Unclear("the form's boundary is missing or odd")
     return found[0].encode("ascii")
 
@@ -76,7 +80,7 @@ def _name_in(head: bytes) -> str:
 def model_in_form(form: bytes, content_type: str, *, is_whole: bool = True) -> str | None:
     """The model that a form names, or its first bytes do; None where there is none. Raises Unclear."""
     parts = parts_of(form, boundary_of(content_type), is_whole=is_whole)
-    models = [part for part in parts if "model" in part.name.casefold()]
+    models = [part for part in parts if _NAMES_MODELS.search(part.name)]
     if not models:
         return None
     (part, *others) = models

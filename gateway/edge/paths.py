@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
+from gateway.chat.request_body import FURTHER_MODELS
 from gateway.errors import CallerError, NotFound
 from gateway.upstream.origin import CHAT_PATH
 from gateway.upstream.redirects import PREFIX as PREFIX
@@ -20,6 +21,8 @@ API_NAMES = (
 )
 
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)+")  # has one reading, but for the letters' case
+# Below these the model stands in the path, or the body has others do the work: a file of requests, a session.
+_MODEL_UNKNOWN = re.compile("/(?:engines|deployments|models?|batches|files|uploads|evals|realtime)(?:/|$)")
 _MOST_DECODINGS = 4
 _LACKS_PREFIX = re.compile(f"/(?:{API_NAMES})(?:/.*)?")
 
@@ -75,6 +78,22 @@ def passed_on(path: str) -> str:
 def _has_one_reading(path: str) -> bool:
     text = unquote_to_bytes(path).decode()
     return "//" not in path and "\\" not in text and "." not in re.split(r"[/;]", text)
+
+
+def models_named(target: str) -> tuple[str, ...]:
+    """The models that path and query of a call name, beside its body: LiteLLM takes `?model=` before the body's.
+    Empty names for those that are not named plainly, and where the body's `model` need not be the one that is used.
+
+    Raises as `canonical`."""
+    path, _, query = target.partition("?")
+    found = [""] if _MODEL_UNKNOWN.search(canonical(path)) else []
+    for name, value in parse_qsl(query.replace(";", "&"), keep_blank_values=True):
+        folded = name.casefold()
+        if folded == "model":
+            found.append(value)
+        elif folded.removesuffix("[]") in ("model", *FURTHER_MODELS):
+            found.append("")
+    return tuple(found)
 
 
 def lacks_prefix(path: str) -> bool:

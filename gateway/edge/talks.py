@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.edge.client import HttpClient
 from gateway.edge.keys import GUARD, IDENTITY, LINKS, SETTINGS
+from gateway.edge.paths import models_named
 from gateway.edge.request_keys import ID, REQUEST_ID, TALK
 from gateway.errors import NotAllowed
 from gateway.exchange import Talk
@@ -60,15 +61,17 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     identity = request.app[IDENTITY]
     if identity.hears_proxies or request.app[SETTINGS].upstream.pass_credentials:
         headers = identity.travelling(headers)
+    caller = await caller_of(request)
     talk = Talk(
         id=request[ID],
-        caller=await caller_of(request),
+        caller=caller,
         request_id=request[REQUEST_ID],
         method=request.method,
         path=path,
         headers=headers,
         content_type=request.headers.get("Content-Type"),
         query=path.partition("?")[2],
+        further_models=models_named(path) if caller.allowed_models is not None else (),
         shows_ids=shows_ids,
     )
     request[TALK] = talk

@@ -264,3 +264,83 @@ async def test_a_key_for_one_model_gets_no_other_by_a_list_of_fallbacks(
         allowed = await post(it, path, json.dumps({"model": "a", "models": ["a"], **words}).encode(), carl | JSON)
         assert allowed.status == 200, allowed
         assert it.upstream.request_count == 1
+
+
+WORDS: dict[str, Any] = {
+    "model": "a",
+    "messages": [{"role": "user", "content": "Hi."}],
+    "input": "Hi.",
+    "prompt": "Hi.",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("POST", "/image_gen", {"models": ["b"]}),
+        ("POST", "/v1/chat/completions?model=b", {}),
+        ("POST", "/v1/responses?x=1;mod%65l=b", {}),
+        ("POST", "/v1/embeddings?MODEL=b", {}),
+        ("POST", "/chat?model=b", {}),
+        ("POST", "/v1/engines/b/embeddings", {}),
+        ("POST", "/v1/%65ngines/b/embeddings", {}),
+        ("POST", "/v1/openai/deployments/b/embeddings", {}),
+        ("POST", "/v1/models/b:generateContent", {}),
+        ("POST", "/v1/batches", {"input_file_id": "file-1"}),
+        ("POST", "/v1/messages/batches", {"requests": [{"params": {"model": "b"}}]}),
+        ("POST", "/v1/realtime/client_secrets", {"session": {"model": "a"}}),
+        ("POST", "/v1/embeddings", {"extra_body": {"model": "b"}}),
+        ("POST", "/v1/chat/completions", {"extra_body": {"Model": "b"}}),
+        ("POST", "/v1/chat/completions", {"extra_body": [{"fallbacks": ["b"]}]}),
+        ("POST", "/v1/chat/completions", {"context_window_fallbacks": [{"a": ["b"]}]}),
+        ("POST", "/v1/responses", {"tools": [{"type": "image_generation", "model": "b"}]}),
+        ("GET", "/v1/embeddings", {"model": "b"}),
+        ("DELETE", "/v1/embeddings", {"model": "b"}),
+        ("OPTIONS", "/v1/embeddings", {"model": "b"}),
+    ],
+)
+async def test_a_key_for_one_model_gets_no_other_beside_the_bodys_own(
+    tmp_path: Path, database: str, method: str, path: str, more: dict[str, Any]
+) -> None:
+    async with bound_to("a", tmp_path, database) as (it, carl):
+        refused = await it.ask(path, WORDS | more, by="", method=method, headers=carl)
+        assert (refused.status, refused.code) == (403, "model_not_allowed")
+        assert it.upstream.requests == []
+        unbound = await it.ask(path, WORDS | more, method=method)
+        assert unbound.status != 403, unbound
+        assert it.upstream.request_count == 1
+
+
+async def test_a_key_for_one_model_may_speak_of_others(tmp_path: Path, database: str) -> None:
+    call = {"type": "tool_use", "id": "1", "name": "task", "input": {"model": "b"}}
+    schema = {"type": "object", "properties": {"model": {"type": "string", "examples": [{"model": "b"}]}}}
+    body = {
+        **WORDS,
+        "messages": [{"role": "assistant", "content": [call]}],
+        "tools": [{"name": "task", "input_schema": schema}],
+        "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
+        "metadata": {"model": "b"},
+    }
+    async with bound_to("a", tmp_path, database) as (it, carl):
+        for path in ("/v1/chat/completions?model=a", "/v1/responses", "/v1/embeddings?api-version=1", "/chat"):
+            answer = await it.ask(path, body, by="", headers=carl)
+            assert answer.status == 200, (path, answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ('multipart/form-data; x="; boundary=evil"; boundary=limit', ()),
+        ("multipart/form-data; boundary*=utf-8''limit", ()),
+        ("multipart/form-data; boundary*0=li; boundary*1=mit", ()),
+        (TYPE, (('"fallbacks"', b'["b"]'),)),
+    ],
+)
+async def test_c16_a_form_whose_type_has_two_readings_never_reaches_the_upstream(
+    tmp_path: Path, database: str, kind: str, more: tuple[tuple[str, bytes], ...]
+) -> None:
+    async with bound_to("a", tmp_path, database) as (it, key):
+        body = form(('"model"', b"a"), *more)
+        answer = await post(it, "/v1/audio/transcriptions", body, key | {"Content-Type": kind})
+        assert (answer.status, answer.code) == (400, "ambiguous_form")
+        assert it.upstream.requests == []
