@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.record.pending import Pending
     from gateway.record.segments import Segments
 
-IDS_A_LINE = 1000
+IDS_A_LINE = 100  # a log line shows no more of a list
 
 log = structlog.get_logger()
 

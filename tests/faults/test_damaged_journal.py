@@ -150,18 +150,18 @@ async def test_e5_bits_flipped_in_every_region_cost_the_records_that_they_touch_
     with running_postgres() as server:
         async with LoopbackUpstream(pace=0.002) as upstream:
             gateway = GatewayProcess.upon(tmp_path, upstream.url, server.dsn, **SMALL)
-            async with gateway, Load(gateway.url, 16) as load:
-                await asyncio.sleep(0.5)
-                await asyncio.to_thread(server.stop)
-                for at in range(0, len(regions), AT_ONCE):
-                    folder = await killed(gateway, load, chance.randrange(30, 60))
-                    flips += await asyncio.to_thread(flip_some, folder, regions[at : at + AT_ONCE], chance)
-                    await gateway.start()
-                await asyncio.to_thread(server.start)
-                await load.stop()
-                await all_adopted(gateway)
-                assert await gateway.stop() == 0
-                rows = await rows_of(server.dsn)
+            async with gateway:
+                await asyncio.to_thread(server.stop)  # before anything is shipped: all frames are still needed
+                async with Load(gateway.url, 16) as load:
+                    for at in range(0, len(regions), AT_ONCE):
+                        folder = await killed(gateway, load, chance.randrange(30, 60))
+                        flips += await asyncio.to_thread(flip_some, folder, regions[at : at + AT_ONCE], chance)
+                        await gateway.start()
+                    await asyncio.to_thread(server.start)
+                    await load.stop()
+                    await all_adopted(gateway)
+                    assert await gateway.stop() == 0
+                    rows = await rows_of(server.dsn)
             verdict = compare(load.seen, upstream, rows)
             damaged = [line for line in gateway.log() if line["event"] == "journal_damaged"]
         print(f"\n{verdict.asked} asked, {verdict.whole} seen whole, {verdict.rows} rows, {len(flips)} flips")
@@ -182,28 +182,28 @@ async def test_e6_a_missing_segment_is_reported_with_its_records_and_nothing_els
     with running_postgres() as server:
         async with LoopbackUpstream(pace=0.002) as upstream:
             gateway = GatewayProcess.upon(tmp_path, upstream.url, server.dsn, **SMALL)
-            async with gateway, Load(gateway.url, 16) as load:
-                await asyncio.sleep(0.5)
-                await asyncio.to_thread(server.stop)
-                for _ in range(LONG_ROUNDS if is_long else 2):
-                    folder = await killed(gateway, load, chance.randrange(60, 100))
-                    segments = await asyncio.to_thread(read, folder)
-                    number = chance.choice(
-                        [number for number in list(segments)[:-1] if len(keys_in(segments[number])) > 3]
-                    )
-                    begun, finished = (
-                        keys_in(segments[number], kind) for kind in (FrameKind.BEGUN, FrameKind.FINISHED)
-                    )
-                    gone |= {markers(segments)[frame.key] for frame in segments[number]}
-                    expected[folder.name] = ((number,), max(len(begun), len(finished)))
-                    path_of(folder, number).unlink()
-                    await gateway.start()
-                await asyncio.to_thread(server.start)
-                await load.stop()
-                await all_adopted(gateway)
-                state = await journal_state(gateway)
-                assert await gateway.stop() == 0
-                rows = await rows_of(server.dsn)
+            async with gateway:
+                await asyncio.to_thread(server.stop)  # before anything is shipped: all frames are still needed
+                async with Load(gateway.url, 16) as load:
+                    for _ in range(LONG_ROUNDS if is_long else 2):
+                        folder = await killed(gateway, load, chance.randrange(60, 100))
+                        segments = await asyncio.to_thread(read, folder)
+                        number = chance.choice(
+                            [number for number in list(segments)[:-1] if len(keys_in(segments[number])) > 3]
+                        )
+                        begun, finished = (
+                            keys_in(segments[number], kind) for kind in (FrameKind.BEGUN, FrameKind.FINISHED)
+                        )
+                        gone |= {markers(segments)[frame.key] for frame in segments[number]}
+                        expected[folder.name] = ((number,), max(len(begun), len(finished)))
+                        path_of(folder, number).unlink()
+                        await gateway.start()
+                    await asyncio.to_thread(server.start)
+                    await load.stop()
+                    await all_adopted(gateway)
+                    state = await journal_state(gateway)
+                    assert await gateway.stop() == 0
+                    rows = await rows_of(server.dsn)
             verdict = compare(load.seen, upstream, rows)
             lines = [line for line in gateway.log() if line["event"] == "journal_segment_missing"]
         print(f"\n{verdict.asked} asked, {verdict.whole} seen whole, {verdict.rows} rows, lost {expected}")
