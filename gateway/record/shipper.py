@@ -351,11 +351,15 @@ class Shipper:
         """Folders of the dead with something to ship, locked; the others let go of what they have kept for too long."""
         found = []
         for folder in owner.orphans(self._journal.directory):
-            is_due = numbers_in(folder.path) or owner.totals_of(folder.path) is not None
-            if is_due or not kept.kept_in(folder.path):
-                found.append(folder)
-            else:
-                kept.expire_dead(folder, self._journal.shipped_s)
+            try:
+                is_due = numbers_in(folder.path) or owner.totals_of(folder.path) is not None
+                if is_due or not kept.kept_in(folder.path):
+                    found.append(folder)
+                else:
+                    kept.expire_dead(folder, self._journal.shipped_s)
+            except OSError as error:  # the next round looks again, at this one and at those behind it
+                folder.release()
+                log.warning("adoption_failed", folder=folder.path.name, error=error.strerror)
         return found
 
     def _adopt(self, folder: owner.Folder) -> None:

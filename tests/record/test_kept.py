@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from dataclasses import replace
@@ -17,6 +18,8 @@ from tests.record.samples import SMALL, Memory, answer, interaction
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from gateway.settings import JournalSettings
 
@@ -175,3 +178,29 @@ async def test_a_process_that_recorded_nothing_does_not_touch_what_others_keep(t
     await shipped_elsewhere(tmp_path)
     assert len(kept.kept_in(first.folder)) == 4
     assert not path_of(first.folder, 1).exists()
+
+
+async def test_a_kept_journal_that_cannot_be_looked_at_does_not_hold_back_an_unshipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when no descriptor is left: the locks of those found before must not stay with nobody."""
+    dead = Journal(KEEPING, tmp_path)
+    await dead.open()
+    record_some(dead, 2)
+    await dead.aclose()
+    shelved = await opened(tmp_path)
+    record_some(shelved, 2)
+    await shelved.aclose()
+    looked = kept.expire_dead
+    calls = 0
+
+    def expire_dead(folder: owner.Folder, seconds: float) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return looked(folder, seconds)
+
+    monkeypatch.setattr(kept, "expire_dead", expire_dead)
+    assert len((await shipped_elsewhere(tmp_path)).records) == 2
+    assert calls == 1
