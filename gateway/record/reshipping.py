@@ -111,9 +111,13 @@ class ShipAgain:
         await self._compare()
         if self._own.due is not None:
             await self._fill(self._own)
-        for folder in await in_thread(self._due_folders):
+        for path in await in_thread(self._marked):
+            folder = owner.locked(path)
+            if folder is None:  # its living owner sees to it, or who adopts it
+                continue
             try:
-                await self._fill(Progress(folder.path, self._sink.name))
+                if not await in_thread(numbers_in, path):  # else it has something to ship for the first time
+                    await self._fill(Progress(path, self._sink.name))
             finally:
                 folder.release()
 
@@ -149,20 +153,16 @@ class ShipAgain:
         folder.release()
         return is_new
 
-    def _due_folders(self) -> list[owner.Folder]:
-        """Of dead owners, with nothing left to ship for the first time; locked."""
-        marked = [path for path in self._others() if (path / f"{self._sink.name}.again").exists()]
-        found = [folder for path in marked if (folder := owner.locked(path)) is not None]
-        for folder in found:
-            if any(folder.path.glob("*" + SUFFIX)):
-                folder.release()
-        return [folder for folder in found if folder.is_locked]
+    def _marked(self) -> list[Path]:
+        """Folders of others that are to be shipped again."""
+        return [path for path in self._others() if (path / f"{self._sink.name}.again").exists()]
 
     async def _fill(self, progress: Progress) -> None:
         if self._apply_edits is not None:
             applied = await self._apply_edits(await in_thread(edits_in, self._directory))
             log.info("edits_applied_again", edits=applied)
-        start, forgotten = progress.due or (progress.position, 0)
+        due = progress.due
+        start, forgotten = due or (progress.position, 0)
         self.figures.is_at_it = True
         self._followed.progress = progress
         new = looked = 0
@@ -175,6 +175,8 @@ class ShipAgain:
                     new += await self._ship_missing(progress.folder, taken)
         finally:
             self.figures.is_at_it = False
+        if progress.due != due:  # it was set back again, and lacks rows that were there when it was asked
+            return
         gone = max(0, forgotten - new) if await in_thread(_is_cut, progress.folder, start) else 0
         self.figures.gone += gone
         progress.shipped_again()

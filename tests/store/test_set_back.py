@@ -12,8 +12,9 @@ from uuid import uuid4
 
 from structlog.testing import capture_logs
 
+from gateway.errors import StoreUnavailable
 from gateway.model import ConversationEdit, Host, Principal
-from gateway.record import edits, kept
+from gateway.record import edits, kept, reshipping
 from gateway.record.edits import Edits, edits_in
 from gateway.record.journal import Journal
 from gateway.record.shipper import Shipper
@@ -240,6 +241,58 @@ async def test_journals_that_are_kept_are_compared_while_nothing_is_shipped(tmp_
         await one.keep(record())
         await one.filled(8)
         assert one.shipper.again.set_backs == 2
+
+
+async def test_a_database_that_is_set_back_while_it_is_filled_again_is_filled_anew(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store(database) as (db, _), process(tmp_path, db) as one:
+        await one.keep(*turns(2))
+        await take_snapshot(db)
+        await one.keep(*turns(6, "bob"))
+        await set_back(db)
+        asked = Interactions.missing
+        calls = 0
+
+        async def missing(self: Interactions, ids: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            found = await asked(self, ids)
+            if calls == 1:  # the answer is old when it arrives
+                await set_back(db)
+                await one.keep(record())
+            return found
+
+        monkeypatch.setattr(Interactions, "missing", missing)
+        await one.keep(record())
+        await one.filled(10)
+        assert one.shipper.again.set_backs == 2
+
+
+async def test_a_kept_journal_that_cannot_be_shipped_again_now_does_not_hold_back_the_next_one(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reshipping, "RETRY_S", 0.05)
+    async with store(database) as (db, _):
+        for by in ("ann", "bob"):
+            async with process(tmp_path, db) as one:
+                if by == "ann":
+                    await take_snapshot(db)
+                await one.keep(*turns(3, by))
+        await set_back(db)
+        asked = Interactions.missing
+        calls = 0
+
+        async def missing(self: Interactions, ids: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise StoreUnavailable("away for a moment")
+            return await asked(self, ids)
+
+        monkeypatch.setattr(Interactions, "missing", missing)
+        async with process(tmp_path, db) as two:
+            await two.filled(6)
 
 
 # --- what users have set by hand --------------------------------------------------------------------------------------
