@@ -26,17 +26,17 @@ async def examine(settings: Settings) -> tuple[list[str], list[str]]:
     except StoreUnavailable as error:
         return [], [error.message]
     try:
-        return await _examined(connection)
+        return await _examined(connection, is_pooled=database.is_pooled)
     except StoreUnavailable as error:
         return [], [error.message]
     finally:
         connection.terminate()
 
 
-async def _examined(connection: Connection) -> tuple[list[str], list[str]]:
+async def _examined(connection: Connection, *, is_pooled: bool) -> tuple[list[str], list[str]]:
     found = await look(connection)
     schema = schema_of(found.applied, [one.version for one in read_migrations(shipped("sql"))])
-    way = "behind a connection pooler: no prepared statements" if found.is_pooled else "connected directly"
+    way = "behind a connection pooler: no prepared statements" if is_pooled else "connected directly"
     facts = [f"database: PostgreSQL {found.server}, {way}", _standing(found, schema)]
     faults = []
     if found.major < OLDEST_SERVER:

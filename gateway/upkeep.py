@@ -152,9 +152,8 @@ class Upkeep:
 
     def _state(self, found: Condition, word: str, detail: str | None) -> DatabaseState:
         ours = [version for version in found.applied if len(version) == len(self._known[-1])]
-        return DatabaseState(
-            word, detail, found.server, max(ours, default=None), self._known[-1], is_pooled=found.is_pooled
-        )
+        newest = max(ours, default=None)
+        return DatabaseState(word, detail, found.server, newest, self._known[-1], self._database.is_pooled)
 
     @property
     def _is_working(self) -> bool:

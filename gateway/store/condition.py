@@ -10,7 +10,6 @@ import asyncpg
 
 from gateway.errors import StoreUnusable, safe_text
 from gateway.store.pool import AWAY, unavailable
-from gateway.store.pooler import PoolerConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,7 +87,6 @@ class Condition:
     server: str
     major: int
     is_read_only: bool
-    is_pooled: bool
     applied: frozenset[str]
     lacks_tables: bool  # although the versions say that they are there
 
@@ -124,7 +122,6 @@ async def look(connection: Connection) -> Condition:
         server=found["server"],
         major=found["major"],
         is_read_only=found["is_read_only"],
-        is_pooled=isinstance(connection, PoolerConnection),
         applied=frozenset(row["version"] for row in rows),
         lacks_tables=bool(rows) and not found["has_schema"],
     )

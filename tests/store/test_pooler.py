@@ -115,3 +115,5 @@ async def test_c1_without_a_pooler_statements_are_prepared_and_settings_are_the_
         )
     assert not db.is_pooled
     await db.aclose()
+    facts, _ = await examine(load({"DATABASE_URL": database}))
+    assert facts[0].endswith("connected directly")
