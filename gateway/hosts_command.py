@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gateway import __version__
+from gateway.hosts import Tuning
 from gateway.keys_command import operators_database
 from gateway.prices import Prices
 from gateway.record.hosts import this_host
@@ -17,8 +20,6 @@ from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions
 
 if TYPE_CHECKING:
-    import argparse
-
     from gateway.settings import Settings
     from gateway.store.pool import Database
 
@@ -39,8 +40,11 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
 
 
 def moment(text: str) -> float:
-    """Unix time of an ISO 8601 date and time; UTC where it does not say otherwise. Raises ValueError."""
-    found = datetime.fromisoformat(text)
+    """Unix time of an ISO 8601 date and time; UTC where it does not say otherwise. Raises ArgumentTypeError."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 2026-01-31T09:00Z") from error
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
@@ -54,7 +58,10 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
             for row in (_HEADINGS, *[_cells(row) for row in await table.all()]):
                 _print("  ".join(cell.ljust(width) for cell, width in zip(row, _WIDTHS, strict=True)).rstrip())
             return 0
-        return 0 if await table.forget(arguments.journal) == len(arguments.journal) else 1
+        unknown = len(set(arguments.journal)) - await table.forget(arguments.journal)
+        if unknown:
+            sys.stderr.write(f"llm-gateway: {unknown} of these are not known; `hosts list` shows what is\n")
+        return 1 if unknown else 0
 
 
 async def _reship(since: float, settings: Settings, database: Database) -> int:
@@ -73,12 +80,15 @@ async def _reship(since: float, settings: Settings, database: Database) -> int:
     return 1 if done.refused else 0
 
 
+_STATES = {None: "running", True: "left", False: "left with records"}
 _HEADINGS = ("JOURNAL", "HOST", "VERSION", "LAST SEEN", "SHIPPED", "WAITING", "CLOCK AHEAD", "STATE")
 _WIDTHS = (36, 24, 10, 20, 9, 9, 12, 8)
 
 
 def _cells(row: Any) -> tuple[str, ...]:
-    state = "running" if row["left_cleanly"] is None else "left" if row["left_cleanly"] else "left with records"
+    state = _STATES[row["left_cleanly"]]
+    if row["left_cleanly"] is None and time.time() - row["seen_at"].timestamp() > Tuning().silence_s:
+        state = "silent"
     skew = "-" if row["skew_ms"] is None else f"{row['skew_ms'] / 1000:.3f} s"
     return (
         str(row["journal_id"]),

@@ -96,9 +96,10 @@ def test_times_are_utc_unless_they_say_otherwise(text: str, seconds: float) -> N
     assert hosts_command.moment(text) == seconds
 
 
-def test_what_is_no_time_is_refused() -> None:
+def test_what_is_no_time_is_refused_with_one_that_is(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parsed("reship", "--since", "yesterday")
+    assert "'yesterday' is not a time such as 2026-01-31T09:00Z" in capsys.readouterr().err
 
 
 async def test_hosts_are_listed_and_forgotten(
@@ -114,4 +115,17 @@ async def test_hosts_are_listed_and_forgotten(
         await one.shipper.aclose(1)
         assert (await run(capsys, database, tmp_path, "hosts", "forget", name))[0] == 0
         assert name not in (await run(capsys, database, tmp_path, "hosts", "list"))[1]
-        assert (await run(capsys, database, tmp_path, "hosts", "forget", name))[0] == 1
+        capsys.readouterr()
+        settings = Settings(data_dir=tmp_path, store=StoreSettings(url=Secret(database)))
+        assert await hosts_command.run(parsed("hosts", "forget", name), settings) == 1
+        assert "are not known" in capsys.readouterr().err
+
+
+async def test_a_host_that_has_fallen_silent_is_not_called_running(
+    tmp_path: Path, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with store(database) as (db, _), process(tmp_path / "journal", db) as one:
+        await one.keep(*turns(3))
+        await rows_of(db, "update llm_logs.hosts set seen_at = seen_at - interval '1 day' returning 1")
+        _, said = await run(capsys, database, tmp_path, "hosts", "list")
+        assert said.splitlines()[1].endswith("silent")
