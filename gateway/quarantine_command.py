@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.keys_command import operators_database
 from gateway.prices import Prices
 from gateway.record.bring_back import Stays, bring_back
+from gateway.record.copies import Copies
 from gateway.record.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
 from gateway.store.interactions import Interactions
 from gateway.telemetry.readable import neutral
@@ -99,10 +100,11 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
     staying = 0
     async with operators_database(settings) as database:
         sink = Interactions(database, Prices(settings.upstream.token_prices).cost_of)
+        copies = Copies(settings.journal_dir, sink.name, settings.journal.shipped_s)
         try:
             for name in names:
                 try:
-                    stays = await bring_back(quarantine, sink, name)
+                    stays = await bring_back(quarantine, sink, name, copies)
                 except FileNotFoundError:
                     stays = Stays("there is no such item, or somebody else has just brought it back", is_final=True)
                 staying += stays is not None

@@ -15,6 +15,7 @@ from gateway.record.retries import keep_one
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gateway.record.copies import Copies
     from gateway.record.keeper import Keeper
     from gateway.record.quarantine import Quarantine
 
@@ -32,7 +33,7 @@ class Stays:
     is_final: bool
 
 
-async def bring_back(quarantine: Quarantine, sink: Keeper, name: str) -> Stays | None:
+async def bring_back(quarantine: Quarantine, sink: Keeper, name: str, copies: Copies | None = None) -> Stays | None:
     """None: its records are rows, and its files are gone; each is a row once, whoever else does the same.
 
     Raises FileNotFoundError when there is no such item, StoreUnavailable while the sink is away, OSError.
@@ -48,6 +49,8 @@ async def bring_back(quarantine: Quarantine, sink: Keeper, name: str) -> Stays |
         try:
             for record in records:
                 await keep_one(sink, record)
+                if copies is not None:
+                    await in_thread(copies.put, record)
         except RecordRefused as error:
             return Stays(error.message, is_final=True)
         except RecordNotAccepted as error:
@@ -60,10 +63,17 @@ class BringBack:
     """A task of the gateway: keeps the count, and tries all of it again when the gateway's or the schema's version is
     another one than at the last try."""
 
-    def __init__(self, quarantine: Quarantine, sink: Keeper, versions: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        quarantine: Quarantine,
+        sink: Keeper,
+        versions: Callable[[], Awaitable[str]],
+        copies: Copies | None = None,
+    ) -> None:
         """`versions` raises StoreUnavailable."""
         self._quarantine = quarantine
         self._sink = sink
+        self._copies = copies
         self._versions = versions
 
     async def run(self) -> None:
@@ -88,7 +98,7 @@ class BringBack:
         back, staying = 0, []
         for name in await in_thread(self._quarantine.names):
             try:
-                stays = await bring_back(self._quarantine, self._sink, name)
+                stays = await bring_back(self._quarantine, self._sink, name, self._copies)
             except FileNotFoundError:
                 continue
             if stays is None:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+COPIES = "kept-"  # folders of single records that are kept as segments are, see `copies`
+
+
 class Kept(NamedTuple):
-    """One kept segment. The oldest one sorts first."""
+    """One kept segment, or the copy of a record. The oldest one sorts first."""
 
     since: float  # Unix time
     number: int
@@ -48,8 +51,18 @@ def kept_in(folder: Path) -> list[Kept]:
 
 
 def all_kept(directory: Path) -> list[Kept]:
-    """Those of all owners in the directory, oldest first."""
-    return sorted(kept for folder in owner.folders_in(directory) for kept in kept_in(folder))
+    """Those of all owners in the directory, and copies, oldest first."""
+    segments = [kept for folder in owner.folders_in(directory) for kept in kept_in(folder)]
+    return sorted([*segments, *_copies_in(directory)])
+
+
+def _copies_in(directory: Path) -> list[Kept]:
+    found = []
+    for path in directory.glob(f"{COPIES}*/*"):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            found.append(Kept(status.st_ctime, 0, status.st_size, path))
+    return found
 
 
 def reclaim(own: Path, wanted: int) -> int:
@@ -58,7 +71,7 @@ def reclaim(own: Path, wanted: int) -> int:
     for kept in all_kept(own.parent) if wanted > 0 else ():
         if freed >= wanted:
             break
-        if kept.path.parent == own:
+        if kept.path.parent == own or kept.path.parent.name.startswith(COPIES):
             kept.path.unlink(missing_ok=True)
             freed += kept.size
         elif (folder := owner.locked(kept.path.parent)) is not None:
@@ -69,8 +82,8 @@ def reclaim(own: Path, wanted: int) -> int:
 
 
 def expire(own: Path, seconds: float) -> None:
-    """Remove those of our own folder that are kept for longer."""
-    for kept in kept_in(own):
+    """Remove those of our own folder, and copies, that are kept for longer."""
+    for kept in (*kept_in(own), *_copies_in(own.parent)):
         if kept.since < time.time() - seconds:
             kept.path.unlink(missing_ok=True)
 

@@ -14,13 +14,15 @@ import structlog
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreSetBack, StoreUnavailable
 from gateway.model import ConversationEdit
 from gateway.record import owner
+from gateway.record.copies import Copies
 from gateway.record.disk import in_thread
 from gateway.record.edits import edits_in
 from gateway.record.owner import KEPT
-from gateway.record.pending import batches
+from gateway.record.pending import BATCH_ROWS, batches
 from gateway.record.progress import Followed, Progress, noted_in
 from gateway.record.reading import read
 from gateway.record.replay import Replay
+from gateway.record.retry_spool import decoded
 from gateway.record.segments import START, SUFFIX, numbers_in
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class ShipAgain:
         sink: Sink,
         delivery_to: Callable[[Followed], Delivery],
         is_pending: Callable[[bytes], bool],
+        copies: Copies,
         waiting: Callable[[], int],
         apply_edits: ApplyEdits | None = None,
     ) -> None:
@@ -74,6 +77,7 @@ class ShipAgain:
         self._followed = Followed(sink, on_set_back=self.was_set_back)
         self.delivery = delivery_to(self._followed)
         self._is_pending = is_pending
+        self._copies = copies
         self._waiting = waiting
         self._apply_edits = apply_edits
         self._woken = asyncio.Event()
@@ -173,6 +177,7 @@ class ShipAgain:
                 for taken in batches([one for one in pendings if not self._is_pending(one.key)]):
                     looked += len(taken)
                     new += await self._ship_missing(progress.folder, taken)
+            new += await self._ship_copies()
         finally:
             self.figures.is_at_it = False
         if progress.due != due:  # it was set back again, and lacks rows that were there when it was asked
@@ -190,8 +195,17 @@ class ShipAgain:
         missing = await self._sink.missing([pending.id for pending in taken])
         wanted = [pending for pending in taken if pending.id in missing]
         records = await read(folder, wanted) if wanted else {}
+        return await self._ship([records[one.key] for one in wanted if one.key in records])
+
+    async def _ship_copies(self) -> int:
+        new = 0
+        async for record in missing_copies(self._copies, self._sink):
+            new += await self._ship([record])
+        return new
+
+    async def _ship(self, records: Sequence[Record]) -> int:
         if records:
-            while not await self.delivery.deliver([records[one.key] for one in wanted if one.key in records]):
+            while not await self.delivery.deliver(records):
                 pass  # it has paused
         self.figures.shipped_again += len(records)
         return len(records)
@@ -215,6 +229,16 @@ class Reshipped:
     oldest_at: float | None = None  # Unix time of the oldest record that is kept
 
 
+async def missing_copies(copies: Copies, sink: Sink) -> AsyncIterator[Record]:
+    """Records that came apart from their journal, and that the sink does not have. Raises StoreUnavailable."""
+    paths = await in_thread(copies.paths)
+    ids = sorted(paths)
+    for at in range(0, len(ids), BATCH_ROWS):
+        for id_ in sorted(await sink.missing(ids[at : at + BATCH_ROWS])):
+            with suppress(OSError, ValueError, LookupError, TypeError):  # its time was over
+                yield await in_thread(decoded, paths[id_])
+
+
 async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
     """Bring to the sink what it does not have of the segments that were written since then. Needs no lock: it only
     reads, and takes of journals in use what is finished. Raises StoreUnavailable."""
@@ -232,13 +256,20 @@ async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
                 await _bring_missing(folder, taken, sink, done)
         noted = await in_thread(noted_in, [folder], sink.name)
         done.gone += max(0, sum(noted.values()) - count)
+    async for record in missing_copies(Copies(directory, sink.name, 0), sink):
+        if record.answer.finished_at >= since:
+            done.looked_at += 1
+            await _keep([record], sink, done)
     return done
 
 
 async def _bring_missing(folder: Path, taken: Sequence[Pending], sink: Sink, done: Reshipped) -> None:
     missing = await sink.missing([pending.id for pending in taken])
     wanted = [pending for pending in taken if pending.id in missing]
-    records = list((await read(folder, wanted)).values()) if wanted else []
+    await _keep(list((await read(folder, wanted)).values()) if wanted else [], sink, done)
+
+
+async def _keep(records: list[Record], sink: Sink, done: Reshipped) -> None:
     if not records:
         return
     try:

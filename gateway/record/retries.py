@@ -16,27 +16,24 @@ import orjson
 import structlog
 
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable, safe_text
-from gateway.model import Record
 from gateway.record.disk import in_thread
-from gateway.record.frames import Frame, FrameKind, FrameWriter
 from gateway.record.lanes import Lanes, Place, record_marks
-from gateway.record.meta import of_answer, of_interaction, to_answer, to_interaction
 from gateway.record.pace import Backoff
-from gateway.record.retry_spool import RetrySpool
-from gateway.record.scan import Scan
+from gateway.record.retry_spool import RetrySpool, decoded, encoded, frames_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from uuid import UUID
 
+    from gateway.model import Record
+    from gateway.record.copies import Copies
     from gateway.record.keeper import Keeper
     from gateway.record.quarantine import Quarantine
 
 LARGE_BYTES = 64 * 1024  # a record from this size on is read and written in a thread
 MOST_FAILURES = 8  # of a round: then there is a pause
 USER_LETTERS = 8  # of a lane's name, which stand for its user
-
-FRAMES = FrameWriter(b"a record")
 
 log = structlog.get_logger()
 
@@ -52,8 +49,17 @@ class RetryTuning:
 class Retries:
     """Of one sink, in a folder that all processes of this journal share; the one that holds its lock tries again."""
 
-    def __init__(self, sink: Keeper, directory: Path, quarantine: Quarantine, tuning: RetryTuning) -> None:
+    def __init__(
+        self,
+        sink: Keeper,
+        directory: Path,
+        quarantine: Quarantine,
+        tuning: RetryTuning,
+        copies: Copies | None = None,
+    ) -> None:
+        """`copies` are for a sink that may be set back."""
         self._sink = sink
+        self._copies = copies
         self._quarantine = quarantine
         self._tuning = tuning
         self._spool = RetrySpool(directory / f"retry-{sink.name}")
@@ -94,6 +100,10 @@ class Retries:
         """Let another process try; nothing may be in flight any more."""
         self._spool.release()
 
+    def waits_for(self, id: UUID) -> bool:
+        """Whether a record is to be tried again, as far as is known."""
+        return self._spool.holds(id)
+
     def wake(self) -> None:
         """The sink takes records again."""
         self._wake.set()
@@ -123,10 +133,17 @@ class Retries:
 
     async def add(self, record: Record, place: Place, error: RecordNotAccepted | None = None) -> bool:
         """Whether it lies safely on disk; if not, there is no room. No error: it waits behind another."""
+        if self._spool.holds(record.interaction.id):  # the database was set back meanwhile, or its process died
+            return True
         if not self._spool.has_room:
             return False
         try:
-            path = await in_thread(self._spool.write, place.lane, record.interaction.id, _encoded(record, place))
+            path = await in_thread(
+                self._spool.write,
+                place.lane,
+                record.interaction.id,
+                encoded(record, lane=place.lane, marks=place.marks),
+            )
         except OSError as error:
             log.warning("record_not_spooled", interaction_id=str(record.interaction.id), error=safe_text(error))
             return False
@@ -211,7 +228,7 @@ class Retries:
             return True
         except (ValueError, LookupError, TypeError) as error:
             reason = f"cannot be read: {safe_text(error)}"
-            await in_thread(lambda: self._quarantine.put_frames(path.name, _frames_in(path), reason))
+            await in_thread(lambda: self._quarantine.put_frames(path.name, frames_in(path), reason))
             return True
         try:
             await self._attempt(record)
@@ -226,6 +243,8 @@ class Retries:
         else:
             self.kept += 1
             self.kept_at = time.monotonic()
+            if self._copies is not None:
+                await in_thread(self._copies.take, path)
         return True
 
     async def _attempt(self, record: Record) -> None:
@@ -261,24 +280,3 @@ def bug_in(error: Exception) -> BaseException | None:
 def _user(record: Record) -> str:
     user = record.interaction.principal.user
     return sha256(user.encode("utf-8", "backslashreplace")).hexdigest()[:USER_LETTERS]
-
-
-def _encoded(record: Record, place: Place) -> bytes:
-    """A line of JSON, and both frames as the journal has them."""
-    interaction, answer = record.interaction, record.answer
-    key = interaction.id.bytes
-    note = orjson.dumps({"lane": place.lane, "marks": place.marks})
-    begun = FRAMES.begun(key, of_interaction(interaction), interaction.body)
-    return b"".join([note, b"\n", *begun, *FRAMES.finished(key, of_answer(answer), answer.body)])
-
-
-def _frames_in(path: Path) -> bytes:
-    return path.read_bytes().partition(b"\n")[2]
-
-
-def decoded(path: Path) -> Record:
-    """Blocks. Raises OSError, and ValueError, LookupError or TypeError for what cannot be read."""
-    scan = Scan.of(_frames_in(path))
-    found = {frame.kind: frame for frame in scan if isinstance(frame, Frame)}
-    begun, finished = found[FrameKind.BEGUN], found[FrameKind.FINISHED]
-    return Record(to_interaction(begun.key, *begun.split()), to_answer(*finished.split()))

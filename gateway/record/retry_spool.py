@@ -6,8 +6,16 @@ import fcntl
 import os
 import time
 from bisect import insort
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.model import Record
+from gateway.record.frames import Frame, FrameKind, FrameWriter
+from gateway.record.meta import of_answer, of_interaction, to_answer, to_interaction
+from gateway.record.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
 MOST_WAITING = 1000
 MOST_WAITING_BYTES = 256 << 20
 _UNREADY = ".new"
+_FRAMES = FrameWriter(b"a record")
 
 
 class RetrySpool:
@@ -27,6 +36,7 @@ class RetrySpool:
         self._folder = folder
         self._lanes: dict[str, list[Path]] = {}
         self._sizes: dict[Path, int] = {}
+        self._ids: Counter[str] = Counter()
         self._last = 0
         self._lock = -1
         self.bytes = 0
@@ -49,6 +59,9 @@ class RetrySpool:
     def has_room(self) -> bool:
         return len(self) < MOST_WAITING and self.bytes < MOST_WAITING_BYTES
 
+    def holds(self, id: UUID) -> bool:
+        return str(id) in self._ids
+
     def first(self, lane: str) -> Path | None:
         paths = self._lanes.get(lane)
         return paths[0] if paths else None
@@ -56,6 +69,7 @@ class RetrySpool:
     def add(self, path: Path, size: int) -> None:
         if path not in self._sizes:
             self._sizes[path] = size
+            self._ids[_id_of(path)] += 1
             self.bytes += size
             insort(self._lanes.setdefault(_lane_of(path), []), path)
 
@@ -65,6 +79,9 @@ class RetrySpool:
         size = self._sizes.pop(path, None)
         if size is not None:
             self.bytes -= size
+            self._ids[_id_of(path)] -= 1
+            if not self._ids[_id_of(path)]:
+                del self._ids[_id_of(path)]
             lane = self._lanes[_lane_of(path)]
             lane.remove(path)
             if not lane:
@@ -122,6 +139,30 @@ class RetrySpool:
 
 def _lane_of(path: Path) -> str:
     return path.name.split("-")[1]
+
+
+def _id_of(path: Path) -> str:
+    return path.name.split("-", 2)[2]
+
+
+def encoded(record: Record, **note: object) -> bytes:
+    """A line of JSON, and both frames as the journal has them."""
+    interaction, answer = record.interaction, record.answer
+    key = interaction.id.bytes
+    begun = _FRAMES.begun(key, of_interaction(interaction), interaction.body)
+    return b"".join([orjson.dumps(note), b"\n", *begun, *_FRAMES.finished(key, of_answer(answer), answer.body)])
+
+
+def frames_in(path: Path) -> bytes:
+    return path.read_bytes().partition(b"\n")[2]
+
+
+def decoded(path: Path) -> Record:
+    """Blocks. Raises OSError, and ValueError, LookupError or TypeError for what cannot be read."""
+    scan = Scan.of(frames_in(path))
+    found = {frame.kind: frame for frame in scan if isinstance(frame, Frame)}
+    begun, finished = found[FrameKind.BEGUN], found[FrameKind.FINISHED]
+    return Record(to_interaction(begun.key, *begun.split()), to_answer(*finished.split()))
 
 
 def write_durably(path: Path, data: bytes) -> None:

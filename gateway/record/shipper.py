@@ -14,6 +14,7 @@ import structlog
 from gateway.errors import StoreUnavailable, safe_text
 from gateway.record import kept, owner
 from gateway.record.bring_back import BringBack
+from gateway.record.copies import Copies
 from gateway.record.delivery import Delivery
 from gateway.record.disk import in_thread, patiently
 from gateway.record.feed import Cursor
@@ -97,14 +98,14 @@ class _Way:
         retries: Retries,
         live: Delivery,
         adopted: Delivery,
-        followed: tuple[Followed, Followed] | None,
+        followed: tuple[Followed, Followed, Followed] | None,
     ) -> None:
         self.keeper = keeper
         self.feed = feed
         self.retries = retries
         self.live = live
         self.adopted = adopted
-        self.followed = followed  # by which live and adopted tell the database how far they are
+        self.followed = followed  # by which live, adopted and retries tell the database how far they are
         self.legacy: asyncio.Queue[_Adoption] = asyncio.Queue()
         self.is_caught_up = asyncio.Event()  # with what the dead had left when we began
         self.tasks: list[asyncio.Task[None]] = []
@@ -163,13 +164,22 @@ class Shipper:
 
     def _way(self, keeper: Keeper) -> _Way:
         feed = self._journal.follow(keeper.name)
-        retries = Retries(keeper, self._journal.directory, self._quarantine, self._retry)
-        followed: tuple[Followed, Followed] | None = None
-        live = adopted = keeper
+        followed: tuple[Followed, Followed, Followed] | None = None
+        copies: Copies | None = None
+        live = adopted = apart = keeper
         if self._sink is not None and keeper is self._sink:
-            live, adopted = followed = Followed(keeper, self._was_set_back), Followed(keeper, self._was_set_back)
+            live, adopted, apart = followed = (
+                Followed(self._sink, self._was_set_back),
+                Followed(self._sink, self._was_set_back),
+                Followed(self._sink, self._was_set_back),
+            )
+            copies = self._copies_for(keeper)
+        retries = Retries(apart, self._journal.directory, self._quarantine, self._retry, copies)
         deliveries = self._delivery_to(live, retries), self._delivery_to(adopted, retries)
         return _Way(keeper, feed, retries, *deliveries, followed)
+
+    def _copies_for(self, keeper: Keeper) -> Copies:
+        return Copies(self._journal.directory, keeper.name, self._journal.shipped_s)
 
     def _delivery_to(self, keeper: Keeper, retries: Retries) -> Delivery:
         return Delivery(keeper, self._quarantine, self._closing, retries)
@@ -196,19 +206,22 @@ class Shipper:
                 ]
 
         if self._versions is not None and self._bringing_back is None and self._ways[0].tasks:
-            bring_back = BringBack(self._quarantine, self._ways[0].keeper, self._versions)
+            first = self._ways[0]
+            sink = first.keeper if first.followed is None else first.followed[2]
+            bring_back = BringBack(self._quarantine, sink, self._versions, self._copies_for(first.keeper))
             self._bringing_back = asyncio.create_task(bring_back.run(), name="bring back from quarantine")
 
-    def _follow(self, way: _Way, live: Followed, adopted: Followed) -> None:
+    def _follow(self, way: _Way, live: Followed, adopted: Followed, apart: Followed) -> None:
         """From now on the database is told how far this journal is."""
         assert self._sink is not None
-        live.progress = own = Progress(self._journal.folder, way.keeper.name)
+        live.progress = apart.progress = own = Progress(self._journal.folder, way.keeper.name)
         self._again = ShipAgain(
             self._journal.directory,
             own,
             self._sink,
             lambda keeper: self._delivery_to(keeper, way.retries),
-            way.feed.waits_for,
+            lambda key: way.feed.waits_for(key) or way.retries.waits_for(UUID(bytes=key)),
+            self._copies_for(way.keeper),
             lambda: len(way.feed) + len(way.retries),
             self._apply_edits,
         )

@@ -15,8 +15,11 @@ from structlog.testing import capture_logs
 from gateway.errors import StoreUnavailable
 from gateway.model import ConversationEdit, Host, Principal
 from gateway.record import edits, kept, reshipping
+from gateway.record.bring_back import bring_back
+from gateway.record.copies import Copies
 from gateway.record.edits import Edits, edits_in
 from gateway.record.journal import Journal
+from gateway.record.quarantine import Quarantine
 from gateway.record.shipper import Shipper
 from gateway.settings import JournalSettings
 from gateway.store.conversation_settings import ConversationSettings
@@ -228,6 +231,72 @@ async def test_a_process_that_dies_while_it_ships_again_leaves_the_rest_to_the_n
         async with process(tmp_path, db) as two:
             await two.filled(25)
         assert await count(db) == 25
+
+
+REFUSE_BOB = "alter table llm_logs.chatgpt_logs add constraint c check (user_name <> 'bob') not valid"
+REFUSE_NONE = "alter table llm_logs.chatgpt_logs drop constraint c"
+
+
+async def until_apart(one: Process, count: int) -> None:
+    async with asyncio.timeout(20):
+        while one.shipper.state().apart != count:
+            await asyncio.sleep(0.02)
+
+
+async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else has come since the snapshot, and their segments are gone, for they had waited for long."""
+    monkeypatch.setattr(reshipping, "CHECK_S", 0.1)
+    async with store(database) as (db, _), process(tmp_path, db) as one:
+        await one.keep(record())
+        await rows_of(db, REFUSE_BOB)
+        await one.keep(*turns(3, "bob"), *turns(3))
+        assert one.shipper.state().apart == 3
+        await take_snapshot(db)
+        await rows_of(db, REFUSE_NONE)
+        await until_apart(one, 0)
+        for path in one.journal.folder.glob("*.seg"):
+            path.write_bytes(b"")
+        await set_back(db)
+        await one.filled(7)
+        figures = one.shipper.again
+        assert (figures.set_backs, figures.shipped_again, figures.gone) == (1, 3, 0)
+
+
+async def test_a7_what_waits_apart_while_the_database_is_set_back_waits_once(tmp_path: Path, database: str) -> None:
+    async with store(database) as (db, _), process(tmp_path, db) as one:
+        await rows_of(db, REFUSE_BOB)
+        await one.keep(*turns(3, "bob"), *turns(3))
+        await take_snapshot(db)
+        await one.keep(record())
+        await set_back(db)
+        await one.keep(record())
+        await one.filled(5)
+        assert len(list((tmp_path / "retry-postgres").iterdir())) == one.shipper.state().apart == 3
+        assert one.shipper.again.shipped_again == 1
+        await rows_of(db, REFUSE_NONE)
+        await until_apart(one, 0)
+        assert await count(db) == 8
+
+
+async def test_a7_what_came_back_from_quarantine_is_shipped_again(tmp_path: Path, database: str) -> None:
+    async with store(database) as (db, interactions), process(tmp_path, db) as one:
+        await one.keep(record())
+        await take_snapshot(db)
+        quarantine, each = Quarantine(tmp_path), record()
+        quarantine.put_record(each, "it was odd", interactions.name)
+        copies = Copies(tmp_path, interactions.name, 60.0)
+        assert await bring_back(quarantine, interactions, str(each.interaction.id), copies) is None
+        await one.keep(record())
+        assert await count(db) == 3
+        await set_back(db)
+        await one.keep(record())
+        await one.filled(4)
+        assert one.shipper.again.shipped_again == 2
+        assert len(kept.all_kept(tmp_path)) == 1
+        kept.expire(one.journal.folder, -1)
+        assert kept.all_kept(tmp_path) == []
 
 
 async def test_journals_that_are_kept_are_compared_while_nothing_is_shipped(tmp_path: Path, database: str) -> None:
