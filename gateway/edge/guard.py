@@ -8,6 +8,7 @@ send none of it. A key or token says who asks by itself: no page of another site
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # What a page of another site can send without being asked first (the Fetch standard's safelisted types); a multipart
 # body is never taken for JSON.
 _SIMPLE_TYPES = frozenset(("text/plain", "application/x-www-form-urlencoded"))
+_NETLOC = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -48,6 +50,8 @@ class Guard:
         if headers.get("Sec-Fetch-Dest", "empty") != "empty" or headers.get("Sec-Fetch-Mode") == "navigate":
             raise NotAllowed("this is for programs and scripts, not to be opened as a page", code="navigation")
         origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+        if len(headers.getall("Origin", ())) > 1:  # no browser sends two: one of them is somebody else's
+            origin, site = "", "cross-site"
         if origin in self._origins or site == "same-origin":
             return
         if origin is None and site != "none":
@@ -114,10 +118,9 @@ def _is_address(name: str) -> bool:
 
 
 def name_of(netloc: str) -> str:
-    """The host of `host:port` or `[v6]:port`, in lower case."""
-    if netloc.startswith("["):
-        return netloc[1:].partition("]")[0].lower()
-    return netloc.partition(":")[0].rstrip(".").lower()
+    """The host of `host:port` or `[v6]:port`, in lower case; empty where it is neither."""
+    found = _NETLOC.fullmatch(netloc)
+    return (found[1] or found[2].rstrip(".")).lower() if found is not None else ""
 
 
 def _plain_origin(scheme: str, netloc: str) -> str:

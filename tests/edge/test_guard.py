@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from gateway.edge.guard import Guard
 from gateway.errors import NotAllowed
@@ -54,7 +55,22 @@ def test_loopback_names_are_ours(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "evil", "2130706433", "127.1", "x:1:2"],
+    [
+        "evil.example:8000",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil",
+        "2130706433",
+        "127.1",
+        "x:1:2",
+        "localhost:8000:9",
+        "[::1].evil.example",
+        "[::1]evil",
+        "[::1",
+        "[[::1]]",
+        "::1",
+        "localhost:x",
+    ],
 )
 @pytest.mark.parametrize("mode", [{}, OPEN_TO_ALL, BEHIND_A_PROXY, {**OPEN_TO_ALL, **PUBLIC}])
 def test_f2_a_name_that_was_made_to_point_here_is_refused(host: str, mode: dict[str, str]) -> None:
@@ -244,6 +260,13 @@ async def test_f3_programs_with_a_key_may_leave_the_type_out(tmp_path: Path, dat
         for path, body in COSTING[:4]:
             assert (await post(it, path, body, {"Authorization": "Bearer sk-any"}, by="")).status == 200, path
         assert (await post(it, "/chat", hello(), {"Authorization": "Basic YTpi"}, by="")).status == 415
+
+
+@pytest.mark.parametrize("second", [EVIL, "http://localhost:8000"])
+def test_f3_two_origins_are_none_of_ours(second: str) -> None:
+    headers = CIMultiDict([("Host", "localhost:8000"), ("Origin", "http://localhost:8000"), ("Origin", second)])
+    with pytest.raises(NotAllowed):
+        Guard(load({"HOME": "/x"})).check(make_mocked_request("POST", "/v1/chat/completions", headers=headers))
 
 
 async def test_f3_our_own_page_asks_as_ever(tmp_path: Path, database: str) -> None:
