@@ -93,6 +93,9 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"set-cookie",
         b"set-cookie2",
         b"x-request-id",
+        b"x-interaction-id",  # ids of this gateway's, not of another one behind it
+        b"x-conversation-id",
+        b"x-upstream-content-type",
         b"x-policy-outcome",  # what this gateway's policy did is its own to say
         b"x-policy-rule",
         RETRY_AFTER_AS_SENT,
@@ -125,6 +128,16 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"critical-ch",
         b"timing-allow-origin",
         b"set-login",
+        b"login-status",
+        b"activate-storage-access",
+        b"observe-browsing-topics",
+        b"use-as-dictionary",
+        b"integrity-policy",
+        b"integrity-policy-report-only",
+        b"require-document-policy",
+        b"public-key-pins",
+        b"expect-ct",
+        b"www-authenticate",  # a browser would ask for a password in this gateway's name
         b"x-permitted-cross-domain-policies",
         # Orders to a web server in front, which would send one of its files, or another URL's body.
         b"x-accel-redirect",
@@ -136,9 +149,20 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"x-lighttpd-send-file",
         b"x-lighttpd-send-tempfile",
         b"x-reproxy-url",
+        b"surrogate-control",
+        b"cdn-cache-control",
     )
 )
-OF_HOSTS = (b"access-control-", b"cross-origin-", b"sec-websocket-")
+OF_HOSTS = (
+    b"access-control-",
+    b"cross-origin-",
+    b"sec-websocket-",
+    b"sec-session-",
+    b"attribution-reporting-",
+    b"x-litespeed-",
+)
+# What lets a cache in front give one caller's answer to others (RFC 9111 section 3.5).
+_FOR_ALL = re.compile(rb"public|s-maxage", re.IGNORECASE)
 _MOST_NAMES = 256  # that are remembered: callers and upstreams send the same few, and a stranger's may be 32 kB long
 
 
@@ -208,6 +232,8 @@ def response_fields(head: Head) -> RawHeaders:
         kept = [header for header in kept if header[0] not in options]
     if head.get(b"retry-after") is not None or head.get(b"retry-after-ms") is not None:
         kept = [each for header in kept for each in _within_reason(*header)]
+    if any(name == b"cache-control" and _FOR_ALL.search(value) for name, value in kept):
+        kept = [header for header in kept if header[0] != b"cache-control"] + [(b"cache-control", b"private")]
     return tuple(kept)
 
 

@@ -128,10 +128,27 @@ def test_order_doubles_case_and_odd_bytes_are_left_as_they_are() -> None:
 @pytest.mark.parametrize(
     "name",
     b"connection transfer-encoding content-length keep-alive set-cookie date server strict-transport-security "
-    b"access-control-allow-origin alt-svc x-request-id clear-site-data".split(),
+    b"access-control-allow-origin alt-svc x-request-id clear-site-data x-interaction-id x-conversation-id "
+    b"x-upstream-content-type www-authenticate login-status sec-session-registration x-litespeed-location "
+    b"cdn-cache-control attribution-reporting-register-source".split(),
 )
 def test_what_is_of_the_upstreams_connection_or_host_stays_there(name: bytes) -> None:
     assert as_text(response_fields(Head(200, ((name, b"x"), (b"x-mine", b"y"))))) == [("x-mine", "y")]
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ((b"public, max-age=60",), [("cache-control", "private")]),
+        ((b"no-cache", b"S-MAXAGE=60"), [("cache-control", "private")]),
+        ((b"max-age=60",), [("cache-control", "max-age=60")]),
+    ],
+)
+def test_no_cache_in_front_gives_one_callers_answer_to_others(
+    given: tuple[bytes, ...], left: list[tuple[str, str]]
+) -> None:
+    head = Head(200, tuple((b"cache-control", value) for value in given))
+    assert as_text(response_fields(head)) == left
 
 
 def test_headers_that_the_upstreams_connection_names_stay_there() -> None:
