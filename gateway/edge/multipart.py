@@ -36,13 +36,13 @@ class Part(NamedTuple):
 
 def boundary_of(content_type: str) -> bytes:
     """The boundary of a multipart form. Raises Unclear."""
-    if content_type.casefold().count("boundary") != 1:  # some servers take the first, though it is within quotes
+    # Some servers take the first, though it is within quotes. `*` is RFC 2231's: few read it, and `email` not all of it.
+    if content_type.casefold().count("boundary") != 1 or "*" in content_type:
         raise Unclear("the form's boundary is missing or odd")
     message = Message()
     message["Content-Type"] = content_type
     found = [value for name, value in message.get_params([]) if name.lower() == "boundary"]
-    # A value in RFC 2231's form is a tuple.
-    if len(found) != 1 or not re.fullmatch(r"[0-9A-Za-z'()+_,./:=?-]{1,70}", str(found[0])):
+    if len(found) != 1 or not re.fullmatch(r"[0-9A-Za-z'()+_,./:=?-]{1,70}", found[0]):
         raise Unclear("the form's boundary is missing or odd")
     return found[0].encode("ascii")
 

@@ -333,6 +333,7 @@ async def test_a_key_for_one_model_may_speak_of_others(tmp_path: Path, database:
         ('multipart/form-data; x="; boundary=evil"; boundary=limit', ()),
         ("multipart/form-data; boundary*=utf-8''limit", ()),
         ("multipart/form-data; boundary*0=li; boundary*1=mit", ()),
+        ("multipart/form-data; boundary=limit; x*0=a; x*=b", ()),
         (TYPE, (('"fallbacks"', b'["b"]'),)),
     ],
 )
