@@ -246,6 +246,8 @@ class Chore:
                 await self._work()
             except StoreUnavailable as error:
                 log.debug("a chore is not done", chore=self._name, error=error.message)
+            except Exception:  # the task's outermost loop: the next time may go well
+                log.exception("a chore failed", chore=self._name)
 
 
 def refreshing(reports: Reports) -> Chore:
