@@ -160,6 +160,7 @@ class _Window:
     def _at(self, offset: int, size: int) -> int:
         """Where the offset lies in the block, which holds so many bytes behind it if the file does."""
         if offset < self._start or min(offset + size, self._size) > self._start + len(self._data):
-            self._data = self._read(offset, max(size, BLOCK))
+            # An older version's header has no checksum, and may claim any length: a buffer is made for what there is.
+            self._data = self._read(offset, min(max(size, BLOCK), max(self._size - offset, 0)))
             self._start = offset
         return offset - self._start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ from gateway.record.frames import (
 )
 from gateway.record.scan import Gap, Scan
 from tests.record import old_frames
+from tests.record.samples import interaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,3 +223,20 @@ def test_of_older_versions_nothing_is_read_behind_damage(wanted: list[Wanted], d
     found, (gap,) = frames_in(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     assert all(frame.end <= at for frame in found)
     assert gap.end == len(whole)
+
+
+def test_no_buffer_is_made_for_a_length_that_an_older_versions_damaged_header_claims() -> None:
+    asked = interaction(b"{}")
+    whole = old_frames.begun(asked)
+    data = whole + struct.pack("<IIB16s", 0xFFFF_FFFF, 0, FrameKind.FINISHED, asked.id.bytes) + b"said"
+    sizes: list[int] = []
+
+    def read(offset: int, size: int) -> bytes:
+        sizes.append(size)
+        return data[offset : offset + size]
+
+    frame, gap = Scan(read, len(data))
+    assert isinstance(frame, Frame)
+    assert isinstance(gap, Gap)
+    assert gap.reason == "cut short"
+    assert max(sizes) <= len(data)
