@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 def boundary_of(content_type: str) -> bytes:
     """The boundary of a multipart form. Raises Unclear."""
-    # Some servers take the first, though it is within quotes. `*` is RFC 2231's: few read it, and `email` not all of it.
+    # Some servers take the first, though it is within quotes. `*` is RFC 2231's, which `email` trips over.
     if content_type.casefold().count("boundary") != 1 or "*" in content_type:
         raise Unclear("the form's boundary is missing or odd")
     message = Message()

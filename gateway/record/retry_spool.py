@@ -168,11 +168,16 @@ def decoded(path: Path) -> Record:
 def write_durably(path: Path, data: bytes) -> None:
     """Whole and durable, or not at all."""
     unready = path.with_name(path.name + _UNREADY)
-    with os.fdopen(os.open(unready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unready.rename(path)
+    try:
+        with os.fdopen(os.open(unready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unready.rename(path)
+    except OSError:
+        with suppress(OSError):  # each try has another name: on a full disk its pieces would take the rest of the room
+            unready.unlink()
+        raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)  # the name, too: the journal may let go of the record now

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -21,7 +24,6 @@ from tests.record.test_shipper import settings_for, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
     from uuid import UUID
 
     import pytest
@@ -254,6 +256,31 @@ async def test_a_spoilt_file_of_what_waits_apart_is_set_aside_with_its_reason(tm
         (file,) = (tmp_path / "retry-memory").iterdir()
         file.write_bytes(file.read_bytes()[:-1])
         await until(lambda: shipper.state().quarantined == 1 and shipper.state().apart == 0)
+
+
+async def test_a_disk_that_takes_not_all_gets_no_record_twice_and_keeps_no_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    memory.rejects = is_by("bob")
+    sync, writes = os.fsync, 0
+
+    def fsync(fd: int) -> None:
+        nonlocal writes
+        if Path(f"/proc/self/fd/{fd}").readlink().suffix == ".new":
+            writes += 1
+            if writes in (2, 3, 5):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    async with shipping(tmp_path, memory) as (journal, shipper):
+        said = say(journal, 3, by="bob")
+        say(journal, 1)
+        await until(lambda: len(memory.records) == 1 and shipper.state().pending == 0)
+        names = [path.name for path in (tmp_path / "retry-memory").iterdir()]
+        assert sorted(name[-36:] for name in names) == sorted(map(str, said))
+        assert shipper.state().apart == 3
 
 
 async def test_e7_a_sink_that_has_no_more_files_is_tried_again(tmp_path: Path) -> None:
