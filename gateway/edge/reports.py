@@ -14,6 +14,7 @@ from gateway.edge.keys import PAGE, PRICES, READINESS, REPORTS
 from gateway.edge.page import HEADERS
 from gateway.edge.talks import caller_of
 from gateway.errors import CallerError
+from gateway.identity.identity import LOCAL_USER
 from gateway.store.reports import Question
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def report(question: Question, found: Figures, prices: Prices) -> Json:
         "from": question.first.isoformat(),
         "to": question.last.isoformat(),
         "is_of_everybody": question.caller.is_auditor,
+        "needs_link": question.caller is LOCAL_USER,
         "totals": {
             **_sum(of_days, prices),
             "conversations": _conversations(found),

@@ -72,7 +72,7 @@ _GREETING = Topic(
     frozenset({"hello", "hi", "hey", "hallo", "greetings", "morning", "evening", "thanks", "thank"}),
     "Hello, and welcome",
     "You have just used the whole gateway:\n\n"
-    "- the page sent your message to `/v1/chat/completions`, as any OpenAI client would;\n"
+    "- your message came in as that of any OpenAI client does;\n"
     "- the gateway noted it in its journal before I heard of it;\n"
     "- this answer comes back as a stream, and will be kept whole in Postgres.\n\n"
     "Try the same from Python:\n\n" + _PYTHON,
@@ -108,7 +108,7 @@ _CODING = Topic(
     "A few lines of code",
     "I cannot write a program for you, but here is one that works with this gateway. Three things to know:\n\n"
     "- only `base_url` differs from what you would write for OpenAI;\n"
-    "- the key may be any word as long as the gateway runs on your own machine;\n"
+    "- the key may be any word as long as nobody has to log in;\n"
     "- the answer arrives chunk by chunk, exactly as the model sent it.\n\n" + _PYTHON,
 )
 _ANYTHING = Topic(

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { conversationSeries, csvOf, daysBetween, dollarText, drawnDays, queryOf, shareText, shortText, stacked, tableOfDays, timeText, valuesOf } from "../../static/scripts/report/numbers.mjs";
+import { conversationSeries, csvOf, daysBetween, dollarText, drawnDays, queryOf, shareText, shortText, spanOf, stacked, tableOfDays, timeText, valuesOf } from "../../static/scripts/report/numbers.mjs";
 
 test("no text of a CSV is taken for a formula, and numbers stay numbers", () => {
   const rows = [["=1+1", -3], ["+1", null], ["-1", 0.5], ["@sum", 1], [" =1", 1], ["\t=1", 1], ['a "b", c', 1], ["a\nb", 1], ["Änne", 1]];
@@ -19,6 +19,12 @@ test("days without a call are there", () => {
   const report = { from: "1990-01-01", to: "2026-03-01", days: [{ day: "2026-02-28" }] };
   assert.deepEqual(drawnDays(report), ["2026-02-28", "2026-03-01"]);
   assert.deepEqual(drawnDays({ ...report, days: [] }), ["2026-03-01"]);
+});
+
+test("a picture spans its days, also where there is but one", () => {
+  const noon = (day) => Date.parse(`${day}T12:00Z`) / 1000;
+  assert.deepEqual(spanOf(["2026-02-28"]), [noon("2026-02-27"), noon("2026-02-28")]);
+  assert.deepEqual(spanOf(["2026-02-27", "2026-02-28"]), [noon("2026-02-26"), noon("2026-02-28")]);
 });
 
 test("conversations have a series for each user, those with the most first and others last", () => {

@@ -103,6 +103,7 @@ async def test_f2_without_the_link_the_live_page_says_what_opens_it(browser: Bro
         assert await faults_of_axe(page) == []
     async with watched(browser, f"{base(opened)}/report") as page:
         await expect(page.locator("#status")).to_contain_text("Your own use")
+        await expect(page.locator("#status")).to_contain_text("llm-gateway open")
         await expect(page.locator("#live")).to_be_hidden()
 
 
@@ -115,6 +116,7 @@ async def test_f2_the_link_opens_live_and_report_once(browser: Browser, opened: 
         await expect(page.locator(".list li .asked")).to_contain_text(SAID)
         await page.goto(f"{base(opened)}/report")
         await expect(page.locator("#status")).to_contain_text("Everybody's use")
+        await expect(page.locator("#status")).not_to_contain_text("llm-gateway open")
         assert await page.evaluate("document.cookie") == ""
         await page.goto(link)
         await says_what_to_do(page)

@@ -54,6 +54,7 @@ _PROPERTIES: Json = {
     "from": _DAY,
     "to": _DAY,
     "is_of_everybody": {"type": "boolean", "description": "Else of the caller alone."},
+    "needs_link": {"type": "boolean", "description": "Whether a one-time link would show everybody's."},
     "totals": {
         "type": "object",
         "required": [*_SUMS, "conversations", "users"],
@@ -146,6 +147,7 @@ _REPORT: Json = {
     "from": "2026-09-10",
     "to": "2026-10-09",
     "is_of_everybody": True,
+    "needs_link": False,
     "totals": {**_A_SUM, "conversations": 1, "users": 1},
     "days": [{"day": "2026-10-09", **_A_SUM}],
     "users": [{"user_name": "anna@example.com", **_A_SUM}],

@@ -2,7 +2,7 @@
 // Draws days with uPlot, in the page's colours.
 
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
-import { shortText, stacked } from "./numbers.mjs";
+import { shortText, spanOf, stacked } from "./numbers.mjs";
 
 /** @typedef {import("./numbers.mjs").Series} Series */
 /** @typedef {{ days: string[], series: Series[], isStacked: boolean, text?: (value: number) => string }} Picture */
@@ -56,7 +56,7 @@ export function draw(el, { days, series, isStacked, text = shortText }) {
         legend: { show: false },
         cursor: { show: false },
         scales: { y: { range: (/** @type {any} */ _plot, /** @type {number} */ _low, /** @type {number} */ high) => [0, high > 0 ? high * 1.08 : 1] },
-          x: { range: (/** @type {any} */ _plot, /** @type {number} */ low, /** @type {number} */ high) => [low - 43_200, high + 43_200] } },
+          x: { range: () => spanOf(days) } },
         axes: [{ ...axis, grid: { show: false }, size: 34, space: 70, incrs: [86_400, 7 * 86_400, 28 * 86_400, 91 * 86_400, 364 * 86_400],
           values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(dayText) },
         { ...axis, size: 68, values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(text) }],

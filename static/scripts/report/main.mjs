@@ -9,6 +9,7 @@ const filters = /** @type {HTMLFormElement} */ (document.getElementById("filters
 const signin = /** @type {HTMLFormElement} */ (document.getElementById("signin"));
 const status = /** @type {HTMLElement} */ (document.getElementById("status"));
 const place = /** @type {HTMLElement} */ (document.getElementById("report"));
+const OPENS = " Everybody's use is shown by the link that the gateway printed when it started, or by a new one: llm-gateway open.";
 const NAMES = ["from", "to", "user", "model", "title"];
 const CHOICES = /** @type {const} */ ([["user", "user_name"], ["model", "model"], ["title", "title"]]);
 
@@ -66,7 +67,7 @@ function show(report) {
   place.replaceChildren(...elements);
   redraws = pictures.map((start) => start());
   /** @type {HTMLElement} */ (document.getElementById("live")).hidden = !report.is_of_everybody; // for auditors, as well
-  status.textContent = `${report.is_of_everybody ? "Everybody's use" : "Your own use"}, ${report.from} to ${report.to} (UTC). ${freshness(report.freshness)}`;
+  status.textContent = `${report.is_of_everybody ? "Everybody's use" : "Your own use"}, ${report.from} to ${report.to} (UTC). ${freshness(report.freshness)}${report.needs_link ? OPENS : ""}`;
 }
 
 /** @param {any} fresh */

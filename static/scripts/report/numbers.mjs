@@ -63,6 +63,16 @@ export function daysBetween(first, last) {
 }
 
 /**
+ * What the pictures' axis spans, in seconds: all of the first day and of the last, with the bars in the middle of theirs.
+ * uPlot's own range for a single day is a thousand days.
+ * @param {string[]} days
+ * @returns {[number, number]}
+ */
+export function spanOf(days) {
+  return [Date.parse(days[0]) / 1000 - 43_200, Date.parse(days[days.length - 1]) / 1000 + 43_200];
+}
+
+/**
  * The days that are drawn: from the first one that has anything.
  * @param {any} report
  * @returns {string[]}

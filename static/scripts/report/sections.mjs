@@ -76,7 +76,7 @@ function tiles({ totals, is_of_everybody: isAll }) {
   return make("dl", { className: "tiles" },
     ...(isAll ? [tile("Users", numbers.numberText(totals.users))] : []),
     tile("Conversations", numbers.numberText(totals.conversations)), tile("Calls", numbers.numberText(totals.calls)),
-    tile("Tokens", numbers.shortText(totals.total_tokens)), tile("Cost", numbers.dollarText(totals.cost_usd), totals.unpriced_tokens > 0 ? "in part not known" : ""),
+    tile("Tokens", numbers.shortText(totals.total_tokens)), tile("Cost", numbers.dollarText(totals.cost_usd), totals.unpriced_tokens > 0 && totals.cost_usd !== null ? "in part not known" : ""),
     tile("Not complete", numbers.shareText(failed, totals.calls)), tile("Policy refusals", numbers.numberText(totals.policy_blocked)));
 }
 
