@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)+")  # has one 
 # Below these the model stands in the path, or the body has others do the work: a file of requests, a session.
 _MODEL_UNKNOWN = re.compile("/(?:engines|deployments|models?|batches|files|uploads|evals|realtime)(?:/|$)")
 _MOST_DECODINGS = 4
+_ODD = re.compile("//|%(?![0-9A-Fa-f]{2})")  # some servers read `%u002f` as a slash
 _LACKS_PREFIX = re.compile(f"/(?:{API_NAMES})(?:/.*)?")
 
 
@@ -77,7 +78,7 @@ def passed_on(path: str) -> str:
 
 def _has_one_reading(path: str) -> bool:
     text = unquote_to_bytes(path).decode()
-    return "//" not in path and "\\" not in text and "." not in re.split(r"[/;]", text)
+    return _ODD.search(path) is None and "\\" not in text and "." not in re.split(r"[/;]", text)
 
 
 def models_named(target: str) -> tuple[str, ...]:

@@ -59,6 +59,8 @@ NOWHERE = [
     "/v1/responses.json",
     "/v1/%25252563hat/completions",
     "/v1//models",
+    "/v1/%u002fresponses",
+    "/v1/models%",
     "/v1/./models",
     "/v1/x/%2E/models",
     "/v1/x%5Cmodels",
