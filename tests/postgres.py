@@ -124,6 +124,15 @@ class PostgresServer:
         """Kill -9 the postmaster. Its children follow; the supervision brings it back by itself: `wait_for_restart`."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def kill(self) -> None:
+        """Kill -9 all of it, as a host that is lost; it stays down until `start`."""
+        assert self._embedded is not None
+        assert self._embedded._supervisor is not None
+        self._loop.call_soon_threadsafe(self._embedded._supervisor.cancel)
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        self.stop()
+
     def wait_for_restart(self, old_pid: int) -> None:
         """Until another postmaster than `old_pid` answers."""
         deadline = time.monotonic() + PATIENCE_S

@@ -86,6 +86,10 @@ class ShipAgain:
     def was_set_back(self) -> None:
         """The database has forgotten rows of one more journal: look now."""
         self.figures.set_backs += 1
+        self.look()
+
+    def look(self) -> None:
+        """Look now whether anything is to be shipped again."""
         self._woken.set()
 
     async def run(self) -> None:

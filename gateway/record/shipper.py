@@ -410,6 +410,8 @@ class Shipper:
                 log.warning("adoption_failed", error=str(error))
         self._adoptions.remove(adoption)
         folder.release()
+        if self._again is not None:
+            self._again.look()  # while it was ours, nobody could ship it again
 
     async def _replay(self, folder: Path, way: _Way) -> None:
         cursor = Cursor(folder / f"{way.keeper.name}.cursor")
