@@ -469,38 +469,44 @@ language plpgsql
 set lock_timeout = '100ms'
 as $$
 declare
+    suffix text := to_char(month, '_YYYY_MM');
     parent text;
-    name text;
-    foreign_ids uuid [];
-    dropped integer := 0;
+    parents text [] := '{}';
+    foreign_ids uuid [] := '{}';
 begin
     if month >= date_trunc('month', now() at time zone 'utc') then
         raise exception 'the month % is not over', to_char(month, 'YYYY-MM');
     end if;
     foreach parent in array array['chatgpt_logs', 'api_logs'] loop
-        name := parent || to_char(month, '_YYYY_MM');
-        continue when to_regclass('llm_logs.' || name) is null;
-        execute format('select array_agg(id) from llm_logs.%I where not llm_logs.is_uuid7(id)', name) into foreign_ids;
-        for attempt in 1..50 loop  -- each keeps others waiting for 100 ms at most, and lets them pass
-            begin
+        continue when to_regclass('llm_logs.' || parent || suffix) is null;
+        parents := parents || parent;
+        execute format('select $1 || array(select id from llm_logs.%I where not llm_logs.is_uuid7(id))', parent || suffix)
+        into foreign_ids using foreign_ids;
+    end loop;
+    -- Each attempt takes all locks, waits 100 ms at most for each, and lets go of all before the next: a reader of the
+    -- second table must not keep anybody from the first.
+    for attempt in 1..50 loop
+        begin
+            foreach parent in array parents loop
                 execute format('lock table only llm_logs.%I in access exclusive mode', parent);
-                execute format('alter table llm_logs.%I detach partition llm_logs.%I', parent, name);
-                exit;
-            exception when lock_not_available then
-                if attempt = 50 then
-                    raise;
-                end if;
-                perform pg_sleep(0.1);
-            end;
-        end loop;
+                execute format('alter table llm_logs.%I detach partition llm_logs.%I', parent, parent || suffix);
+            end loop;
+            exit;
+        exception when lock_not_available then
+            if attempt = 50 then
+                raise;
+            end if;
+            perform pg_sleep(0.1);
+        end;
+    end loop;
+    foreach parent in array parents loop
         -- Random ids that fall into the month's range are of any time, and stay.
         execute format(
-            'insert into llm_logs.%I select * from llm_logs.%I where id = any($1)', parent || '_default', name
+            'insert into llm_logs.%I select * from llm_logs.%I where id = any($1)', parent || '_default', parent || suffix
         ) using foreign_ids;
-        execute format('drop table llm_logs.%I', name);
-        dropped := dropped + 1;
+        execute format('drop table llm_logs.%I', parent || suffix);
     end loop;
-    return dropped;
+    return cardinality(parents);
 end
 $$;
 comment on function llm_logs.drop_month is

@@ -246,12 +246,7 @@ async def test_g1_a_month_is_dropped_and_random_ids_of_its_range_stay(database: 
         name = await name_of(db, -1)
         gone, foreign, kept = await id_of(db, -1), await id_of(db, -1, version=4), IDS.new()
         await add(db, kept)
-        async with db.connection() as connection:
-            await connection.execute("drop table llm_logs.chatgpt_logs_before")
-            await connection.execute(
-                f"create table llm_logs.{name} partition of llm_logs.chatgpt_logs for values from"
-                f" ('{await first(db, -1)}') to ('{await first(db, 0)}')"
-            )
+        await make_last_month(db, "chatgpt_logs")
         await add(db, gone, foreign)
         assert (await places(db))[gone] == name
         (dropped,) = await rows_of(db, "select llm_logs.drop_month((now() - interval '1 month')::date) as n")
@@ -259,6 +254,42 @@ async def test_g1_a_month_is_dropped_and_random_ids_of_its_range_stay(database: 
         assert await places(db) == {kept: await name_of(db, 0), foreign: "chatgpt_logs_default"}
         with pytest.raises(asyncpg.RaiseError, match="is not over"):
             await rows_of(db, "select llm_logs.drop_month(now()::date)")
+
+
+async def test_g1_a_reader_of_one_table_keeps_nobody_from_the_other_while_a_month_is_dropped(database: str) -> None:
+    async with tables(database) as (db, _, _partitions):
+        for table in ("chatgpt_logs", "api_logs"):
+            await make_last_month(db, table)
+        reader = await asyncpg.connect(database)
+        try:
+            reading = reader.transaction()
+            await reading.start()
+            await reader.fetch("select count(*) from llm_logs.api_logs")
+            drop = "select llm_logs.drop_month((now() - interval '1 month')::date) as n"
+            dropping = asyncio.create_task(rows_of(db, drop))
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            waits: list[float] = []
+            while loop.time() - began < 1.5:
+                asked = loop.time()
+                await rows_of(db, "select count(*) from llm_logs.chatgpt_logs")
+                waits.append(loop.time() - asked)
+                await asyncio.sleep(0.01)
+            assert max(waits) < 0.5  # 0.2, and what a busy machine adds
+            await reading.rollback()
+            async with asyncio.timeout(10):
+                assert (await dropping)[0]["n"] == 2
+        finally:
+            await reader.close()
+
+
+async def make_last_month(db: Database, table: str) -> None:
+    """As it was made a month ago."""
+    name = (await name_of(db, -1)).replace("chatgpt_logs", table)
+    bounds = f"('{await first(db, -1)}') to ('{await first(db, 0)}')"
+    async with db.connection() as connection:
+        await connection.execute(f"drop table llm_logs.{table}_before")
+        await connection.execute(f"create table llm_logs.{name} partition of llm_logs.{table} for values from {bounds}")
 
 
 async def first(db: Database, months: int) -> UUID:
