@@ -12,11 +12,14 @@ import pytest
 from gateway import hosts_command
 from gateway.record import kept
 from gateway.settings import Secret, Settings, StoreSettings
+from gateway.store.interactions import Interactions
 from tests.store.samples import chat, rows_of, store, user
 from tests.store.test_set_back import count, process, turns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+    from uuid import UUID
 
 NOW = "2026-01-31T09:00"
 
@@ -71,6 +74,23 @@ async def test_reship_says_from_when_on_records_are_kept_and_how_many_are_gone(
         _, said = await run(capsys, database, tmp_path, "reship", "--since", NOW)
         assert "looked at 14 records, 0 of them" in said
         assert "6 older records are in files that are gone" in said
+
+
+async def test_reship_calls_nothing_gone_that_came_meanwhile(
+    tmp_path: Path, database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway goes on while its files are read."""
+    async with store(database) as (db, _), process(tmp_path / "journal", db) as one:
+        await one.keep(*turns(3))
+        missing = Interactions.missing
+
+        async def keeping(self: Interactions, ids: Sequence[UUID]) -> set[UUID]:
+            await one.keep(*turns(2, "bob"))
+            return await missing(self, ids)
+
+        monkeypatch.setattr(Interactions, "missing", keeping)
+        _, said = await run(capsys, database, tmp_path, "reship", "--since", NOW)
+        assert ": 0 older records are in files that are gone" in said
 
 
 async def test_reship_leaves_out_files_from_before(

@@ -249,6 +249,7 @@ async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
     done = Reshipped()
     for folder in await in_thread(lambda: list(owner.folders_in(directory))):
         count = 0
+        noted = await in_thread(noted_in, [folder], sink.name)  # first: a gateway that runs goes on
         is_over = not await in_thread(numbers_in, folder)
         async for pendings in finished_in(folder, START, is_over=is_over):
             count += len(pendings)
@@ -258,8 +259,8 @@ async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
             for taken in batches([one for one in pendings if one.finished_at >= since]):
                 done.looked_at += len(taken)
                 await _bring_missing(folder, taken, sink, done)
-        noted = await in_thread(noted_in, [folder], sink.name)
-        done.gone += max(0, sum(noted.values()) - count)
+        if await in_thread(_is_cut, folder, START):
+            done.gone += max(0, sum(noted.values()) - count)
     async for record in missing_copies(Copies(directory, sink.name, 0), sink):
         if record.answer.finished_at >= since:
             done.looked_at += 1
