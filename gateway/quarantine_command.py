@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gateway.errors import safe_text
 from gateway.keys_command import operators_database
 from gateway.prices import Prices
 from gateway.record.bring_back import Stays, bring_back
@@ -107,6 +108,8 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
                     stays = await bring_back(quarantine, sink, name, copies)
                 except FileNotFoundError:
                     stays = Stays("there is no such item, or somebody else has just brought it back", is_final=True)
+                except OSError as error:
+                    stays = Stays(safe_text(error), is_final=False)
                 staying += stays is not None
                 _print(f"{name}  {'is a row' if stays is None else f'stays: {neutral(stays.reason)}'}")
         finally:

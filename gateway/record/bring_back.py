@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,8 @@ class BringBack:
                 log.exception("quarantine_not_tried")
             for _ in range(round(CHECK_S / LOOK_S)):
                 await asyncio.sleep(LOOK_S)
-                await in_thread(self._quarantine.look)
+                with suppress(OSError):  # no descriptor, perhaps: the count is as it was
+                    await in_thread(self._quarantine.look)
 
     async def _try_all(self) -> None:
         versions = await self._versions()
@@ -101,6 +103,8 @@ class BringBack:
                 stays = await bring_back(self._quarantine, self._sink, name, self._copies)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                stays = Stays(safe_text(error), is_final=False)
             if stays is None:
                 back += 1
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
+import gateway.record.bring_back as bring_back_module
 from gateway.model import Principal, Record, Usage
 from gateway.record.bring_back import BringBack, Stays, bring_back
 from gateway.record.frames import FrameWriter
@@ -20,6 +22,8 @@ from tests.record.test_shipper import until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gateway.record.quarantine import Item
 
 
 def record(**more: Any) -> Record:
@@ -191,6 +195,44 @@ async def test_all_are_tried_again_when_a_version_changes_and_not_before(tmp_pat
     assert sorted(map(str, memory.records)) == sorted(names)
     assert quarantine.count == 0
     assert files(tmp_path) == []
+
+
+async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bring_back_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(bring_back_module, "CHECK_S", 0.05)
+    memory, quarantine = Memory(), Quarantine(tmp_path)
+    names = sorted(put(quarantine, *(record() for _ in range(3))))
+    looks, look, item = 0, quarantine.look, quarantine.item
+
+    def failing_look() -> None:
+        nonlocal looks
+        looks += 1
+        if 1 < looks < 5:
+            raise OSError(errno.EMFILE, "no descriptor")
+        look()
+
+    def failing_item(name: str) -> Item:
+        if name == names[0]:
+            raise PermissionError(errno.EACCES, "not yours")
+        return item(name)
+
+    async def known() -> str:
+        return "gateway 1"
+
+    monkeypatch.setattr(quarantine, "look", failing_look)
+    monkeypatch.setattr(quarantine, "item", failing_item)
+    task = asyncio.create_task(BringBack(quarantine, memory, known).run())
+    async with asyncio.timeout(5):
+        while len(memory.records) < 2:
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(quarantine, "item", item)
+        while len(memory.records) < 3:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_the_count_follows_what_others_bring_there_and_back(tmp_path: Path) -> None:
