@@ -78,6 +78,7 @@ class Upkeep:
         self._is_shipping = False
         self._has_tried = asyncio.Event()
         self._worked = asyncio.Event()
+        self._told: set[str | None] = set()  # why it is away, so that each reason is logged once
         self.state = DatabaseState()
 
     async def start(self) -> None:
@@ -209,12 +210,16 @@ class Upkeep:
     def _note(self, state: DatabaseState) -> None:
         """Keeps the state, and logs what is new about it."""
         before, self.state = self.state, state
-        if state.word == before.word and (state.word == "away" or state.detail == before.detail):
+        if state.word == "away":
+            if state.detail not in self._told:
+                self._told.add(state.detail)
+                log.warning("serving without postgres: what is said waits in the journal", error=state.detail)
+            return
+        self._told.clear()
+        if (state.word, state.detail) == (before.word, before.detail):
             return
         if state.word == "ok":
             log.info("postgres is there", server=state.server, schema=state.schema, pooled=state.is_pooled)
-        elif state.word == "away":
-            log.warning("serving without postgres: what is said waits in the journal", error=state.detail)
         elif self._is_working:
             log.info("the database is being prepared", detail=state.detail)
         else:

@@ -111,6 +111,13 @@ async def test_e3_it_starts_while_the_database_is_read_only(stage: Stage, has_sc
     await check_row(stage, answer)
 
 
+async def test_a_database_that_is_not_there_is_named_in_the_log_at_the_start(tmp_path: Path, database: str) -> None:
+    async with on_stage(tmp_path, f"{database.partition('?')[0]}_no?{database.partition('?')[2]}") as stage:
+        await started(stage)
+        said = await stage.gateway.logged(lambda line: line["event"].startswith("serving without postgres"))
+        assert "does not exist" in said["error"]
+
+
 async def test_e3_it_starts_on_a_hot_standby_and_ships_when_that_is_promoted(tmp_path: Path) -> None:
     with running_postgres() as primary:
         await prepared(primary.dsn)
