@@ -110,7 +110,10 @@ class Journal:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 self._thread.stop()
-                reason = f"the journal cannot be kept in {self.directory}: {error.strerror or error}"
+                reason = (
+                    f"the journal cannot be kept in {self.directory}: {error.strerror or error}; "
+                    "choose another directory (GATEWAY_DATA_DIR, or GATEWAY_JOURNAL_DIR for the journal alone)"
+                )
                 raise ServiceError(reason, code="journal_unusable") from error
         self._segments = Segments(self._folder, self._settings, self._disk, self._thread)
         self._frames = self._segments.frames

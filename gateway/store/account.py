@@ -41,7 +41,7 @@ def server_account(data: Path) -> Account:
         if owner is not None and owner.st_uid != os.geteuid():
             raise EmbeddedPostgresError(
                 f"{data} belongs to {_name(owner.st_uid)}, but the gateway runs as {_name(os.geteuid())}: "
-                f"start it as {_name(owner.st_uid)}, choose another data directory, {GO_ELSEWHERE}"
+                f"start it as {_name(owner.st_uid)}, choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
             )
         return Account(_name(os.geteuid()), os.geteuid(), os.getegid())
     if owner is not None and owner.st_uid != 0:

@@ -68,7 +68,7 @@ def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = Non
     others = ", ".join(sorted(each.version for each in found)) or "none"
     raise EmbeddedPostgresError(
         f"the data directory was made by PostgreSQL {wanted_major}, which was not found (found: {others}): "
-        f"install PostgreSQL {wanted_major}, choose another data directory, {GO_ELSEWHERE}"
+        f"install PostgreSQL {wanted_major}, choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
     )
 
 

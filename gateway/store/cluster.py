@@ -97,7 +97,7 @@ def in_our_words(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedPostgresError(
             f"the embedded PostgreSQL cannot use {directory}: {error.strerror or error}; "
-            f"choose another data directory, {GO_ELSEWHERE}"
+            f"choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
         ) from error
 
 
@@ -116,7 +116,7 @@ def hold(directory: Path) -> int:
             raise EmbeddedPostgresError(f"{directory} cannot be locked: {error.strerror}") from error
         raise EmbeddedPostgresError(
             f"{directory} is in use by another gateway (process {holder}): "
-            f"stop it, choose another data directory, {GO_ELSEWHERE}"
+            f"stop it, choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
         ) from error
     with suppress(OSError):  # a full disk: the number is only told to the next one who comes
         os.ftruncate(lock, 0)
@@ -186,7 +186,7 @@ def _major_of(data: Path) -> int | None:
             return None
         raise EmbeddedPostgresError(
             f"{data} is not a PostgreSQL data directory (no readable PG_VERSION in it): "
-            f"move it away, choose another data directory, {GO_ELSEWHERE}"
+            f"move it away, choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
         ) from error
 
 

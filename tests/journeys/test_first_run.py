@@ -250,7 +250,7 @@ async def test_a_second_gateway_on_the_same_data_says_so(first: GatewayProcess, 
         second.spawn()
         assert await second.ended() == 1
         said = second.log_path.read_text()
-    assert "another" in said
+    assert "another data directory (GATEWAY_DATA_DIR)" in said
     assert "Traceback" not in said
     assert first.is_running
 
