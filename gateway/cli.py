@@ -55,7 +55,7 @@ def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[st
     if arguments.command == "migrate":
         return server.migrate(settings)
     if arguments.worker is not None:
-        return server.serve(settings, seat=Seat(arguments.worker, arguments.meeting))
+        return server.serve(settings, seat=Seat(arguments.worker, arguments.meeting, arguments.embedded))
     if settings.server.workers > 1:
         return workers.supervise(settings, {**environ, **_as_environment(arguments)})
     return server.serve(settings)
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--workers", help="processes that share the port (default 1)")
             command.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them, by its number
             command.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)  # the folder where they meet
+            command.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)  # its URL is set
     keys = commands.add_parser("keys", help="make, list and revoke the keys of callers")
     keys.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
     keys_command.add_arguments(keys)

@@ -16,6 +16,7 @@ from gateway.edge.keys import LINKS, LIVE
 from gateway.errors import ServiceError
 from gateway.listening import BACKLOG, accept_rest, bound
 from gateway.shipped import shipped
+from gateway.siblings import Seat
 from gateway.signals import heed_signals
 from gateway.store.migrations import migrate as bring_up_to_date
 from gateway.store.partitions import Partitions
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from gateway.account import Recorder
     from gateway.identity.one_time_link import OneTimeLinks
     from gateway.settings import Settings
-    from gateway.siblings import Seat
 
 MAX_HEADER_BYTES = 32 * 1024
 GC_THRESHOLDS = (20_000, 50, 50)  # objects: requests leave few cycles behind, and each look at them costs
@@ -47,7 +47,8 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: S
     heed_signals(stopping)
     if seat is not None:
         watch_parent(stopping)
-    app = build_app(settings, recorder, seat)
+    place = seat or Seat()
+    app = build_app(settings, recorder, place)
     runner = Runner(
         app,
         access_log=None,
@@ -61,14 +62,13 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: S
     await runner.setup()
     try:
         site, listening = await _listen(runner, settings)
-        is_first = seat is None or seat.number == 0
-        await _announce(runner, settings, is_first=is_first)
+        await _announce(runner, settings, place)
         gc.collect()
         gc.freeze()  # what lives from here on for ever need not be looked at again
         gc.set_threshold(*GC_THRESHOLDS)
         await stopping.wait()
         log.info("stopping", patience_s=settings.server.shutdown_s)
-        if is_first:
+        if place.number == 0:
             app[LINKS].withdraw()
         app[LIVE].begin_drain()
         await _stop_listening(runner, site, listening)
@@ -109,14 +109,15 @@ async def _stop_listening(runner: web.AppRunner, site: web.SockSite, listening: 
         await asyncio.get_running_loop().connect_accepted_socket(runner.server, each)
 
 
-async def _announce(runner: web.AppRunner, settings: Settings, *, is_first: bool) -> None:
+async def _announce(runner: web.AppRunner, settings: Settings, seat: Seat) -> None:
     """In the log; of several workers, the first greets a person, and makes the link."""
     host, port = runner.addresses[0][:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     model = "the built-in demo model" if settings.is_demo else settings.upstream_base
-    database = "its own PostgreSQL" if settings.store.url is None else "the PostgreSQL of DATABASE_URL"
+    is_own = settings.store.url is None or seat.shares_embedded
+    database = "its own PostgreSQL" if is_own else "the PostgreSQL of DATABASE_URL"
     log.info("listening", url=url, model=model, database=database)
-    if not is_first:
+    if seat.number > 0:
         return
     link = await _one_time_link(runner.app[LINKS], settings, port) if settings.auth.is_open else None
     if sys.stderr.isatty():

@@ -32,6 +32,7 @@ class Seat:
 
     number: int = 0
     folder: Path | None = None
+    shares_embedded: bool = False  # DATABASE_URL is that of the supervisor's embedded PostgreSQL
 
     def socket(self, number: int) -> Path:
         assert self.folder is not None

@@ -20,7 +20,7 @@ from gateway.signals import heed_signals
 from gateway.upkeep import START_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gateway.settings import Settings
 
@@ -41,7 +41,8 @@ async def supervise(settings: Settings, environ: Mapping[str, str]) -> None:
             if settings.store.url is None:
                 environ = {**environ, "DATABASE_URL": database.dsn}
             port = held.getsockname()[1]
-            workers = [_Worker(number, port, meeting, environ) for number in range(settings.server.workers)]
+            its = ["--meeting", meeting, "--port", str(port), *(["--embedded"] if settings.store.url is None else [])]
+            workers = [_Worker(number, its, environ) for number in range(settings.server.workers)]
             async with asyncio.TaskGroup() as group:
                 for worker in workers:
                     group.create_task(worker.keep_running(stopping, settings.server.shutdown_s + KILL_S))
@@ -51,10 +52,9 @@ async def supervise(settings: Settings, environ: Mapping[str, str]) -> None:
 class _Worker:
     """One gateway. It reads our end of a pipe, and stops when that breaks, however we die."""
 
-    def __init__(self, number: int, port: int, meeting: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, number: int, its: Sequence[str], environ: Mapping[str, str]) -> None:
         self._number = number
-        its = ["--worker", str(number), "--meeting", meeting, "--port", str(port)]
-        self._arguments = ["-m", "gateway", "serve", *its]
+        self._arguments = ["-m", "gateway", "serve", "--worker", str(number), *its]
         self._environ = dict(environ)
 
     async def keep_running(self, stopping: asyncio.Event, patience_s: float) -> None:

@@ -70,6 +70,8 @@ async def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
             assert response.status == 200
         workers = workers_of(gateway)
         assert len(workers) == 2
+        said = await gateway.logged(lambda line: line["event"] == "listening")
+        assert said["database"] == "its own PostgreSQL"
         await gateway.kill()
         await until(lambda: not any(map(command_of, workers)))
 
