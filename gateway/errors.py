@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Self
 
 _MOST_LETTERS = 500
 # SQLSTATEs whose message names objects, never values. Those of class 22 and 54 quote what was said; so does 42601 where
@@ -15,14 +16,18 @@ _FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function \"?([\w.$]{1,130})", re.MULTIL
 class GatewayError(Exception):
     """Root of every error that a caller may be told of.
 
-    `message` is for people; `code` is a stable machine-readable slug; `param` names the offending field, if one is.
+    `message` is for people; `code` is a stable machine-readable slug; `param` names the offending field, if one is;
+    `detail` is for the log alone, in place of `message`.
     """
 
     code: str = "internal_error"
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, detail: str | None = None
+    ) -> None:
+        super().__init__(detail or message)
         self.message = message
+        self.detail = detail
         self.param = param
         if code is not None:
             self.code = code
@@ -126,6 +131,11 @@ class UpstreamUnreachable(UpstreamError):
     """No connection, or it broke before the answer's head."""
 
     code = "upstream_unreachable"
+
+    @classmethod
+    def at(cls, detail: str) -> Self:
+        """With words for the log that name the upstream's address, which is not the callers' to know."""
+        return cls("no connection to the upstream, or it broke before an answer came", detail=detail)
 
 
 class UpstreamStalled(UpstreamError):

@@ -42,13 +42,14 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     response: web.StreamResponse | None = None
     fault: str | None = None
     code: str | None = None
+    detail: str | None = None
     live = app[LIVE]
     task: asyncio.Task[object] | None = None
     try:
         task = live.enter(request)
         response = await handler(request)
     except GatewayError as error:
-        fault, code = _told(error)
+        fault, code, detail = _told(error)
         response = error_response(error)
         response.headers.update(policy_headers(request.get(TALK)))
         _cut_if_begun(request)
@@ -58,7 +59,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
         fault, code = error.reason, of_http_exception(error, request).code
         response = http_error_response(error, request)
     except Exception as error:  # the outermost place: an error of ours is told in one shape, and logged
-        fault, code = _told(error)
+        fault, code, detail = _told(error)
         log.exception("request failed", request_id=request_id, path=request.path)
         _cut_if_begun(request)
         response = unexpected()
@@ -66,7 +67,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
         if task is not None:
             live.leave(task)
         if not request.get(IS_DETACHED):
-            _conclude(request, request_id, response, started, fault, code)
+            _conclude(request, request_id, response, started, fault, code, detail)
     if not response.prepared:
         response.headers["x-request-id"] = request_id
     return response
@@ -85,6 +86,7 @@ def _conclude(
     started: float,
     fault: str | None,
     code: str | None,
+    detail: str | None,
 ) -> None:
     """Count a request that is over, and write its canonical line."""
     talk, path = request.get(TALK), request.path
@@ -101,6 +103,8 @@ def _conclude(
         duration_ms=round((time.perf_counter() - started) * 1000, 1),
         error=fault,
     )
+    if detail is not None:
+        line["error"] = detail
     log.info(REQUEST, fields=line)
 
 
@@ -118,14 +122,15 @@ def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
 
     def write(done: asyncio.Task[None]) -> None:
         error = None if done.cancelled() else done.exception()
-        fault, code = _told(error)
-        _conclude(request, request[REQUEST_ID], None, started, fault, code)
+        _conclude(request, request[REQUEST_ID], None, started, *_told(error))
 
     task.add_done_callback(write)
 
 
-def _told(error: BaseException | None) -> tuple[str | None, str | None]:
-    """What the log says of an error, and its code."""
+def _told(error: BaseException | None) -> tuple[str | None, str | None, str | None]:
+    """What is told of an error, its code, and what the log says instead."""
     if error is None:
-        return None, None
-    return (error.message, error.code) if isinstance(error, GatewayError) else (type(error).__name__, GatewayError.code)
+        return None, None, None
+    if isinstance(error, GatewayError):
+        return error.message, error.code, error.detail
+    return type(error).__name__, GatewayError.code, None

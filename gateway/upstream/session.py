@@ -243,14 +243,14 @@ class Session:
         netloc = self._origin.netloc
         match error:
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-                return UpstreamUnreachable(f"no connection to {netloc}: {error}")
+                return UpstreamUnreachable.at(f"no connection to {netloc}: {error}")
             case TimeoutError():
                 return UpstreamStalled(f"the upstream sent no answer within {self._patience.head_s:g} s")
             case aiohttp.ClientHttpProxyError():
-                return UpstreamUnreachable(f"no connection to {netloc}: the proxy answered {error.status}")
+                return UpstreamUnreachable.at(f"no connection to {netloc}: the proxy answered {error.status}")
             case aiohttp.ClientResponseError():
                 return UpstreamGarbled(f"the upstream's answer is not HTTP: {error.message}")
-        return UpstreamUnreachable(f"the connection to {netloc} broke: {error}")
+        return UpstreamUnreachable.at(f"the connection to {netloc} broke: {error}")
 
     async def aclose(self) -> None:
         await self._keeping.close()

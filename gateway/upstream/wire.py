@@ -440,16 +440,16 @@ class WirePool:
 
     async def _connect(self) -> Wire:
         if self._is_closed:
-            raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: the gateway is closing")
+            raise UpstreamUnreachable.at(f"no connection to {self._origin.netloc}: the gateway is closing")
         try:
             async with asyncio.timeout(self._patience.connect_s):
                 wire = await self._new_wire()
         except TimeoutError as error:
-            raise UpstreamUnreachable(
+            raise UpstreamUnreachable.at(
                 f"no connection to {self._origin.netloc} within {self._patience.connect_s:g} s"
             ) from error
         except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors
-            raise UpstreamUnreachable(f"no connection to {self._origin.netloc}: {error}") from error
+            raise UpstreamUnreachable.at(f"no connection to {self._origin.netloc}: {error}") from error
         if wire.is_open:  # not in `connection_made`: uvloop does not tell of the end of one that is cancelled after it
             self._open.add(wire)
             self._is_empty.clear()

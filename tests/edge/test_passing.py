@@ -49,6 +49,29 @@ async def test_a2_an_sdk_that_follows_a_redirect_stays_with_us(tmp_path: Path, d
         await it.rows(2, "api_logs")
 
 
+@pytest.mark.parametrize(
+    ("path", "table"),
+    [
+        ("/v1/embeddings", "api_logs"),
+        ("/v1/chat/completions", "chatgpt_logs"),
+        ("/chat", "chatgpt_logs"),
+        ("/image_gen", "image_logs"),
+    ],
+)
+async def test_a2_the_address_of_an_upstream_that_is_not_there_is_in_the_log_alone(
+    tmp_path: Path, database: str, path: str, table: str
+) -> None:
+    async with house(tmp_path, database, OPENAI_BASE_URL="http://127.0.0.3:9/v1") as it:
+        with capture_logs() as lines:
+            got = await it.ask(path, hello(prompt="cat", input="cat"))
+        assert (got.status, got.code) == (502, "upstream_unreachable")
+        assert b"127.0.0.3" not in got.body
+        (line,) = [line["fields"] for line in lines if line["event"] == "request"]
+        assert "no connection to 127.0.0.3:9" in line["error"]
+        (row,) = await it.rows(1, table)
+        assert "127.0.0.3" not in row["error"]
+
+
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/chat/completions", "/image_gen"])
 async def test_a2_a_redirect_elsewhere_is_an_error_of_the_upstream(tmp_path: Path, database: str, path: str) -> None:
     async with house(tmp_path, database) as it:
