@@ -28,6 +28,14 @@ T = TypeVar("T")
 Job = tuple["Callable[[], object]", "Callable[[object, OSError | None], None]"]
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder that only this account may enter, and the data directory above it, whatever the umask: who may
+    write there could put another folder of sessions in place of ours. Raises OSError."""
+    # Others may pass through, as the embedded PostgreSQL's account must when we are root.
+    path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
 class Disk:
     """The real one. Tests have one that is full, or that fails."""
 

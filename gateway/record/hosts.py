@@ -11,6 +11,7 @@ from uuid import UUID
 
 from gateway.ids import Ids
 from gateway.model import Host
+from gateway.record.disk import make_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def _id_in(directory: Path) -> UUID:
     path = directory / FILE
     new = Ids().new()
     with suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(directory)
         fresh = directory / f"{FILE}.{new}"
         fresh.write_text(f"{new}\n", encoding="ascii")
         try:

@@ -16,6 +16,7 @@ from zlib import crc32
 import structlog
 
 from gateway.ids import Ids
+from gateway.record.disk import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,7 @@ class Folder:
         """Make the folder, once. It gets its name only when the lock is held: nobody can take it for a dead one's."""
         if self._lock >= 0:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.path.parent)
         unready = self.path.with_name(self.path.name + UNREADY)
         unready.mkdir(mode=0o700, exist_ok=True)
         lock = _lock(unready)

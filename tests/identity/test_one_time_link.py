@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -54,6 +55,21 @@ def test_f2_only_one_of_many_at_once_gets_a_session(tmp_path: Path) -> None:
 def test_f2_every_worker_takes_a_session_of_another(tmp_path: Path) -> None:
     session = OneTimeLinks(tmp_path).use(token_of(OneTimeLinks(tmp_path).make(URL)))
     assert OneTimeLinks(tmp_path).has_opened(cookie(session))
+
+
+@pytest.mark.parametrize("kind", ["unused", "session"])
+def test_f2_a_file_of_another_account_is_no_link_and_no_session(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = OneTimeLinks(tmp_path / "open")
+    token = token_of(links.make(URL))
+    session = links.use(token) if kind == "session" else None
+    (path,) = (tmp_path / "open").glob(f"*.{kind}")
+    if os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert not (links.has_opened(cookie(session)) if session else links.use(token))
 
 
 def test_f2_a_new_link_ends_the_one_before_and_no_session(tmp_path: Path) -> None:
