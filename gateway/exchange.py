@@ -157,11 +157,11 @@ class Exchange:
         sent; what goes wrong later ends the stream with an error event.
         """
         asked, ruling, refusal = self._policy.review(asked, talk.caller)
-        begun = _interaction_of(talk, dialect.kind, asked, ruling)
         if (not_allowed := _model_refusal(talk, asked.model, further_models(asked.body))) is not None:
-            raise self._refused(talk, begun, not_allowed)
+            raise self._refused(talk, _interaction_of(talk, dialect.kind, asked, ruling), not_allowed)
         provider = self._catalogue.for_model(asked.model)
-        talk.account = account = Account(self._recorder, replace(begun, upstream=provider.name))
+        begun = _interaction_of(talk, dialect.kind, asked, ruling, provider.name)
+        talk.account = account = Account(self._recorder, begun)
         try:
             if refusal is not None:
                 account.close(Outcome.POLICY_BLOCKED, error=refusal)
@@ -430,7 +430,9 @@ async def _pumped(reply: Reply, opening: Opening, inflating: InflatingSink | Non
     return ending
 
 
-def _interaction_of(talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling | None) -> Interaction:
+def _interaction_of(
+    talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling | None, upstream: str | None = None
+) -> Interaction:
     return Interaction(
         id=talk.id,
         kind=kind,
@@ -440,6 +442,7 @@ def _interaction_of(talk: Talk, kind: Kind, asked: ChatRequest, ruling: Ruling |
         method=talk.method,
         path=talk.path,
         model=asked.model,
+        upstream=upstream,
         is_stream=asked.is_stream,
         root_id=asked.root_id,
         convo_title=asked.convo_title,

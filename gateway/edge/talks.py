@@ -30,7 +30,8 @@ async def caller_of(request: web.Request) -> Principal:
         caller = await identity.identify(Evidence.of(request.raw_headers, request.remote))
     if caller.is_ambient:
         request.app[GUARD].check(request)
-        if caller is LOCAL_USER and request.app[LINKS].has_opened("; ".join(request.headers.getall("Cookie", ()))):
+        cookies = request.headers.getall("Cookie", ())
+        if cookies and caller is LOCAL_USER and request.app[LINKS].has_opened("; ".join(cookies)):
             return LOCAL_ADMIN
     return caller
 
