@@ -228,6 +228,8 @@ def _url(takes: str, *, query: bool = False, credentials: bool = False) -> Form:
         parts = _split(_as_text(value), ("http", "https"))
         if not credentials and "@" in parts.netloc:
             raise ValueError("it holds credentials, which belong in a setting of their own")
+        if parts.netloc.endswith(":"):  # as of http://user:/password@host
+            raise ValueError("its port is missing")
         if parts.fragment or (parts.query and not query):
             raise ValueError("it has a fragment" if query else "it has a query or a fragment")
         return parts.geturl().rstrip("/")

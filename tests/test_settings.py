@@ -219,6 +219,7 @@ def test_words_are_chosen_from_a_list() -> None:
         "http://host/v1?key=1",
         "http://host/v1#x",
         "http://user:hunter2@host/v1",
+        "http://user:/hunter2@host/v1",
         "http://hößt/v1",
         "http://host/v1\x00",
         "http://host/\udcff",
