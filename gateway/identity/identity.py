@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.evidence import CREDENTIALS
+from gateway.identity.evidence import CREDENTIALS as TAKEN
 from gateway.identity.jws import looks_like_token
 from gateway.identity.ring import PREFIX
 from gateway.model import Principal, Role
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.identity.ring import KeyRing
     from gateway.identity.tokens import Tokens
 
+# In which a caller may send a key: those that are taken here, and Google's, which travels with them.
+CREDENTIALS = TAKEN | {b"x-goog-api-key"}
 LOCAL_USER = Principal(user="local", roles=frozenset((Role.USER,)), is_ambient=True)
 LOCAL_ADMIN = replace(LOCAL_USER, roles=frozenset(Role))  # the same, by a one-time link
 

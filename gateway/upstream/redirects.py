@@ -55,7 +55,8 @@ def _ours(name: bytes, value: str, origin: Origin, path: str) -> str | None:
     if not targets or None in targets:
         return None
     places = iter(targets)
-    return _BRACKETED.sub(lambda _: f"<{next(places)}>", value)
+    ours = _BRACKETED.sub(lambda _: f"<{next(places)}>", value)
+    return None if "://" in ours else ours  # an `anchor` is a URL, too
 
 
 def our_path(reference: str, origin: Origin, path: str) -> str | None:

@@ -94,7 +94,7 @@ def test_it_does_not_travel_to_the_models_side() -> None:
     identity = Identity(keys=KeyRing(admin=digest_of(KEY.encode())))
     other = (b"Authorization", b"Bearer sk-of-a-provider")
     bearer = (b"authorization", f"Bearer {KEY}".encode())
-    for ours in (bearer, (b"x-api-key", KEY.encode()), (b"Api-Key", KEY.encode())):
+    for ours in (bearer, (b"x-api-key", KEY.encode()), (b"Api-Key", KEY.encode()), (b"X-Goog-Api-Key", KEY.encode())):
         assert identity.travelling((ours, other)) == (other,)
 
 

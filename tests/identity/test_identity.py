@@ -156,7 +156,8 @@ def test_what_is_between_caller_and_gateway_does_not_travel() -> None:
     provider = (b"authorization", b"Bearer sk-proj-provider")
     others = ((b"Content-Type", b"a.b.c"), (b"X-Forwarded-For", b"10.0.0.1"), provider)
     groups = (b"X-Forwarded-Groups", b"staff")
-    ours = ((b"Api-Key", SECRET.encode()), bearer(SECRET), (b"Authorization", b"junk " + SECRET.encode()))
+    keys = ((b"Api-Key", SECRET.encode()), (b"X-Goog-Api-Key", SECRET.encode()))
+    ours = (*keys, bearer(SECRET), (b"Authorization", b"junk " + SECRET.encode()))
     for identity in (Identity(is_open=True), Identity(keys=ring())):
         assert identity.travelling((*others, *ours)) == others
     every = Identity(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))

@@ -65,6 +65,7 @@ def test_a2_no_header_names_the_upstreams_address() -> None:
             (b"azure-asyncoperation", b"http://10.0.0.7/v1/x"),
             (b"link", b"<" + url + b'>; rel="next", </v1/jobs?after=1>; rel="prev"'),
             (b"link", b"<https://internal.example/>; rel=x"),
+            (b"link", b'</v1/jobs>; rel=x; anchor="http://llm.internal:8080/"'),
             (b"x-backend", b"see HTTP://LLM.INTERNAL:8080/health"),
             (b"x-docs", b"https://docs.example/"),
             (b"content-type", b"application/json"),
