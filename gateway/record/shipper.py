@@ -26,6 +26,7 @@ from gateway.record.replay import Replay
 from gateway.record.reshipping import Figures, ShipAgain
 from gateway.record.retries import Retries, RetryTuning
 from gateway.record.segments import numbers_in
+from gateway.record.set_aside import return_segments
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
@@ -191,6 +192,7 @@ class Shipper:
     async def start(self, *names: str) -> None:
         """Begin to ship to the keepers of these names, or to all that do not get anything yet."""
         if self._adoption is None:
+            await self._take_up()
             await in_thread(self._quarantine.look)
             for way in self._ways:
                 await way.retries.look()
@@ -210,6 +212,15 @@ class Shipper:
             sink = first.keeper if first.followed is None else first.followed[2]
             bring_back = BringBack(self._quarantine, sink, self._versions, self._copies_for(first.keeper))
             self._bringing_back = asyncio.create_task(bring_back.run(), name="bring back from quarantine")
+
+    async def _take_up(self) -> None:
+        """Segments that an older gateway has set aside."""
+        names = [way.keeper.name for way in self._ways]
+        async with self._quarantine.lock():
+            try:
+                await in_thread(return_segments, self._journal.directory, self._quarantine, names)
+            except OSError as error:  # the next start tries again
+                log.warning("segments_not_taken_up", error=safe_text(error))
 
     def _follow(self, way: _Way, live: Followed, adopted: Followed, apart: Followed) -> None:
         """From now on the database is told how far this journal is."""

@@ -23,6 +23,7 @@ from gateway.record import disk as disks
 from gateway.record import reading
 from gateway.record.frames import HEADER_SIZE, MARKER_SIZE, Frame, FrameKind
 from gateway.record.journal import Journal, Tuning
+from gateway.record.quarantine import Quarantine
 from gateway.record.segments import numbers_in, path_of
 from gateway.record.shipper import Shipper
 from tests.record.dead import adopt_all, flip, frames_of, kill
@@ -74,6 +75,26 @@ def whole_in(memory: Memory) -> set[UUID]:
 
 def set_aside(directory: Path) -> list[str]:
     return sorted(path.stem for path in directory.glob("quarantine/*.json"))
+
+
+# --- segments that a gateway from before their format has set aside ---------------------------------------------------
+
+
+async def test_segments_that_an_older_gateway_set_aside_become_rows(tmp_path: Path) -> None:
+    """It does so with the whole file; the oldest ones had been shipped before."""
+    async with written(tmp_path, 200) as journal:
+        folder, directory = kill(journal, tmp_path / "dead"), tmp_path / "again"
+        numbers = [number for number in numbers_in(folder) if path_of(folder, number).read_bytes().strip(b"\0")][2:]
+        wanted = set().union(*(keys_of(folder, number, FrameKind.BEGUN) for number in numbers))
+        quarantine, memory = Quarantine(directory), Memory()
+        for number in numbers:
+            data = path_of(folder, number).read_bytes().rstrip(b"\0")
+            quarantine.put_frames(f"{folder.name}-{number}-0", data, "unknown kind 248")
+        quarantine.put_frames("x", b"something else", "cut short")
+        live = await adopt_all(directory, memory)
+        assert set(memory.records) == whole_in(memory) == wanted
+        assert live.losses.records == 0
+        assert set_aside(directory) == ["x"]
 
 
 # --- one flipped bit -------------------------------------------------------------------------------------------------
