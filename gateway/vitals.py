@@ -51,7 +51,9 @@ class Vitals:
         yield _gauge("postgres_up", "1: Postgres answers.", has_postgres)
         yield from _of_pool(self.pool())
         yield from _of_journal(self.journal(), self.journal_max_bytes)
-        yield from _of_sinks(self.shipper.sinks())
+        submissions = self.submissions() if self.submissions is not None else None
+        is_monitor_away = submissions is not None and submissions.monitor == "away"
+        yield from _of_sinks(self.shipper.sinks(), is_monitor_away=is_monitor_away)
         adoptions, quarantined = self.shipper.adoptions, self.shipper.state().quarantined
         yield _gauge("adopted_journals", "Journals of dead processes that are being shipped.", adoptions)
         yield _gauge("quarantined_records", "Records that Postgres refuses, as files to look at.", quarantined)
@@ -59,8 +61,8 @@ class Vitals:
         yield from _of_hosts(self.hosts)
         missing = len(self.partitions.missing)
         yield _gauge("missing_partitions", "Partitions of this month or the next two that could not be made.", missing)
-        if self.submissions is not None:
-            yield from _of_submissions(self.submissions())
+        if submissions is not None:
+            yield from _of_submissions(submissions)
 
 
 def _of_pool(pool: PoolState) -> Iterator[Metric]:
@@ -83,7 +85,8 @@ def _of_journal(journal: JournalState, max_bytes: int) -> Iterator[Metric]:
     yield _counter("journal_syncs", "Times that the journal was brought to disk.", journal.syncs)
 
 
-def _of_sinks(sinks: Sequence[SinkState]) -> Iterator[Metric]:
+def _of_sinks(sinks: Sequence[SinkState], *, is_monitor_away: bool) -> Iterator[Metric]:
+    """The sink of submissions waits for its monitor by itself, and fails towards the shipper only in the end."""
     pending = _gauge("waiting_records", "Records in the journal that a sink has yet to get.", labels=("sink",))
     oldest = _gauge("oldest_waiting_seconds", "Age of the oldest of them.", labels=("sink",))
     is_up = _gauge("sink_up", "0: the last attempt to bring it something failed.", labels=("sink",))
@@ -97,10 +100,11 @@ def _of_sinks(sinks: Sequence[SinkState]) -> Iterator[Metric]:
     for sink in sinks:
         pending.add_metric((sink.name,), sink.pending)
         oldest.add_metric((sink.name,), sink.oldest_s)
-        is_up.add_metric((sink.name,), not sink.is_away)
+        waits = is_monitor_away and sink.name == "submissions"
+        is_up.add_metric((sink.name,), not (sink.is_away or waits))
         kept.add_metric((sink.name,), sink.kept)
         apart.add_metric((sink.name,), sink.apart)
-        for cause in sink.faults or ("",):
+        for cause in sink.faults or ("away" if waits else "",):
             faults.add_metric((sink.name, cause), bool(cause))
     yield from (pending, oldest, is_up, kept, apart, faults)
 

@@ -288,6 +288,9 @@ async def test_dead_letters_show_and_are_gone_when_people_have_taken_them_away(t
             await it.chat("good")
             figures = await scraped_until(it, "monitor_up", 0)
             assert figures("waiting_records", sink="submissions") == 1
+            assert figures("sink_up", sink="submissions") == 0
+            assert figures("sink_fault", sink="submissions", cause="away") == 1
+            assert figures("sink_up", sink="postgres") == 1
 
 
 async def test_postgres_that_goes_is_told_of_at_the_next_look(tmp_path: Path, postgres: PostgresServer) -> None:
