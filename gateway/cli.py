@@ -43,9 +43,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if arguments.command == "open":
         return _open(settings)
     if arguments.command in ("hosts", "reship"):
-        return _with_logs(settings, hosts_command.run(arguments, settings), fd=2)
+        return _with_journal(settings, hosts_command.run(arguments, settings))
     if arguments.command == "quarantine":
-        return _with_logs(settings, quarantine_command.run(arguments, settings), fd=2)
+        return _with_journal(settings, quarantine_command.run(arguments, settings))
     if arguments.command == "keys":
         return _with_logs(settings, keys_command.run(arguments, settings), fd=2)  # standard output is for the key
     return _with_logs(settings, _work(arguments, settings, environ))
@@ -151,6 +151,21 @@ def _open(settings: Settings) -> int:
         )
         return 1
     return 0
+
+
+def _with_journal(settings: Settings, work: Coroutine[None, None, int | None]) -> int:
+    """For commands that read the journal of a gateway, which only its account may."""
+    try:
+        return _with_logs(settings, work, fd=2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"llm-gateway: the journal cannot be read ({error.filename}: {error.strerror}): run this as the gateway's "
+            "account, with its settings (GATEWAY_DATA_DIR)",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _with_logs(settings: Settings, work: Coroutine[None, None, int | None], fd: int = 1) -> int:

@@ -150,3 +150,10 @@ async def test_an_upgraded_gateway_brings_back_by_itself_what_an_older_one_set_a
         rows = await connection.fetch("select id::text as id from llm_logs.chatgpt_logs")
         await connection.close()
         assert sorted(row["id"] for row in rows) == sorted(names)
+
+
+async def test_a_journal_that_cannot_be_read_is_named_in_a_sentence(tmp_path: Path, database: str) -> None:
+    status, _, complained = await command(tmp_path / ("x" * 300), database, "list")
+    assert status == 1
+    assert complained.startswith("llm-gateway: the journal cannot be read (")
+    assert "Traceback" not in complained
