@@ -129,6 +129,8 @@ def _inflated(raw: bytes, coding: str, limit: int) -> bytes:
         raise BodyTooLarge(f"the inflated body is longer than {limit} bytes")
     if not inflate.eof:
         raise MalformedBody(f"the body's {coding} ends too early")
+    if inflate.unused_data:
+        raise MalformedBody(f"the body has more behind its {coding}")
     return plain
 
 

@@ -176,11 +176,13 @@ async def test_a_compressed_body_is_taken_and_sent_on_plain(stage: Stage, coding
     [
         ("gzip", b"this is no gzip", 400, "malformed_body"),
         ("gzip", gzip.compress(json.dumps(hello()).encode())[:-9], 400, "malformed_body"),
+        ("gzip", gzip.compress(json.dumps(hello()).encode()) + gzip.compress(b" "), 400, "malformed_body"),
+        ("deflate", zlib.compress(json.dumps(hello()).encode()) + b"junk", 400, "malformed_body"),
         ("deflate", b"\x78\x9c\x00", 400, "malformed_body"),
         ("br", b"\x0b\x02\x80{}\x03", 415, "unsupported_media_type"),
         ("gzip, gzip", b"x", 415, "unsupported_media_type"),
     ],
-    ids=["no gzip", "gzip cut short", "deflate cut short", "brotli", "gzip twice"],
+    ids=["no gzip", "gzip cut short", "two members", "junk behind", "deflate cut short", "brotli", "gzip twice"],
 )
 async def test_a_body_that_is_compressed_wrongly_is_refused(
     stage: Stage, coding: str, body: bytes, status: int, code: str
