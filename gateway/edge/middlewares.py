@@ -56,7 +56,8 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        fault, code = error.reason, of_http_exception(error, request).code
+        known = of_http_exception(error, request)
+        fault, code = known.message, known.code
         response = http_error_response(error, request)
     except Exception as error:  # the outermost place: an error of ours is told in one shape, and logged
         fault, code, detail = _told(error)

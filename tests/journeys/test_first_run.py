@@ -223,6 +223,9 @@ async def test_each_request_is_one_line_that_says_what_it_was(
     assert line["bytes_out"] == len(text.encode())
     assert line["first_token_ms"] < line["duration_ms"]
     assert "very private" not in first.log_path.read_text()
+    async with session.post(f"{first.url}/chat/completions", headers={"x-request-id": "req_lost"}) as response:
+        told = (await response.json())["error"]["message"]
+    assert (await first.logged(lambda line: line.get("request_id") == "req_lost"))["error"] == told
 
 
 async def test_tail_shows_the_log_readably(first: GatewayProcess) -> None:
