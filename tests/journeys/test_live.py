@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+ADMIN = "the-key-of-an-admin-who-reads-all-0123456789"
+ENV = {"GATEWAY_WORKERS": "2", "GATEWAY_AUTH": "keys", "GATEWAY_ADMIN_KEY": ADMIN}
+KEY = {"Authorization": f"Bearer {ADMIN}"}
 MANY = 24  # requests, of which one worker alone gets all in one case of 2**23
 
 
@@ -33,8 +36,8 @@ async def test_the_answers_of_all_workers_are_told_once_and_a_stop_ends_the_watc
 ) -> None:
     async with (
         LoopbackUpstream() as upstream,
-        GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2") as gateway,
-        aiohttp.ClientSession(gateway.url) as session,
+        GatewayProcess.upon(tmp_path, upstream.url, database, **ENV) as gateway,
+        aiohttp.ClientSession(gateway.url, headers=KEY) as session,
         session.get("/live/events") as response,
     ):
         events = told(response)
@@ -44,7 +47,7 @@ async def test_the_answers_of_all_workers_are_told_once_and_a_stop_ends_the_watc
             # Each over a connection of its own, which the kernel gives to either process.
             asked = hello(f"number {number}")
             async with (
-                aiohttp.ClientSession(gateway.url) as caller,
+                aiohttp.ClientSession(gateway.url, headers=KEY) as caller,
                 caller.post("/v1/chat/completions", json=asked) as answer,
             ):
                 assert answer.status == 200
@@ -68,8 +71,8 @@ async def test_what_each_worker_is_answering_is_told_by_any(tmp_path: Path, data
     go, all_know = asyncio.Event(), asyncio.Barrier(4)
     async with (
         LoopbackUpstream() as upstream,
-        GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_WORKERS="2") as gateway,
-        aiohttp.ClientSession(gateway.url, connector=aiohttp.TCPConnector(force_close=True)) as session,
+        GatewayProcess.upon(tmp_path, upstream.url, database, **ENV) as gateway,
+        aiohttp.ClientSession(gateway.url, headers=KEY, connector=aiohttp.TCPConnector(force_close=True)) as session,
     ):
         upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
 
@@ -96,6 +99,6 @@ async def test_what_each_worker_is_answering_is_told_by_any(tmp_path: Path, data
 async def underway(response: aiohttp.ClientResponse) -> list[Any]:
     """What is being answered, when that is told next."""
     while b"event: underway" not in (block := await response.content.readuntil(b"\n\n")):
-        pass
+        assert block, "the stream has ended"
     data: list[Any] = json.loads(block.partition(b"data: ")[2])["data"]
     return data
