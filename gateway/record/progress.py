@@ -95,6 +95,7 @@ class Progress:
         self.journal = UUID(folder.name)
         self.folder = folder
         self.waiting = 0  # records that the database has yet to get
+        self.set_backs = 0
         self.position = START  # everything before it is in the database
         self._noted = Note(folder / f"{name}.noted")
         self._again = Note(folder / f"{name}.again")
@@ -124,6 +125,7 @@ class Progress:
         segment, offset, rows = found or (0, 0, 0)
         if self.rows is None or (found is not None and rows >= self.rows):
             return False
+        self.set_backs += 1
         start, forgotten = Position(segment, offset), self.rows - rows
         if self._due is not None:
             start, forgotten = min(start, self._due[0]), forgotten + self._due[1]

@@ -324,10 +324,16 @@ class Shipper:
             await feed.wait()
             await self._gather(feed, GATHER_LONGER_S if len(taken) > CROWD_ROWS else GATHER_S)
             taken = feed.peek(rows, size)
-            if way.followed is not None and (progress := way.followed[0].progress) is not None:
+            progress = way.followed[0].progress if way.followed is not None else None
+            set_backs = 0
+            if progress is not None:
                 progress.position = feed.low(self._journal.end)
                 progress.waiting = len(feed) - len(taken) + len(way.retries)
-            if await self._deliver(way.live, self._journal.folder, taken):
+                set_backs = progress.set_backs
+            is_done = await self._deliver(way.live, self._journal.folder, taken)
+            if progress is not None and progress.set_backs != set_backs:
+                continue  # some may have been kept before, and what ships again leaves out what we have taken
+            if is_done:
                 feed.shipped(taken)
                 rows, size = BATCH_ROWS, BATCH_BYTES
             else:

@@ -264,6 +264,32 @@ async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(
         assert (figures.set_backs, figures.shipped_again, figures.gone) == (1, 3, 0)
 
 
+async def test_a7_what_was_kept_of_a_batch_before_the_database_was_set_back_is_kept_again(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the batch takes longer than all that is shipped again."""
+    monkeypatch.setattr(reshipping, "CHECK_S", 0.05)
+    keep = Interactions.keep
+    async with store(database) as (db, _), process(tmp_path, db) as one:
+        await rows_of(db, REFUSE_BOB)
+        await one.keep(record())
+        await take_snapshot(db)
+
+        async def keeping(self: Interactions, *arguments: Any) -> None:
+            await keep(self, *arguments)
+            monkeypatch.setattr(Interactions, "keep", keep)
+            await set_back(db)
+            async with asyncio.timeout(10):
+                while not any(line["event"] == "postgres_was_filled_again" for line in logs):
+                    await asyncio.sleep(0.01)
+
+        monkeypatch.setattr(Interactions, "keep", keeping)
+        with capture_logs() as logs:
+            await one.keep(*turns(3, "bob"), *turns(3))
+        await one.filled(4)
+        assert await count(db) == 4
+
+
 async def test_a7_what_waits_apart_while_the_database_is_set_back_waits_once(tmp_path: Path, database: str) -> None:
     async with store(database) as (db, _), process(tmp_path, db) as one:
         await rows_of(db, REFUSE_BOB)
