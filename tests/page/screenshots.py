@@ -9,7 +9,7 @@ import asyncio
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 from playwright.async_api import async_playwright
@@ -31,6 +31,7 @@ SHOTS = (
     ("page-dark", {**WIDE, "color_scheme": "dark"}),
     ("page-phone", {**PHONE, "color_scheme": "light"}),
 )
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 REPORT: dict[str, Any] = {"viewport": {"width": 1180, "height": 880}}
 
 # A company of fourteen in their last thirty days: fewer at weekends, more from week to week.
@@ -94,15 +95,20 @@ async def shoot(browser: Browser, url: str, name: str, options: dict[str, Any]) 
     await context.close()
 
 
-async def shoot_report(browser: Browser, url: str, scheme: str) -> None:
-    page = await browser.new_page(**REPORT | {"color_scheme": scheme})
-    await page.goto(f"{url}/report")
-    await page.wait_for_selector(".picture canvas")
-    await page.screenshot(path=PICTURES / f"report-{scheme}.png")
-    await page.close()
+async def shoot_report(browser: Browser, url: str, link: str) -> None:
+    """Everybody's figures, which the one-time link opens in one browser."""
+    context = await browser.new_context(**REPORT)
+    page = await context.new_page()
+    await page.goto(link)
+    for scheme in SCHEMES:
+        await page.emulate_media(color_scheme=scheme)
+        await page.goto(f"{url}/report")
+        await page.wait_for_selector(".picture canvas")
+        await page.screenshot(path=PICTURES / f"report-{scheme}.png")
+    await context.close()
 
 
-async def shoot_all(url: str, dsn: str) -> None:
+async def shoot_all(url: str, dsn: str, link: str) -> None:
     database = await asyncpg.connect(dsn)
     async with async_playwright() as driver:
         chromium = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
@@ -115,8 +121,7 @@ async def shoot_all(url: str, dsn: str) -> None:
             await database.execute(f"delete from llm_logs.{table}")
         await database.execute("select setseed(0.5)")
         await database.execute(COMPANY)
-        for scheme in ("light", "dark"):
-            await shoot_report(chromium, url, scheme)
+        await shoot_report(chromium, url, link)
         await chromium.close()
     await database.close()
 
@@ -125,7 +130,8 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running_postgres() as server:
         dsn = server.create_database()
         async with GatewayProcess(Path(folder), {"DATABASE_URL": dsn}) as gateway:
-            await shoot_all(gateway.url, dsn)
+            link = (Path(folder) / "data" / "open" / "link").read_text().strip()
+            await shoot_all(gateway.url, dsn, link)
 
 
 if __name__ == "__main__":
