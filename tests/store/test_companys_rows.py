@@ -95,6 +95,7 @@ async def test_a_seeds_rows_count_in_the_views(database: str) -> None:
             "client_cancelled": 0,
             "policy_blocked": 0,
             "interrupted": 0,
+            "refused": 0,
         }
         users = {row["user_name"]: row for row in await view(db, "usage_by_user")}
         assert part(users["user"], "title", "calls", "conversations", "total_tokens") == {
