@@ -82,7 +82,8 @@ async def any_method(request: web.Request) -> web.StreamResponse:
 
 def _require_plain_http(request: web.Request) -> None:
     """WebSocket is not served: who tries it first falls back when told so. Raises UpgradeRequired."""
-    if request.headers.get("Upgrade", "").strip().lower() == "websocket":
+    upgrade = request.headers.get("Upgrade")
+    if upgrade is not None and upgrade.strip().lower() == "websocket":
         raise UpgradeRequired("this gateway does not serve WebSocket: use plain HTTP, with `stream` for events")
 
 

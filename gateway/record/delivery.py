@@ -85,7 +85,8 @@ class Delivery:
         """Those that are not accepted, and why not."""
         rest = records
         while rest:
-            batch = next(batches(rest))
+            # A batch, unless the window of those that were refused has grown.
+            batch = rest if self._refused_since is None else next(batches(rest))
             error = await self._keep(batch)
             if error is not None:
                 return await self._search(rest, error)

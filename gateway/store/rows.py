@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +233,12 @@ def storable_text(text: str) -> str:
 
 def indexed_text(text: str) -> str:
     """Bounds a text for a B-tree index, of our tables or of the report's; reads must ask for the same."""
+    return _short_text(text) if len(text) <= MOST_LETTERS else _cut(storable_text(text), MOST_LETTERS)
+
+
+@lru_cache(1024)
+def _short_text(text: str) -> str:
+    """The names of users, models and titles, which come again and again."""
     return _cut(storable_text(text), MOST_LETTERS)
 
 

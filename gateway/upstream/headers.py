@@ -163,6 +163,8 @@ OF_HOSTS = (
 )
 # What lets a cache in front give one caller's answer to others (RFC 9111 section 3.5).
 _FOR_ALL = re.compile(rb"public|s-maxage", re.IGNORECASE)
+_TELLING = frozenset((b"retry-after", b"retry-after-ms", b"cache-control"))  # what they say is looked at
+_MOST_PLANS = 128  # for the names of a request's headers, 64 kB of them at most
 _MOST_NAMES = 256  # that are remembered: callers and upstreams send the same few, and a stranger's may be 32 kB long
 
 
@@ -189,29 +191,35 @@ class RequestHeaders:
         self._beginnings = tuple(name[:-1] for name in allowed if name.endswith(b"*"))
         self._keep_credentials = keep_credentials
         self._on_dropped = on_dropped
-        self._fate = lru_cache(_MOST_NAMES)(self._decided)
+        self._plan = lru_cache(_MOST_PLANS)(self._planned)
 
     def of(self, raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool = True) -> RawHeaders:
         """Of the caller's headers those that travel, as they came. A decoded body has no content coding any more."""
-        fate = self._fate
-        fates = [fate(name) for name, _ in raw]
+        connection = [value for name, value in raw if len(name) == 10 and name.lower() == b"connection"]
+        names = tuple([name for name, _ in raw])
+        kept, dropped = self._plan(names, b",".join(connection), is_decoded)
+        if dropped and self._on_dropped is not None:
+            self._on_dropped(dropped)
+        return tuple([raw[place] for place in kept])
+
+    def _planned(
+        self, names: Sequence[bytes], connection: bytes, is_decoded: bool
+    ) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+        """The places of the headers that travel, and the names of those that are dropped; callers send the same ones
+        again and again."""
+        options = frozenset(option.strip().lower() for option in connection.split(b","))
+        fates = [(place, name, self._decided(name)) for place, name in enumerate(names)]
         most = _SENT if is_decoded else _SENT_AS_IT_CAME
-        kept = [header for header, its in zip(raw, fates, strict=True) if its <= most]
-        if options := _connection_options(raw):
-            kept = [header for header in kept if header[0].lower() not in options]
-        if fates and max(fates) > _OURS:
-            least = _OF_ACCOUNT
-            if _OF_ACCOUNT in fates and any(name.lower() in CREDENTIALS for name, _ in kept):
-                least = _DROPPED
-                kept = [
-                    header
-                    for header, its in zip(raw, fates, strict=True)
-                    if (its <= most or its is _OF_ACCOUNT) and header[0].lower() not in options
-                ]
-            dropped = [name for (name, _), its in zip(raw, fates, strict=True) if its >= least]
-            if dropped and self._on_dropped is not None:
-                self._on_dropped(dropped)
-        return tuple(kept)
+        kept = [place for place, name, fate in fates if fate <= most and name.lower() not in options]
+        least = _OF_ACCOUNT
+        if any(names[place].lower() in CREDENTIALS for place in kept):
+            least = _DROPPED
+            kept = [
+                place
+                for place, name, fate in fates
+                if (fate <= most or fate == _OF_ACCOUNT) and name.lower() not in options
+            ]
+        return tuple(kept), tuple(name for _, name, fate in fates if fate >= least)
 
     def _decided(self, name: bytes) -> int:
         lower = name.lower()
@@ -230,10 +238,10 @@ def response_fields(head: Head) -> RawHeaders:
     kept = [header for header in head.headers if _is_sent_back(header[0])]
     if options := _connection_options(head.headers):
         kept = [header for header in kept if header[0] not in options]
-    if head.get(b"retry-after") is not None or head.get(b"retry-after-ms") is not None:
+    if not _TELLING.isdisjoint([name for name, _ in kept]):
         kept = [each for header in kept for each in _within_reason(*header)]
-    if any(name == b"cache-control" and _FOR_ALL.search(value) for name, value in kept):
-        kept = [header for header in kept if header[0] != b"cache-control"] + [(b"cache-control", b"private")]
+        if any(name == b"cache-control" and _FOR_ALL.search(value) for name, value in kept):
+            kept = [header for header in kept if header[0] != b"cache-control"] + [(b"cache-control", b"private")]
     return tuple(kept)
 
 
