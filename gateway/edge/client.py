@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.upstream.provider import Head
 
 _OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
+_FIRST_HEARTBEAT = heartbeat_after(b"")
 
 
 class EventStream(EventSourceResponse):
@@ -83,7 +84,7 @@ class HttpClient(Client):
         self._unsent = b""  # the head, until there is something to go with it
         self._silent_since = 0.0
         self._written: bytes | None = None  # what was written last, since the last beat
-        self._heartbeat = heartbeat_after(b"")  # what may follow it
+        self._heartbeat: bytes | None = _FIRST_HEARTBEAT  # what may follow it
         self.response: web.StreamResponse | None = None
 
     def leave(self) -> None:

@@ -142,7 +142,7 @@ def _indexed(text: str | None) -> str | None:
 
 
 def _count(tokens: int) -> int:
-    return max(-MOST_TOKENS, min(tokens, MOST_TOKENS))
+    return tokens if -MOST_TOKENS <= tokens <= MOST_TOKENS else MOST_TOKENS if tokens > 0 else -MOST_TOKENS
 
 
 def _real(cost: float | None) -> float | None:

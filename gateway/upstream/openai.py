@@ -52,7 +52,7 @@ class OpenAICompatible(Provider):
         else:
             reply = await self._wires.open(call, call.body)
         head = relocated(reply.head, self._origin, call.path)
-        if is_redirect(reply.head):
+        if reply.head.status >= 300 and is_redirect(reply.head):
             return self._redirected(reply, head)
         reply.head = head
         return reply

@@ -42,9 +42,6 @@ class Head:
     def get(self, name: bytes) -> bytes | None:
         return self._first.get(name)
 
-    def has_any(self, names: frozenset[bytes]) -> bool:
-        return not names.isdisjoint(self._first)
-
     def count(self, name: bytes) -> int:
         """How often a header came."""
         if len(self._first) == len(self.headers):  # each came once

@@ -34,7 +34,10 @@ def is_redirect(head: Head) -> bool:
 def relocated(head: Head, origin: Origin, path: str) -> Head:
     """The head of an answer to a call for `path`, with paths of ours for the upstream's URLs. A header that points
     elsewhere is left out, and so is one of any name that holds a URL of the upstream's host."""
-    if not head.has_any(_POINTING) and b"://" not in b"\n".join([value for _, value in head.headers]):
+    for name, value in head.headers:
+        if name in _POINTING or b"://" in value:
+            break
+    else:
         return head
     netloc = origin.netloc.lower().encode("ascii")
     kept: list[tuple[bytes, bytes]] = []
