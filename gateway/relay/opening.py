@@ -40,12 +40,13 @@ class Opening(Sink):
     __slots__ = (
         "_client",
         "_early",
+        "_held",
         "_is_declared",
+        "_limit",
         "_relay",
         "_silent_since",
         "_target",
         "head",
-        "held",
         "is_starting",
     )
 
@@ -57,8 +58,15 @@ class Opening(Sink):
         self._target: Relay | WholeBody | None = None
         self._silent_since: float | None = None
         self.head = head
-        self.held = WholeBody(limit)
+        self._limit = limit
+        self._held: WholeBody | None = None
         self.is_starting = False  # it is a stream, and the client's head is not out yet
+
+    @property
+    def held(self) -> WholeBody:
+        """The body of an answer that is not a stream."""
+        self._held = held = self._held or WholeBody(self._limit)
+        return held
 
     @property
     def is_stream(self) -> bool:

@@ -165,7 +165,6 @@ OF_HOSTS = (
 _FOR_ALL = re.compile(rb"public|s-maxage", re.IGNORECASE)
 _TELLING = frozenset((b"retry-after", b"retry-after-ms", b"cache-control"))  # what they say is looked at
 _MOST_PLANS = 128  # for the names of a request's headers, 64 kB of them at most
-_MOST_NAMES = 256  # that are remembered: callers and upstreams send the same few, and a stranger's may be 32 kB long
 
 
 # What becomes of a caller's header; those above _OURS need a second look.
@@ -235,14 +234,25 @@ class RequestHeaders:
 
 def response_fields(head: Head) -> RawHeaders:
     """The upstream's headers that the caller may see."""
-    kept = [header for header in head.headers if _is_sent_back(header[0])]
-    if options := _connection_options(head.headers):
-        kept = [header for header in kept if header[0] not in options]
-    if not _TELLING.isdisjoint([name for name, _ in kept]):
+    headers = head.headers
+    connection = b""
+    if head.get(b"connection") is not None:
+        connection = b",".join([value for name, value in headers if name == b"connection"])
+    places, is_telling = _sent_back(tuple([name for name, _ in headers]), connection)
+    kept = [headers[place] for place in places]
+    if is_telling:
         kept = [each for header in kept for each in _within_reason(*header)]
         if any(name == b"cache-control" and _FOR_ALL.search(value) for name, value in kept):
             kept = [header for header in kept if header[0] != b"cache-control"] + [(b"cache-control", b"private")]
     return tuple(kept)
+
+
+@lru_cache(_MOST_PLANS)
+def _sent_back(names: Sequence[bytes], connection: bytes) -> tuple[tuple[int, ...], bool]:
+    """The places of the headers that the caller may see, and whether one of them must be looked at."""
+    options = frozenset(option.strip().lower() for option in connection.split(b","))
+    places = tuple(place for place, name in enumerate(names) if _is_sent_back(name) and name not in options)
+    return places, not _TELLING.isdisjoint([names[place] for place in places])
 
 
 def _within_reason(name: bytes, value: bytes) -> RawHeaders:
@@ -273,7 +283,6 @@ def _seconds(value: bytes) -> float | None:
         return None
 
 
-@lru_cache(_MOST_NAMES)
 def _is_sent_back(name: bytes) -> bool:
     return name not in NOT_SENT_BACK and not name.startswith(OF_HOSTS)
 
@@ -281,15 +290,3 @@ def _is_sent_back(name: bytes) -> bool:
 def as_text(fields: RawHeaders) -> list[tuple[str, str]]:
     """The same decoded, as aiohttp wants them."""
     return [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in fields]
-
-
-def _connection_options(raw: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """Names that `Connection` declares to be of this hop only, such as `Connection: x-secret`."""
-    return frozenset(
-        [
-            option.strip().lower()
-            for name, value in raw
-            if len(name) == 10 and name.lower() == b"connection"
-            for option in value.split(b",")
-        ]
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -35,9 +36,8 @@ class Head:
 
     def __post_init__(self) -> None:
         first = dict(reversed(self.headers))
-        kind = first.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
         object.__setattr__(self, "_first", first)
-        object.__setattr__(self, "media_type", kind.decode("latin-1"))
+        object.__setattr__(self, "media_type", _media_type(first.get(b"content-type", b"")))
 
     def get(self, name: bytes) -> bytes | None:
         return self._first.get(name)
@@ -52,6 +52,11 @@ class Head:
     def content_length(self) -> int | None:
         value = self.get(b"content-length") or b""
         return int(value) if value.isdigit() else None
+
+
+@lru_cache(64)
+def _media_type(content_type: bytes) -> str:
+    return content_type.split(b";", 1)[0].strip().lower().decode("latin-1")
 
 
 class Ending(Enum):
