@@ -199,18 +199,18 @@ class Exchange:
     async def _open(self, talk: Talk, asked: ChatRequest, dialect: Dialect, provider: Provider) -> tuple[Reply, bool]:
         """The upstream's answer, and whether its usage event is the gateway's own wish."""
         path = f"{dialect.path}?{talk.query}" if talk.query else dialect.path
-        call = Call("POST", path, self._terms.headers.of(talk.headers), asked.raw)
         asking, plain = self._usage_bodies(talk, asked, dialect)
+        call = Call("POST", path, self._terms.headers.of(talk.headers), plain)
         model = (provider.name, asked.model)
         if asking is None or model in self._uncounted:
-            return await provider.open(replace(call, body=plain)), False
+            return await provider.open(call), False
         reply = await provider.open(replace(call, body=asking))
         if reply.head.status not in (400, 422):
             return reply, not asked.wants_usage
         refusal = WholeBody(self._terms.inline_bytes)
         await reply.pump(refusal)
         reply.close()
-        reply = await provider.open(replace(call, body=plain))  # so that a refusal, too, is about what the caller wrote
+        reply = await provider.open(call)  # so that a refusal, too, is about what the caller wrote
         if reply.head.status not in (400, 422) and refuses_usage(refusal.body, plain):
             self._uncounted.add(model)
         return reply, False
