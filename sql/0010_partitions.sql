@@ -428,7 +428,7 @@ begin
         return 'copied';
     end if;
 
-    if llm_logs.copy_changes(parent, 200) > 20 then
+    if llm_logs.copy_changes(parent, 200) = 200 then
         return 'catching up';
     end if;
     -- From here on nobody reads or writes the table until this transaction ends, a few milliseconds later.
