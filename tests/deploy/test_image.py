@@ -70,7 +70,7 @@ def test_nothing_else_reaches_the_engine(path: str) -> None:
 
 def test_wheels_sources_are_all_copied() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {*build["packages"], *build["force-include"], "pyproject.toml", "README.md"}
+    needed = {*build["packages"], *build["force-include"], "pyproject.toml", "README.md", "LICENSE"}
     assert needed <= {source.rstrip("/") for source in copied()}
 
 
@@ -250,6 +250,7 @@ def test_wheel_carries_the_page_and_the_sql(tmp_path: Path) -> None:
             if path.is_file() and not path.name.startswith("."):
                 assert f"gateway/_shipped/{folder}/{path.relative_to(ROOT / folder).as_posix()}" in names
     assert "gateway/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not any(name.startswith("tests/") for name in names)
 
 
