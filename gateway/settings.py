@@ -566,7 +566,7 @@ def _described(setting: Setting, settings: Settings) -> Described:
 
 
 def markdown_table() -> str:
-    """The table of settings as it stands in the README."""
+    """The table of settings for deploy/docs/settings.md."""
     rows = ["| Environment | TOML | Default | |", "|---|---|---|---|"]
     rows += [
         f"| `{'`, `'.join(setting.env)}` | `{setting.name}` | {_default_text(setting)} | {setting.help} |"

@@ -49,21 +49,21 @@ def test_f2_compose_takes_another_mode_from_the_environment() -> None:
     assert (settings.server.public_url, settings.server.allowed_hosts) == ("https://llm.corp.example", ("gateway",))
 
 
-def test_the_readmes_recipes_for_a_proxy_and_an_issuer_work_from_the_env_file() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_the_recipes_for_a_proxy_and_an_issuer_work_from_the_env_file() -> None:
+    chapter = (ROOT / "deploy/docs/identity.md").read_text("utf-8")
     for mode in ("jwt", "header"):
-        recipe = re.search(rf"^GATEWAY_AUTH={mode}\n(?:GATEWAY_\w+=.*\n)+", readme, re.MULTILINE)
+        recipe = re.search(rf"^GATEWAY_AUTH={mode}\n(?:GATEWAY_\w+=.*\n)+", chapter, re.MULTILINE)
         assert recipe is not None
         names = set(re.findall(r"^\w+", recipe[0], re.MULTILINE))
         assert names <= compose_environment("gateway").keys(), mode
 
 
-def test_f2_no_admin_key_is_committed_and_both_secrets_are_made_by_the_readme() -> None:
+def test_f2_no_admin_key_is_committed_and_both_secrets_are_made_by_the_documents() -> None:
     assert compose_environment("gateway")["GATEWAY_ADMIN_KEY"] == "${GATEWAY_ADMIN_KEY:-}"
-    readme = (ROOT / "README.md").read_text("utf-8")
+    chapter = (ROOT / "deploy/docs/install.md").read_text("utf-8")
     for name in ("POSTGRES_PASSWORD", "GATEWAY_ADMIN_KEY"):
         line = f'echo "{name}=$(openssl rand -hex 24)" >> .env'
-        assert line in readme
+        assert line in chapter
         assert re.search(rf"^#   {re.escape(line)}$", COMPOSE, re.MULTILINE)
 
 
