@@ -62,8 +62,12 @@ class Client(RelayClient, Protocol):
         ...
 
     def start_now(self, head: Head) -> bool:
-        """As `start`, of events, without waiting: the head goes out with the first of them, if that follows at once.
-        False: only `start` can do it."""
+        """As `start`, of events, without waiting: the head goes out with the first of them, with the end, or by
+        `send_head`. False: only `start` can do it."""
+        ...
+
+    def send_head(self) -> None:
+        """Send the head that `start_now` has made, if it is not out yet."""
         ...
 
     async def start(self, head: Head, *, is_events: bool) -> None:

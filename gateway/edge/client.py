@@ -100,22 +100,22 @@ class HttpClient(Client):
 
     async def start(self, head: Head, *, is_events: bool) -> None:
         length = None if is_events else head.content_length
-        if not self._start_directly(head, length, is_events=is_events):
+        if self._start_directly(head, length, is_events=is_events):
+            asyncio.get_running_loop().call_soon(self.send_head)  # alone, when nothing is there to go with it
+        else:
             await self._start_by_aiohttp(head, length, is_events=is_events)
 
     def _start_directly(self, head: Head, length: int | None, *, is_events: bool) -> bool:
         """False: aiohttp has to make the head."""
         missing = {name: value for key, name, value in _OF_STREAMS if head.get(key) is None} if is_events else {}
         message = self._head(head.status, head, CHUNKED if length is None else b"Content-Length: %d" % length, missing)
-        loop = asyncio.get_running_loop()
-        self._silent_since = loop.time()
+        self._silent_since = asyncio.get_running_loop().time()
         if message is None:
             return False
         self.response = _sent_elsewhere(head.status)
         self._is_direct = True
         self._chunked = length is None
         self._unsent = message
-        loop.call_soon(self._send_head)  # alone, when nothing is there to go with it
         return True
 
     async def _start_by_aiohttp(self, head: Head, length: int | None, *, is_events: bool) -> None:
@@ -130,7 +130,7 @@ class HttpClient(Client):
             return
         self._chunked = bool(getattr(writer, "chunked", False))
 
-    def _send_head(self) -> None:
+    def send_head(self) -> None:
         if self._unsent:
             self._put(b"")
 

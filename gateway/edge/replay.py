@@ -151,6 +151,9 @@ class Replayed(Client):
     def start_now(self, head: Head) -> bool:
         return self._client.start_now(head)
 
+    def send_head(self) -> None:
+        self._client.send_head()
+
     async def start(self, head: Head, *, is_events: bool) -> None:
         await self._client.start(head, is_events=is_events)
 

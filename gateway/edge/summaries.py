@@ -65,6 +65,9 @@ class Nobody(Client):
         """See above."""
         return True
 
+    def send_head(self) -> None:
+        """See above."""
+
     async def start(self, head: Head, *, is_events: bool) -> None:
         """See above."""
 

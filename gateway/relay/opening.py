@@ -31,6 +31,8 @@ class Starter(Protocol):
 
     def start_now(self, head: Head) -> bool: ...
 
+    def send_head(self) -> None: ...
+
     async def start(self, head: Head, *, is_events: bool) -> None: ...
 
 
@@ -112,7 +114,10 @@ class Opening(Sink):
             self.is_starting = True  # the pump is held up until `drained` has sent it
             return False
         self._target = self._relay
-        return self._relay.feed(self._taken())
+        is_over = self._relay.feed(self._taken())
+        if not is_over:
+            self._client.send_head()
+        return is_over
 
     async def start(self) -> None:
         """Send the head; what has come follows. Raises Enough."""

@@ -28,10 +28,15 @@ class Caller(FakeClient):
         super().__init__()
         self.starts_at_once = starts_at_once
         self.head: Head | None = None
+        self.is_head_sent = False
 
     def start_now(self, head: Head) -> bool:
         self.head = head if self.starts_at_once else None
         return self.starts_at_once
+
+    def send_head(self) -> None:
+        assert self.head is not None
+        self.is_head_sent = True
 
     async def start(self, head: Head, *, is_events: bool) -> None:
         assert is_events
@@ -145,3 +150,15 @@ def test_c5_the_head_of_a_declared_stream_waits_for_a_silent_upstream_only_so_lo
     for now in (10.0, 20.0):
         silent.opening.beat(now)
     assert silent.client.head is None
+
+
+@pytest.mark.parametrize(
+    ("reads", "is_sent"), [([STREAM], False), ([STREAM[:-1], STREAM[-1:]], True), ([b"data:"], True)]
+)
+async def test_the_head_waits_for_the_end_of_an_answer_that_came_in_one_read(reads: list[bytes], is_sent: bool) -> None:
+    """That end is a moment away, and a write costs as much as five events."""
+    run = Run("text/event-stream")
+    for read in reads:
+        run.opening.feed(read)
+    assert run.client.head is not None
+    assert run.client.is_head_sent == is_sent
