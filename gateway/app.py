@@ -97,7 +97,7 @@ if TYPE_CHECKING:
 
     from gateway.account import Recorder
     from gateway.record.keeper import Keeper
-    from gateway.settings import Settings
+    from gateway.settings.settings import Settings
 
 NO_RULES = Policy()
 LEAST_SKEW_S = 0.02  # what is less may be the measurement's own

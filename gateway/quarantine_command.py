@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.record.quarantine import Item
-    from gateway.settings import Settings
+    from gateway.settings.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

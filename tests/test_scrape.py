@@ -16,7 +16,7 @@ from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS
 from gateway.edge.live import Live
 from gateway.edge.recent import RecentAnswers
 from gateway.scrape import Scrape
-from gateway.settings import Settings
+from gateway.settings.settings import Settings
 from gateway.siblings import PATIENCE_S, Seat, Siblings
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from gateway.ids import Ids
 from gateway.prices import Prices
 from gateway.readiness import Readiness
 from gateway.scrape import Scrape
-from gateway.settings import Settings
+from gateway.settings.settings import Settings
 from gateway.siblings import Siblings
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit

@@ -23,7 +23,7 @@ from gateway.upstream.origin import CHAT_PATH
 if TYPE_CHECKING:
     from gateway.model import Principal
     from gateway.relay.care import Dialect
-    from gateway.settings import Settings
+    from gateway.settings.settings import Settings
 
 COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET
 READING_METHODS = ("GET", "HEAD", "OPTIONS")

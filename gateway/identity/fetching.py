@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from gateway.forms import redacted_url
 from gateway.identity.issuer import FetchError
+from gateway.settings.readers import redacted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

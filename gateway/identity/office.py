@@ -10,10 +10,10 @@ from uuid import UUID
 import structlog
 
 from gateway.errors import CallerError, NotAllowed, NotFound, TooManyKeys
-from gateway.forms import Secret
 from gateway.identity.names import is_name
 from gateway.identity.ring import HINT_LENGTH, PREFIX, digest_of, new_secret
 from gateway.model import ApiKey, Principal, Role
+from gateway.settings.readers import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

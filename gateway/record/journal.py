@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from gateway.model import Answer, Interaction
     from gateway.record.segments import Position
-    from gateway.settings import JournalSettings
+    from gateway.settings.settings import JournalSettings
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gateway.record.disk import Disk, DiskThread
     from gateway.record.owner import Folder
-    from gateway.settings import JournalSettings
+    from gateway.settings.settings import JournalSettings
 
 SUFFIX = SEGMENT
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # not in the stubs
 
-from gateway.database_url import read_url
+from gateway.settings.database_url import read_url
 
 if TYPE_CHECKING:
-    from gateway.database_url import DatabaseUrl
+    from gateway.settings.database_url import DatabaseUrl
 
 _NOTHING = dict.fromkeys(
     (

@@ -11,15 +11,15 @@ import asyncpg
 import orjson
 import structlog
 
-from gateway.database_url import read_url
 from gateway.errors import StoreUnavailable, safe_text
+from gateway.settings.database_url import read_url
 from gateway.store.dsn import connect_arguments
 from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_pooled, refuses_parameters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
-    from gateway.settings import StoreSettings
+    from gateway.settings.settings import StoreSettings
 
     Connection = asyncpg.Connection[asyncpg.Record]
     PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

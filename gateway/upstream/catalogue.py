@@ -10,7 +10,7 @@ from gateway.upstream.openai import OpenAICompatible
 from gateway.upstream.origin import IMAGE_PATH, Origin, Patience
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.settings.settings import Settings
     from gateway.upstream.provider import Provider
 
 

@@ -19,7 +19,7 @@ from gateway.upstream.provider import Ending, Head, Provider, Reply
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from gateway.settings import DemoSettings
+    from gateway.settings.settings import DemoSettings
     from gateway.upstream.provider import Call, Sink
 
 LARGEST_BODY = 32 * 1024 * 1024

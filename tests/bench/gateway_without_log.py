@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from gateway.server import serve
-from gateway.settings import load
+from gateway.settings.settings import load
 from gateway.telemetry import logs
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.settings import load, table
+from gateway.settings.settings import load, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_everything_that_is_copied_exists_and_reaches_the_engine(source: str) ->
 
 
 @pytest.mark.parametrize(
-    "path", [".git/config", ".env", ".venv/bin/python", "tests/test_settings.py", "deploy/lock.py"]
+    "path", [".git/config", ".env", ".venv/bin/python", "tests/settings/test_settings.py", "deploy/lock.py"]
 )
 def test_nothing_else_reaches_the_engine(path: str) -> None:
     assert not is_sent_to_the_engine(path)

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.edge.guard import Guard
 from gateway.errors import NotAllowed
-from gateway.settings import SettingsError, load
+from gateway.settings.settings import SettingsError, load
 from tests.edge.house import BY_HEADER, Answer, hello, house
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from gateway.edge.guard import Guard
 from gateway.edge.keys import PAGE, SETTINGS
 from gateway.edge.routes import routes
 from gateway.errors import NotAllowed
-from gateway.settings import SettingsError, load
+from gateway.settings.settings import SettingsError, load
 from gateway.shipped import shipped
 
 if TYPE_CHECKING:

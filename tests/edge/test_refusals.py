@@ -11,7 +11,7 @@ from yarl import URL
 
 from gateway.account import Recorder
 from gateway.app import build_app
-from gateway.settings import load
+from gateway.settings.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

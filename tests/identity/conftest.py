@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.settings import StoreSettings
+from gateway.settings.settings import StoreSettings
 from gateway.shipped import shipped
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate

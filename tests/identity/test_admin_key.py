@@ -14,7 +14,7 @@ import pytest
 from gateway.errors import IdentityUnavailable, NotAuthenticated
 from gateway.identity.identity import Identity
 from gateway.identity.ring import KeyRing, digest_of, new_secret
-from gateway.settings import SettingsError, load
+from gateway.settings.settings import SettingsError, load
 from tests.edge.house import BY_HEADER, hello, house
 from tests.identity.test_ring import key_of
 

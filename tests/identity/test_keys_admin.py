@@ -20,7 +20,7 @@ from gateway.identity.office import KeyOffice, KeyOrder
 from gateway.identity.ring import KeyRing
 from gateway.ids import Ids
 from gateway.model import Principal
-from gateway.settings import Settings, load
+from gateway.settings.settings import Settings, load
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from gateway import keys_command
 from gateway.errors import CallerError, StoreUnavailable
 from gateway.identity.ring import KeyRing
 from gateway.keys_command import expiry
-from gateway.settings import Secret, Settings, StoreSettings
+from gateway.settings.settings import Secret, Settings, StoreSettings
 from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.keys import Keys
 from gateway.store.pool import Database

@@ -20,7 +20,7 @@ from gateway.identity.ring_file import RingFile
 from gateway.identity.watch import KeyWatch
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
-from gateway.settings import AuthSettings, Secret, Settings, StoreSettings
+from gateway.settings.settings import AuthSettings, Secret, Settings, StoreSettings
 from gateway.shipped import shipped
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.edge.openapi.chat import INTERACTION
 from gateway.edge.openapi.completions import COMPLETION, QUESTION
-from gateway.settings import load
+from gateway.settings.settings import load
 from gateway.shipped import shipped
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

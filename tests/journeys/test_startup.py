@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from gateway.settings import load
+from gateway.settings.settings import load
 from gateway.shipped import shipped
 from gateway.store.migrations import LOCK, migrate
 from gateway.store.pool import Database

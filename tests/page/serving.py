@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.edge.page import CHAT_HEADERS
-from gateway.settings import DemoSettings
+from gateway.settings.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.provider import Call
 

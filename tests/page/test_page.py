@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp.test_utils import TestServer
 
-from gateway.settings import DemoSettings
+from gateway.settings.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.provider import Call, Ending, Head, Provider, Reply
 from tests.page.looking import expect, until

@@ -19,7 +19,7 @@ from gateway.model import Record, Usage
 from gateway.record.disk import DiskThread
 from gateway.record.journal import Journal, Tuning
 from gateway.record.shipper import Shipper
-from gateway.settings import JournalSettings, StoreSettings
+from gateway.settings.settings import JournalSettings, StoreSettings
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

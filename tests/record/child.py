@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.model import Outcome
 from gateway.record.journal import Journal
 from gateway.record.shipper import Shipper
-from gateway.settings import JournalSettings
+from gateway.settings.settings import JournalSettings
 from tests.record.samples import Memory, answer, chunk, interaction
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from gateway.record.feed import Cursor
 from gateway.record.journal import Journal
 from gateway.record.segments import Position, numbers_in, path_of
 from gateway.record.shipper import Shipper
-from gateway.settings import JournalSettings
+from gateway.settings.settings import JournalSettings
 from tests.record.old_frames import begun, finished, part
 from tests.record.samples import SMALL, Memory, answer, chunk, interaction
 

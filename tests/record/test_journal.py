@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.record.entry import Entry
     from gateway.record.pending import Pending
-    from gateway.settings import JournalSettings
+    from gateway.settings.settings import JournalSettings
 
 BIG = b"x" * 10_000
 QUICK = Tuning(tick_s=0.02, others_every=1)

@@ -16,7 +16,7 @@ from gateway.record import sync_queue
 from gateway.record.disk import Disk
 from gateway.record.journal import Journal
 from gateway.record.sync_queue import SyncQueue
-from gateway.settings import JournalSettings
+from gateway.settings.settings import JournalSettings
 from tests.record.samples import answer, interaction
 
 if TYPE_CHECKING:

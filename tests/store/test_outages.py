@@ -12,7 +12,7 @@ import pytest
 from gateway.model import Record
 from gateway.record.journal import Journal
 from gateway.record.shipper import Shipper
-from gateway.settings import JournalSettings
+from gateway.settings.settings import JournalSettings
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from gateway.errors import StoreUnavailable
 from gateway.readiness import Readiness
 from gateway.server import migrate
-from gateway.settings import load
+from gateway.settings.settings import load
 from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from gateway.upkeep import DatabaseState

@@ -21,7 +21,7 @@ from gateway.record.edits import Edits, edits_in
 from gateway.record.journal import Journal
 from gateway.record.quarantine import Quarantine
 from gateway.record.shipper import Shipper
-from gateway.settings import JournalSettings
+from gateway.settings.settings import JournalSettings
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.interactions import Interactions
 from tests.store.samples import chat, model, record, rows_of, store, user

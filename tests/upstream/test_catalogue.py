@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.settings import load
+from gateway.settings.settings import load
 from gateway.upstream.catalogue import Catalogue
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.provider import Call, Ending

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 
 from gateway.chat.summaries import metadata_of, metadata_request, title_of, title_request
-from gateway.settings import DemoSettings
+from gateway.settings.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.demo_answers import QUOTE_LENGTH, answer, quote
 from gateway.upstream.provider import Call, Ending

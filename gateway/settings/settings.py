@@ -19,14 +19,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gateway import forms
-from gateway.forms import CHAT_PATH, Form, home, is_loopback, redacted_url, shown_size
-from gateway.forms import Secret as Secret
+from gateway.settings import readers
+from gateway.settings.readers import CHAT_PATH, Form, home, is_loopback, redacted_url, shown_size
+from gateway.settings.readers import Secret as Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gateway.forms import Environ, Network
+    from gateway.settings.readers import Environ, Network
 
 OPENAI_BASE = "https://api.openai.com/v1"
 IMAGE_PATH = "/images/generations"
@@ -52,37 +52,37 @@ def _set(
 class ServerSettings:
     """The listener, and what it takes from callers."""
 
-    host: str = _set("GATEWAY_HOST", "127.0.0.1", forms.HOST, "Address to listen on.")
-    port: int = _set("GATEWAY_PORT", 8000, forms.PORT, "Port to listen on; 0 takes any free one.")
-    workers: int = _set("GATEWAY_WORKERS", 1, forms.WORKERS, "Processes that share the port, one a core.")
+    host: str = _set("GATEWAY_HOST", "127.0.0.1", readers.HOST, "Address to listen on.")
+    port: int = _set("GATEWAY_PORT", 8000, readers.PORT, "Port to listen on; 0 takes any free one.")
+    workers: int = _set("GATEWAY_WORKERS", 1, readers.WORKERS, "Processes that share the port, one a core.")
     allow_open: bool = _set(
-        "GATEWAY_ALLOW_OPEN", False, forms.FLAG, "Let other machines in, although nobody has to log in."
+        "GATEWAY_ALLOW_OPEN", False, readers.FLAG, "Let other machines in, although nobody has to log in."
     )
     public_url: str | None = _set(
-        "GATEWAY_PUBLIC_URL", None, forms.PLAIN_URL, "The URL under which people reach the gateway."
+        "GATEWAY_PUBLIC_URL", None, readers.PLAIN_URL, "The URL under which people reach the gateway."
     )
     allowed_hosts: tuple[str, ...] = _set(
         "GATEWAY_ALLOWED_HOSTS",
         (),
-        forms.HOSTS,
+        readers.HOSTS,
         "Further names by which browsers may call it without a key, beside that of its public URL, localhost and "
         "addresses.",
         "none",
     )
     heartbeat_s: float = _set(
-        "GATEWAY_HEARTBEAT_S", 15.0, forms.SECONDS, "Silence in a stream before a comment is sent."
+        "GATEWAY_HEARTBEAT_S", 15.0, readers.SECONDS, "Silence in a stream before a comment is sent."
     )
     shutdown_s: float = _set(
-        "GATEWAY_SHUTDOWN_S", 30.0, forms.SECONDS, "Time that live streams have to finish at a stop."
+        "GATEWAY_SHUTDOWN_S", 30.0, readers.SECONDS, "Time that live streams have to finish at a stop."
     )
-    max_body_bytes: int = _set("GATEWAY_MAX_BODY_BYTES", 32 << 20, forms.BODY_SIZE, "Largest body in JSON, inflated.")
-    max_depth: int = _set("GATEWAY_MAX_DEPTH", 100, forms.DEPTH, "Deepest nesting of a JSON body.")
+    max_body_bytes: int = _set("GATEWAY_MAX_BODY_BYTES", 32 << 20, readers.BODY_SIZE, "Largest body in JSON, inflated.")
+    max_depth: int = _set("GATEWAY_MAX_DEPTH", 100, readers.DEPTH, "Deepest nesting of a JSON body.")
     body_timeout_s: float = _set(
-        "GATEWAY_BODY_TIMEOUT_S", 60.0, forms.SECONDS, "Time that a caller has to send its body."
+        "GATEWAY_BODY_TIMEOUT_S", 60.0, readers.SECONDS, "Time that a caller has to send its body."
     )
-    keepalive_s: float = _set("GATEWAY_KEEPALIVE_S", 75.0, forms.SECONDS, "How long an idle connection is kept open.")
+    keepalive_s: float = _set("GATEWAY_KEEPALIVE_S", 75.0, readers.SECONDS, "How long an idle connection is kept open.")
     client_stall_s: float = _set(
-        "GATEWAY_CLIENT_STALL_S", 300.0, forms.SECONDS, "How long a caller may leave its answer unread."
+        "GATEWAY_CLIENT_STALL_S", 300.0, readers.SECONDS, "How long a caller may leave its answer unread."
     )
 
 
@@ -93,60 +93,62 @@ class AuthSettings:
     modes: tuple[str, ...] = _set(
         "GATEWAY_AUTH",
         ("open",),
-        forms.AUTH_MODES,
+        readers.AUTH_MODES,
         "How callers are known, one or several: `open` (everybody is the local user), `keys`, `jwt` (OIDC), "
         "`header` (set by a proxy).",
     )
     admin_key: Secret | None = _set(
         "GATEWAY_ADMIN_KEY",
         None,
-        forms.ADMIN_KEY,
+        readers.ADMIN_KEY,
         "The first key, of the user `admin`, who is admin and auditor; 32 random characters or more. Needs `keys`.",
     )
     keys_refresh_s: float = _set(
-        "GATEWAY_AUTH_KEYS_REFRESH_S", 2.0, forms.SECONDS, "How often changes of keys are looked for."
+        "GATEWAY_AUTH_KEYS_REFRESH_S", 2.0, readers.SECONDS, "How often changes of keys are looked for."
     )
     own_keys_s: float = _set(
         "GATEWAY_AUTH_OWN_KEYS_S",
         0.0,
-        forms.SECONDS_OR_NONE,
+        readers.SECONDS_OR_NONE,
         "How long a key lasts that users make for themselves; 0: they make none.",
     )
     issuer: str | None = _set(
-        "GATEWAY_AUTH_ISSUER", None, forms.ISSUER, "The OpenID issuer, as in `iss` to the letter."
+        "GATEWAY_AUTH_ISSUER", None, readers.ISSUER, "The OpenID issuer, as in `iss` to the letter."
     )
     audience: tuple[str, ...] = _set(
-        "GATEWAY_AUTH_AUDIENCE", (), forms.NAMES, "A token's `aud` must hold one of these.", "none"
+        "GATEWAY_AUTH_AUDIENCE", (), readers.NAMES, "A token's `aud` must hold one of these.", "none"
     )
     jwks_url: str | None = _set(
-        "GATEWAY_AUTH_JWKS_URL", None, forms.ENDPOINT, "Where the issuer's keys lie.", "asked of the issuer"
+        "GATEWAY_AUTH_JWKS_URL", None, readers.ENDPOINT, "Where the issuer's keys lie.", "asked of the issuer"
     )
     algorithms: tuple[str, ...] = _set(
-        "GATEWAY_AUTH_ALGORITHMS", ("EdDSA", "ES256", "RS256"), forms.ALGORITHMS, "Signatures that are taken."
+        "GATEWAY_AUTH_ALGORITHMS", ("EdDSA", "ES256", "RS256"), readers.ALGORITHMS, "Signatures that are taken."
     )
-    leeway_s: float = _set("GATEWAY_AUTH_LEEWAY_S", 30.0, forms.LEEWAY, "By how much the issuer's clock may differ.")
-    user_claim: str = _set("GATEWAY_AUTH_USER_CLAIM", "email", forms.NAME, "The claim that is the user.")
-    title_claim: str = _set("GATEWAY_AUTH_TITLE_CLAIM", "title", forms.NAME, "The claim that is the user's job title.")
+    leeway_s: float = _set("GATEWAY_AUTH_LEEWAY_S", 30.0, readers.LEEWAY, "By how much the issuer's clock may differ.")
+    user_claim: str = _set("GATEWAY_AUTH_USER_CLAIM", "email", readers.NAME, "The claim that is the user.")
+    title_claim: str = _set(
+        "GATEWAY_AUTH_TITLE_CLAIM", "title", readers.NAME, "The claim that is the user's job title."
+    )
     groups_claim: str = _set(
-        "GATEWAY_AUTH_GROUPS_CLAIM", "groups", forms.NAME, "The claim with the user's groups; `a.b` is `b` in `a`."
+        "GATEWAY_AUTH_GROUPS_CLAIM", "groups", readers.NAME, "The claim with the user's groups; `a.b` is `b` in `a`."
     )
     auditor_groups: tuple[str, ...] = _set(
-        "GATEWAY_AUTH_AUDITOR_GROUPS", (), forms.NAMES, "Groups whose members may read what everybody said.", "none"
+        "GATEWAY_AUTH_AUDITOR_GROUPS", (), readers.NAMES, "Groups whose members may read what everybody said.", "none"
     )
     admin_groups: tuple[str, ...] = _set(
-        "GATEWAY_AUTH_ADMIN_GROUPS", (), forms.NAMES, "Groups whose members manage keys.", "none"
+        "GATEWAY_AUTH_ADMIN_GROUPS", (), readers.NAMES, "Groups whose members manage keys.", "none"
     )
     trusted_networks: tuple[Network, ...] = _set(
-        "GATEWAY_AUTH_TRUSTED_NETWORKS", (), forms.NETWORKS, "Addresses of the proxies that log users in.", "none"
+        "GATEWAY_AUTH_TRUSTED_NETWORKS", (), readers.NETWORKS, "Addresses of the proxies that log users in.", "none"
     )
     user_header: str = _set(
-        "GATEWAY_AUTH_USER_HEADER", "X-Forwarded-User", forms.HEADER_NAME, "The proxy's header that is the user."
+        "GATEWAY_AUTH_USER_HEADER", "X-Forwarded-User", readers.HEADER_NAME, "The proxy's header that is the user."
     )
     title_header: str | None = _set(
-        "GATEWAY_AUTH_TITLE_HEADER", None, forms.HEADER_NAME, "The proxy's header that is the user's job title."
+        "GATEWAY_AUTH_TITLE_HEADER", None, readers.HEADER_NAME, "The proxy's header that is the user's job title."
     )
     groups_header: str | None = _set(
-        "GATEWAY_AUTH_GROUPS_HEADER", None, forms.HEADER_NAME, "The proxy's header that lists the user's groups."
+        "GATEWAY_AUTH_GROUPS_HEADER", None, readers.HEADER_NAME, "The proxy's header that lists the user's groups."
     )
 
     @property
@@ -161,7 +163,7 @@ class UpstreamSettings:
     endpoint: str | None = _set(
         "LLM_ENDPOINT",
         None,
-        forms.ENDPOINT,
+        readers.ENDPOINT,
         "Whole URL of a chat-completions endpoint.",
         "the demo model",
         is_shown=False,
@@ -169,66 +171,70 @@ class UpstreamSettings:
     base_url: str | None = _set(
         "OPENAI_BASE_URL",
         None,
-        forms.BASE_URL,
+        readers.BASE_URL,
         "Base URL of an OpenAI-compatible API.",
         f"{OPENAI_BASE} with OPENAI_API_KEY",
     )
     image_endpoint: str | None = _set(
         "LLM_IMG_ENDPOINT",
         None,
-        forms.ENDPOINT,
+        readers.ENDPOINT,
         "Whole URL of an image endpoint.",
         "below the base URL",
         is_shown=False,
     )
     authorization: Secret | None = _set(
-        "LLM_API_AUTHORIZATION", None, forms.HEADER_SECRET, "Whole value of the Authorization header sent upstream."
+        "LLM_API_AUTHORIZATION", None, readers.HEADER_SECRET, "Whole value of the Authorization header sent upstream."
     )
     api_key: Secret | None = _set(
-        "OPENAI_API_KEY", None, forms.HEADER_SECRET, "Key sent as `Bearer …` when no authorization is set."
+        "OPENAI_API_KEY", None, readers.HEADER_SECRET, "Key sent as `Bearer …` when no authorization is set."
     )
     content_type: str | None = _set(
         "LLM_API_CONTENT_TYPE",
         None,
-        forms.MEDIA_TYPE,
+        readers.MEDIA_TYPE,
         "Content-Type of chat and image requests sent upstream.",
         "the caller's",
     )
-    connect_s: float = _set("GATEWAY_UPSTREAM_CONNECT_S", 10.0, forms.SECONDS, "Time for a connection to the upstream.")
-    head_s: float = _set("GATEWAY_UPSTREAM_HEAD_S", 300.0, forms.SECONDS, "Time for the head of an answer to come.")
-    stall_s: float = _set("GATEWAY_UPSTREAM_STALL_S", 120.0, forms.SECONDS, "Longest silence within an answer.")
+    connect_s: float = _set(
+        "GATEWAY_UPSTREAM_CONNECT_S", 10.0, readers.SECONDS, "Time for a connection to the upstream."
+    )
+    head_s: float = _set("GATEWAY_UPSTREAM_HEAD_S", 300.0, readers.SECONDS, "Time for the head of an answer to come.")
+    stall_s: float = _set("GATEWAY_UPSTREAM_STALL_S", 120.0, readers.SECONDS, "Longest silence within an answer.")
     idle_s: float = _set(
-        "GATEWAY_UPSTREAM_IDLE_S", 20.0, forms.SECONDS, "How long an idle upstream connection is kept for reuse."
+        "GATEWAY_UPSTREAM_IDLE_S", 20.0, readers.SECONDS, "How long an idle upstream connection is kept for reuse."
     )
     max_answer_bytes: int = _set(
-        "GATEWAY_MAX_ANSWER_BYTES", 64 << 20, forms.BODY_SIZE, "Largest chat answer that is taken."
+        "GATEWAY_MAX_ANSWER_BYTES", 64 << 20, readers.BODY_SIZE, "Largest chat answer that is taken."
     )
     token_prices: tuple[tuple[str, tuple[float, float, float]], ...] = _set(
         "GATEWAY_TOKEN_PRICES",
         (),
-        forms.TOKEN_PRICES,
+        readers.TOKEN_PRICES,
         "What models cost in USD for a million tokens, as `model=prompt/answer` or `model=prompt/cached/answer`; "
         "0 is free.",
         "the providers' list prices",
     )
     ask_usage: bool = _set(
-        "GATEWAY_ASK_USAGE", True, forms.FLAG, "Ask the upstream for token usage when the caller did not."
+        "GATEWAY_ASK_USAGE", True, readers.FLAG, "Ask the upstream for token usage when the caller did not."
     )
     pass_credentials: bool = _set(
-        "GATEWAY_PASS_CREDENTIALS", False, forms.FLAG, "Send the caller's own credentials upstream, if it has some."
+        "GATEWAY_PASS_CREDENTIALS", False, readers.FLAG, "Send the caller's own credentials upstream, if it has some."
     )
     pass_headers: tuple[str, ...] = _set(
         "GATEWAY_PASS_HEADERS",
         (),
-        forms.HEADER_PATTERNS,
+        readers.HEADER_PATTERNS,
         "Further headers of callers that are sent upstream, beside those that OpenAI's, Anthropic's and known agents' "
         "APIs use; `x-corp-*` is all that begin so.",
         "none",
     )
     proxy: str | None = _set(
-        "HTTPS_PROXY https_proxy", None, forms.PROXY, "HTTP proxy for upstreams with an https URL.", is_shown=False
+        "HTTPS_PROXY https_proxy", None, readers.PROXY, "HTTP proxy for upstreams with an https URL.", is_shown=False
     )
-    no_proxy: str | None = _set("NO_PROXY no_proxy", None, forms.HOST_LIST, "Hosts that are reached without the proxy.")
+    no_proxy: str | None = _set(
+        "NO_PROXY no_proxy", None, readers.HOST_LIST, "Hosts that are reached without the proxy."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +242,7 @@ class DemoSettings:
     """The built-in model of a first run."""
 
     words_per_second: float = _set(
-        "GATEWAY_DEMO_WORDS_PER_SECOND", 25.0, forms.RATE, "Speed at which the demo model talks."
+        "GATEWAY_DEMO_WORDS_PER_SECOND", 25.0, readers.RATE, "Speed at which the demo model talks."
     )
 
 
@@ -245,35 +251,35 @@ class JournalSettings:
     """The local journal, which holds what was said until Postgres has it."""
 
     directory: Path | None = _set(
-        "GATEWAY_JOURNAL_DIR", None, forms.PATH, "Where the journal lies.", "`journal` in the data directory"
+        "GATEWAY_JOURNAL_DIR", None, readers.PATH, "Where the journal lies.", "`journal` in the data directory"
     )
     sync: str = _set(
         "GATEWAY_JOURNAL_SYNC",
         "group",
-        forms.SYNC,
+        readers.SYNC,
         "When records are on disk: `group`: before an answer ends; `interval`: 50 ms later; `none`: some time later.",
     )
     when_full: str = _set(
-        "GATEWAY_JOURNAL_WHEN_FULL", "refuse", forms.WHEN_FULL, "With no room left: `refuse` or `serve`."
+        "GATEWAY_JOURNAL_WHEN_FULL", "refuse", readers.WHEN_FULL, "With no room left: `refuse` or `serve`."
     )
-    max_bytes: int = _set("GATEWAY_JOURNAL_MAX_BYTES", 4 << 30, forms.SIZE, "Largest size of the journal.")
+    max_bytes: int = _set("GATEWAY_JOURNAL_MAX_BYTES", 4 << 30, readers.SIZE, "Largest size of the journal.")
     min_free_bytes: int = _set(
-        "GATEWAY_JOURNAL_MIN_FREE_BYTES", 256 << 20, forms.SIZE, "Disk space that is left to others."
+        "GATEWAY_JOURNAL_MIN_FREE_BYTES", 256 << 20, readers.SIZE, "Disk space that is left to others."
     )
     segment_bytes: int = _set(
-        "GATEWAY_JOURNAL_SEGMENT_BYTES", 32 << 20, forms.SEGMENT_SIZE, "Size at which a new file is begun."
+        "GATEWAY_JOURNAL_SEGMENT_BYTES", 32 << 20, readers.SEGMENT_SIZE, "Size at which a new file is begun."
     )
     shipped_s: float = _set(
         "GATEWAY_JOURNAL_SHIPPED_S",
         3600.0,
-        forms.SECONDS_OR_NONE,
+        readers.SECONDS_OR_NONE,
         "How long files stay that PostgreSQL has, so that it can get them again after it was set back (restore, "
         "failover); they take no room that is needed.",
     )
     inline_bytes: int = _set(
         "GATEWAY_INLINE_BYTES",
         1 << 20,
-        forms.INLINE_SIZE,
+        readers.INLINE_SIZE,
         "Larger bodies of other `/v1` calls are recorded by size and digest.",
     )
 
@@ -283,40 +289,40 @@ class StoreSettings:
     """PostgreSQL."""
 
     url: Secret | None = _set(
-        "DATABASE_URL", None, forms.DATABASE_URL, "The company's PostgreSQL.", "an embedded PostgreSQL"
+        "DATABASE_URL", None, readers.DATABASE_URL, "The company's PostgreSQL.", "an embedded PostgreSQL"
     )
-    pool_min: int = _set("GATEWAY_POOL_MIN", 1, forms.POOL_MIN, "Connections that are kept open.")
-    pool_max: int = _set("GATEWAY_POOL_MAX", 8, forms.POOL_MAX, "Connections at most.")
-    connect_s: float = _set("GATEWAY_DB_CONNECT_S", 5.0, forms.SECONDS, "Time for a connection to PostgreSQL.")
-    statement_s: float = _set("GATEWAY_DB_STATEMENT_S", 15.0, forms.SECONDS, "Time for one statement.")
+    pool_min: int = _set("GATEWAY_POOL_MIN", 1, readers.POOL_MIN, "Connections that are kept open.")
+    pool_max: int = _set("GATEWAY_POOL_MAX", 8, readers.POOL_MAX, "Connections at most.")
+    connect_s: float = _set("GATEWAY_DB_CONNECT_S", 5.0, readers.SECONDS, "Time for a connection to PostgreSQL.")
+    statement_s: float = _set("GATEWAY_DB_STATEMENT_S", 15.0, readers.SECONDS, "Time for one statement.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionsSettings:
     """The security monitor, which gets every interaction."""
 
-    enabled: bool = _set("ENABLE_SUBMISSIONS_API", False, forms.FLAG, "Send every interaction to a security monitor.")
+    enabled: bool = _set("ENABLE_SUBMISSIONS_API", False, readers.FLAG, "Send every interaction to a security monitor.")
     url: str | None = _set(
         "SUBMISSIONS_API_URL",
         None,
-        forms.ANY_ENDPOINT,
+        readers.ANY_ENDPOINT,
         "Whole URL that the monitor takes submissions at.",
         is_shown=False,
     )
     authorization: Secret | None = _set(
         "SUBMISSIONS_API_AUTHORIZATION",
         None,
-        forms.HEADER_SECRET,
+        readers.HEADER_SECRET,
         "Whole value of the Authorization header sent to the monitor.",
     )
-    calls: int = _set("GATEWAY_SUBMISSIONS_CALLS", 8, forms.CALLS, "Submissions that are under way at once.")
+    calls: int = _set("GATEWAY_SUBMISSIONS_CALLS", 8, readers.CALLS, "Submissions that are under way at once.")
     timeout_s: float = _set(
-        "GATEWAY_SUBMISSIONS_TIMEOUT_S", 30.0, forms.SECONDS, "Time that the monitor has to take a submission."
+        "GATEWAY_SUBMISSIONS_TIMEOUT_S", 30.0, readers.SECONDS, "Time that the monitor has to take a submission."
     )
     give_up_s: float = _set(
         "GATEWAY_SUBMISSIONS_GIVE_UP_S",
         604_800.0,
-        forms.SECONDS,
+        readers.SECONDS,
         "Age at which a submission that is not taken becomes a dead letter.",
     )
 
@@ -328,7 +334,7 @@ class AssistantSettings:
     model: str | None = _set(
         "GATEWAY_ASSISTANT_MODEL",
         None,
-        forms.NAME,
+        readers.NAME,
         "Model that writes titles and metadata of conversations.",
         "the conversation's own",
     )
@@ -341,7 +347,7 @@ class ImagesSettings:
     prices: tuple[tuple[str, float], ...] = _set(
         "GATEWAY_IMAGE_PRICES",
         (("256x256", 0.016), ("512x512", 0.018), ("1024x1024", 0.020)),
-        forms.PRICES,
+        readers.PRICES,
         "Sizes that may be asked for, and what an image of each costs in USD.",
     )
 
@@ -350,20 +356,20 @@ class ImagesSettings:
 class PageSettings:
     """What the chat page shows, and which pages elsewhere may use this gateway."""
 
-    name: str = _set("GATEWAY_PAGE_NAME", "LLM gateway", forms.NAME, "What the chat page is called.")
+    name: str = _set("GATEWAY_PAGE_NAME", "LLM gateway", readers.NAME, "What the chat page is called.")
     policy_url: str | None = _set(
-        "GATEWAY_POLICY_URL", None, forms.LINK, "The company's usage policy, to which the chat page links."
+        "GATEWAY_POLICY_URL", None, readers.LINK, "The company's usage policy, to which the chat page links."
     )
     token_url: str | None = _set(
-        "GATEWAY_TOKEN_URL", None, forms.LINK, "Where people get a key or token: the page's “Generate a token”."
+        "GATEWAY_TOKEN_URL", None, readers.LINK, "Where people get a key or token: the page's “Generate a token”."
     )
     default_model: str | None = _set(
-        "GATEWAY_DEFAULT_MODEL", None, forms.NAME, "The model that the chat page begins with.", "the first that chats"
+        "GATEWAY_DEFAULT_MODEL", None, readers.NAME, "The model that the chat page begins with.", "the first that chats"
     )
     use_cases: tuple[Mapping[str, str], ...] = _set(
         "GATEWAY_USE_CASES",
         (),
-        forms.USE_CASES,
+        readers.USE_CASES,
         "The chat page's use cases, each a table with `name`, `prompt` and perhaps `description`; in the environment "
         "as JSON.",
         "assistant, coding, security",
@@ -371,7 +377,7 @@ class PageSettings:
     allowed_origins: tuple[str, ...] = _set(
         "GATEWAY_ALLOWED_ORIGINS",
         (),
-        forms.ORIGINS,
+        readers.ORIGINS,
         "Origins whose pages may call this gateway (CORS), such as a chat page on a host of its own.",
         "none",
     )
@@ -381,8 +387,10 @@ class PageSettings:
 class LogSettings:
     """The gateway's own log on standard output."""
 
-    format: str = _set("GATEWAY_LOG_FORMAT", "auto", forms.LOG_FORMAT, "`json`, `text`, or `auto`: text on a terminal.")
-    level: str = _set("GATEWAY_LOG_LEVEL", "info", forms.LOG_LEVEL, "Least level that is logged.")
+    format: str = _set(
+        "GATEWAY_LOG_FORMAT", "auto", readers.LOG_FORMAT, "`json`, `text`, or `auto`: text on a terminal."
+    )
+    level: str = _set("GATEWAY_LOG_LEVEL", "info", readers.LOG_LEVEL, "Least level that is logged.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,13 +400,13 @@ class MetricsSettings:
     token: Secret | None = _set(
         "GATEWAY_METRICS_TOKEN",
         None,
-        forms.HEADER_SECRET,
+        readers.HEADER_SECRET,
         "What a scraper sends as `Authorization: Bearer …` to read `/metrics`.",
     )
     networks: tuple[Network, ...] = _set(
         "GATEWAY_METRICS_NETWORKS",
         (),
-        forms.NETWORKS_OR_NONE,
+        readers.NETWORKS_OR_NONE,
         "Addresses that read `/metrics` without. A proxy that does not tell of itself has one, too.",
         "none",
     )
@@ -411,7 +419,7 @@ class Settings:
     data_dir: Path = _set(
         "GATEWAY_DATA_DIR",
         MISSING,
-        forms.PATH,
+        readers.PATH,
         "Where the embedded PostgreSQL and the journal live.",
         "`$XDG_DATA_HOME/llm-gateway` or `~/.local/share/llm-gateway`; as root `/var/lib/llm-gateway`",
     )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
 
-from gateway.settings import (
+from gateway.settings.settings import (
     JournalSettings,
     Secret,
     Settings,

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.database_url import read_url
+from gateway.settings.database_url import read_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
