@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec.structs import replace
 
 from gateway.account import Account
-from gateway.chat import jsontext
 from gateway.chat.request_body import OPTIONS, asking_for_usage, further_models, with_member, without_members
 from gateway.chat.shapes import estimate_usage
+from gateway.codec import jsontext
 from gateway.errors import (
     CallerError,
     GatewayError,

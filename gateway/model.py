@@ -14,13 +14,13 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.textspans import encoded, text_spans, with_texts
+from gateway.codec.text_spans import encoded, text_spans, with_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from gateway.textspans import TextSpan
+    from gateway.codec.text_spans import TextSpan
 
 Json = dict[str, Any]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.chat import jsontext
 from gateway.chat.folding import CHOICE, ENVELOPE, MESSAGE, Calls, Fold, Misfits, Pieces, by_kind, index_of, last_united
 from gateway.chat.shapes import error_event, error_in, usage_of
+from gateway.codec import jsontext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

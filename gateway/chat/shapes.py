@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.chat import jsontext
+from gateway.codec import jsontext
 from gateway.model import Usage
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import jsontext
+from gateway.codec import jsontext
 
 _TEXTS = ("text", "input_text", "output_text")  # of messages; the others of the Responses API
 

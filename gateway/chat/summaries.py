@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.chat import jsontext
+from gateway.codec import jsontext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

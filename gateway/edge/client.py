@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
-from gateway.chat.sse import heartbeat_after
+from gateway.codec.sse import heartbeat_after
 from gateway.edge.heads import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
 from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client

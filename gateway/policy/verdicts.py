@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.textspans import TextSpan
+    from gateway.codec.text_spans import TextSpan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from gateway.chat.assembler import ChatAssembler
 from gateway.chat.request_body import with_member
 from gateway.chat.responses import ResponsesAssembler
 from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED, estimate_usage
-from gateway.chat.sse import data_payloads
+from gateway.codec.sse import data_payloads
 from gateway.model import Answer, Kind, Outcome
 
 if TYPE_CHECKING:

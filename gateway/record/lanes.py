@@ -12,8 +12,8 @@ from collections import OrderedDict
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.chat import jsontext
 from gateway.chat.marks import NONE, marks_of
+from gateway.codec import jsontext
 from gateway.model import Kind
 
 if TYPE_CHECKING:

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, ClassVar
 
-from gateway.chat import jsontext
 from gateway.chat.assembler import ChatAssembler
 from gateway.chat.responses import ResponsesAssembler
 from gateway.chat.shapes import error_in
-from gateway.chat.sse import parse_event
+from gateway.codec import jsontext
+from gateway.codec.sse import parse_event
 from gateway.model import Kind
 from gateway.relay.unfolded import NO_SHAPE, Parsed, Piece, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.chat.sse import Event
+    from gateway.codec.sse import Event
     from gateway.model import Json
 
 Assembler = ChatAssembler | ResponsesAssembler

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.chat.request_body import with_member
 from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED
-from gateway.chat.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
+from gateway.codec.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
 from gateway.model import Outcome
 from gateway.relay.care import Assembler, Care, Step
 from gateway.relay.unfolded import Unfolded

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.chat.sse import begins_like_events, begins_like_json
+from gateway.codec.sse import begins_like_events, begins_like_json
 from gateway.relay.bodies import WholeBody
 from gateway.upstream.provider import Sink
 

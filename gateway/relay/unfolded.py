@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.chat.sse import data_payloads
+from gateway.codec.sse import data_payloads
 
 if TYPE_CHECKING:
     import re

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 
-from gateway.chat import jsontext
 from gateway.chat.shapes import error_in, usage_of
+from gateway.codec import jsontext
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.bodies import Digest, Passage, WholeBody

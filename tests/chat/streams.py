@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gateway.chat.sse import EventSplitter, data_payloads
+from gateway.codec.sse import EventSplitter, data_payloads
 
 FOLDER = Path(__file__).parent.parent / "streams"
 CHATS = sorted(path.stem for path in FOLDER.glob("*.sse") if path.stem != "responses")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.chat.shapes import error_event, estimate_usage, usage_of
-from gateway.chat.sse import parse_event
+from gateway.codec.sse import parse_event
 from gateway.model import Usage
 
 

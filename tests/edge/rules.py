@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.codec.text_spans import text_spans
 from gateway.policy.chain import Policy
 from gateway.policy.verdicts import ALLOW, Mask, Redirect, Reject, Verdict
-from gateway.textspans import text_spans
 
 if TYPE_CHECKING:
     from gateway.model import ChatRequest, Principal

@@ -11,7 +11,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.sse import heartbeat_after
+from gateway.codec.sse import heartbeat_after
 from gateway.edge.client import HttpClient
 from gateway.errors import Stopped
 from gateway.model import Outcome

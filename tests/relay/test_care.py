@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.sse import EventSplitter, parse_event, split_events
+from gateway.codec.sse import EventSplitter, parse_event, split_events
 from gateway.relay.care import Care, ChatCare, ResponsesCare, Step
 from tests.chat.streams import CHATS, recorded
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable
 
-    from gateway.chat.sse import Event
+    from gateway.codec.sse import Event
 
 WORDS = st.text(max_size=12) | st.sampled_from(
     [

@@ -13,7 +13,7 @@ from openai import _models as openai_models
 from openai._models import construct_type
 from openai.types.responses import Response, ResponseErrorEvent, ResponseFailedEvent, ResponseStreamEvent
 
-from gateway.chat.sse import parse_event, split_events
+from gateway.codec.sse import parse_event, split_events
 from gateway.errors import ShuttingDown, Stopped
 from gateway.model import Outcome
 from gateway.relay.care import CHAT, RESPONSES, Dialect

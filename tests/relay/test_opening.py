@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.sse import begins_like_events, begins_like_json
+from gateway.codec.sse import begins_like_events, begins_like_json
 from gateway.relay.care import CHAT
 from gateway.relay.events import Relay
 from gateway.relay.opening import FIRST_EVENT_S, MOST_UNDECIDED, Enough, Opening

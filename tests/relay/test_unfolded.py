@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.chat.assembler import ChatAssembler
-from gateway.chat.sse import data_payloads, split_events
+from gateway.codec.sse import data_payloads, split_events
 from gateway.relay.care import ChatCare
 from gateway.relay.events import Relay
 from gateway.upstream.provider import Ending

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.sse import Event, EventSplitter, EventTooLong, data_payloads, parse_event, split_events
+from gateway.codec.sse import Event, EventSplitter, EventTooLong, data_payloads, parse_event, split_events
 from gateway.errors import UpstreamGarbled
 
 BOM = b"\xef\xbb\xbf"
