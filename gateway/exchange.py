@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec.structs import replace
 
 from gateway.account import Account
-from gateway.chat.request_body import OPTIONS, asking_for_usage, further_models, with_member, without_members
-from gateway.chat.shapes import estimate_usage
 from gateway.codec import jsontext
+from gateway.dialects.request_body import OPTIONS, asking_for_usage, further_models, with_member, without_members
+from gateway.dialects.shapes import estimate_usage
 from gateway.errors import (
     CallerError,
     GatewayError,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.account import Recorder
+    from gateway.dialects.classifier import Assembler, Dialect
     from gateway.model import Ruling
     from gateway.policy.chain import Policy
     from gateway.pulse import Pulse
-    from gateway.relay.care import Assembler, Dialect
     from gateway.upstream.catalogue import Catalogue
     from gateway.upstream.encoding import InflatingSink
 

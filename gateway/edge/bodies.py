@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.chat.request_body import (
+from gateway.dialects.request_body import (
     DECIDING,
     DECIDING_WITHIN,
     FURTHER_MODELS,

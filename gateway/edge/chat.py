@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from msgspec.structs import replace
 
+from gateway.dialects.classifier import CHAT
 from gateway.edge import elsewhere
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.fields import id_in
@@ -18,7 +19,6 @@ from gateway.edge.recent import digest
 from gateway.edge.replay import Replay, Replayed
 from gateway.edge.talks import caller_of, client_of, open_talk
 from gateway.errors import GatewayError
-from gateway.relay.care import CHAT
 from gateway.store.answers import StoredAnswer
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.chat.request_body import FURTHER_MODELS, further_models
 from gateway.codec import jsontext
+from gateway.dialects.request_body import FURTHER_MODELS, further_models
 from gateway.edge.fields import read_object
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.talks import client_of, open_talk

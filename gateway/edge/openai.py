@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from msgspec.structs import replace
 
+from gateway.dialects.classifier import CHAT, RESPONSES
 from gateway.edge.bodies import Pieces, Resumed, further_models_in, model_in, parse_chat, read_body, require_json, take
 from gateway.edge.guard import require_typed
 from gateway.edge.keys import EXCHANGE, SETTINGS
@@ -17,12 +18,11 @@ from gateway.edge.talks import client_of, open_talk, path_of
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
 from gateway.exchange import Upload
 from gateway.model import Kind
-from gateway.relay.care import CHAT, RESPONSES
 from gateway.upstream.origin import CHAT_PATH
 
 if TYPE_CHECKING:
+    from gateway.dialects.classifier import Dialect
     from gateway.model import Principal
-    from gateway.relay.care import Dialect
     from gateway.settings.settings import Settings
 
 COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from gateway.chat.request_body import FURTHER_MODELS
+from gateway.dialects.request_body import FURTHER_MODELS
 from gateway.errors import CallerError, NotFound
 from gateway.upstream.origin import CHAT_PATH
 from gateway.upstream.redirects import PREFIX as PREFIX

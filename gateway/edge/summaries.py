@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from gateway.chat.summaries import (
+from gateway.dialects.classifier import CHAT
+from gateway.dialects.summaries import (
     NotMetadataError,
     answer_text,
     asked_again,
@@ -32,7 +33,6 @@ from gateway.edge.talks import open_talk
 from gateway.errors import CallerError, NotFound, StoreUnavailable, UpstreamError, UpstreamGarbled
 from gateway.exchange import Client
 from gateway.model import ChatRequest
-from gateway.relay.care import CHAT
 from gateway.store.summaries import Derived
 
 if TYPE_CHECKING:

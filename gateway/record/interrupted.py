@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import orjson
 from msgspec.structs import replace
 
-from gateway.chat.assembler import ChatAssembler
-from gateway.chat.request_body import with_member
-from gateway.chat.responses import ResponsesAssembler
-from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED, estimate_usage
 from gateway.codec.sse import data_payloads
+from gateway.dialects.openai_chat.assembler import ChatAssembler
+from gateway.dialects.openai_responses.assembler import ResponsesAssembler
+from gateway.dialects.request_body import with_member
+from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED, estimate_usage
 from gateway.model import Answer, Kind, Outcome
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from collections import OrderedDict
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.chat.marks import NONE, marks_of
 from gateway.codec import jsontext
+from gateway.dialects.fingerprints import NONE, marks_of
 from gateway.model import Kind
 
 if TYPE_CHECKING:
-    from gateway.chat.marks import Marks
+    from gateway.dialects.fingerprints import Marks
     from gateway.model import Record
 
 MOST_REMEMBERED = 32_768  # marks; a few megabytes

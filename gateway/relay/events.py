@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from gateway.chat.request_body import with_member
-from gateway.chat.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.codec.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
+from gateway.dialects.classifier import Assembler, Care, Step
+from gateway.dialects.fold_queue import Unfolded
+from gateway.dialects.request_body import with_member
+from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.model import Outcome
-from gateway.relay.care import Assembler, Care, Step
-from gateway.relay.unfolded import Unfolded
 from gateway.upstream.provider import Ending, Sink
 
 if TYPE_CHECKING:

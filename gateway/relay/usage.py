@@ -6,8 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from gateway.chat.request_body import OPTIONS
-from gateway.relay.care import parsed
+from gateway.dialects.classifier import parsed
+from gateway.dialects.request_body import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 
-from gateway.chat.shapes import error_in, usage_of
 from gateway.codec import jsontext
+from gateway.dialects.classifier import parsed
+from gateway.dialects.shapes import error_in, usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.bodies import Digest, Passage, WholeBody
-from gateway.relay.care import parsed
 from gateway.upstream.encoding import InflatingSink, decoded, plain_head
 from gateway.upstream.provider import Ending
 
 if TYPE_CHECKING:
+    from gateway.dialects.classifier import Dialect
     from gateway.model import Json, Usage
-    from gateway.relay.care import Dialect
     from gateway.upstream.provider import Head, Reply
 
 SHOWN_BYTES = 1000  # of a plain text that says why a request was refused

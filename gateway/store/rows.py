@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec import Struct
 
-from gateway.chat.marks import NONE, Marks, marks_of
+from gateway.dialects.fingerprints import NONE, Marks, marks_of
 from gateway.errors import RecordRefused, safe_text
 from gateway.model import Kind, Outcome
 from gateway.store.jsonb import NOTHING, Held, hold

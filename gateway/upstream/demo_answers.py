@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from gateway.chat.summaries import METADATA_INSTRUCTIONS, TITLE_INSTRUCTIONS, title_of
+from gateway.dialects.summaries import METADATA_INSTRUCTIONS, TITLE_INSTRUCTIONS, title_of
 
 QUOTE_LENGTH = 160
 _WORDS = re.compile(r"[a-z]+")

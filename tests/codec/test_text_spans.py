@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.codec.text_spans import TextSpan, text_spans, with_texts
 from gateway.model import ChatRequest
-from tests.chat.test_request_body import bodies, members_of
+from tests.dialects.test_request_body import bodies, members_of
 
 TEXTS = st.text(st.characters(exclude_categories=[]), max_size=12) | st.sampled_from(
     ['"', "\\", '"}]', "\ud83d", "\0", "😀"]

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import heartbeat_after
+from gateway.dialects.classifier import CHAT
 from gateway.edge.client import HttpClient
 from gateway.errors import Stopped
 from gateway.model import Outcome
-from gateway.relay.care import CHAT
 from gateway.relay.events import Relay
 from gateway.upstream.provider import Ending, Head
-from tests.chat.streams import cut
+from tests.dialects.streams import cut
 from tests.edge.decoders import DECODERS
 from tests.fakes import FakeClient, FakeEntry
 from tests.journeys.raw import Raw

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.chat.summaries import METADATA_INSTRUCTIONS, TITLE_INSTRUCTIONS
-from tests.chat.test_summaries import GOOD
+from gateway.dialects.summaries import METADATA_INSTRUCTIONS, TITLE_INSTRUCTIONS
+from tests.dialects.test_summaries import GOOD
 from tests.edge.house import house
 from tests.loopback import chat_completion, chat_stream, cut_completion, error, json_answer
 

@@ -14,13 +14,13 @@ from openai._models import construct_type
 from openai.types.responses import Response, ResponseErrorEvent, ResponseFailedEvent, ResponseStreamEvent
 
 from gateway.codec.sse import parse_event, split_events
+from gateway.dialects.classifier import CHAT, RESPONSES, Dialect
 from gateway.errors import ShuttingDown, Stopped
 from gateway.model import Outcome
-from gateway.relay.care import CHAT, RESPONSES, Dialect
 from gateway.relay.events import Relay
 from gateway.upstream.provider import Ending
 from tests import loopback
-from tests.chat.streams import CHATS, cut, recorded
+from tests.dialects.streams import CHATS, cut, recorded
 from tests.fakes import FakeClient, FakeEntry
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import begins_like_events, begins_like_json
-from gateway.relay.care import CHAT
+from gateway.dialects.classifier import CHAT
 from gateway.relay.events import Relay
 from gateway.relay.opening import FIRST_EVENT_S, MOST_UNDECIDED, Enough, Opening
 from gateway.upstream.provider import Ending, Head
 from tests import loopback
-from tests.chat.streams import cut
+from tests.dialects.streams import cut
 from tests.fakes import FakeClient, FakeEntry
 
 STREAM = b"".join(loopback.encode_events(loopback.chat_events("One two")))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.dialects.classifier import CHAT, RESPONSES
 from gateway.errors import UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
-from gateway.relay.care import CHAT, RESPONSES
 from gateway.relay.whole import Whole, is_text, read_whole
 from gateway.upstream import encoding
 from gateway.upstream.provider import Ending
@@ -19,7 +19,7 @@ from tests import loopback
 from tests.fakes import FakeReply, head
 
 if TYPE_CHECKING:
-    from gateway.relay.care import Dialect
+    from gateway.dialects.classifier import Dialect
 
 ANSWER = loopback.chat_completion("Hello there, you.").payload
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 
-from gateway.chat.summaries import metadata_of, metadata_request, title_of, title_request
+from gateway.dialects.summaries import metadata_of, metadata_request, title_of, title_request
 from gateway.settings.settings import DemoSettings
 from gateway.upstream.demo import DemoProvider
 from gateway.upstream.demo_answers import QUOTE_LENGTH, answer, quote

@@ -13,7 +13,7 @@ from gateway.errors import UpstreamGarbled
 from gateway.upstream import encoding
 from gateway.upstream.encoding import decoded, plain_head
 from gateway.upstream.provider import Ending
-from tests.chat.streams import cut
+from tests.dialects.streams import cut
 from tests.fakes import Basin, head
 
 TEXT = b"data: Hello there, you.\n\n" * 20

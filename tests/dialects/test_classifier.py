@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import EventSplitter, parse_event, split_events
-from gateway.relay.care import Care, ChatCare, ResponsesCare, Step
-from tests.chat.streams import CHATS, recorded
+from gateway.dialects.classifier import Care, ChatCare, ResponsesCare, Step
+from tests.dialects.streams import CHATS, recorded
 
 if TYPE_CHECKING:
     import re

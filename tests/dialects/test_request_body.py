@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.request_body import (
+from gateway.dialects.request_body import (
     DECIDING,
     DECIDING_WITHIN,
     ambiguous_member,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.chat.shapes import error_event, estimate_usage, usage_of
 from gateway.codec.sse import parse_event
+from gateway.dialects.shapes import error_event, estimate_usage, usage_of
 from gateway.model import Usage
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.assembler import ChatAssembler
 from gateway.codec.sse import data_payloads, split_events
-from gateway.relay.care import ChatCare
+from gateway.dialects.classifier import ChatCare
+from gateway.dialects.openai_chat.assembler import ChatAssembler
 from gateway.relay.events import Relay
 from gateway.upstream.provider import Ending
-from tests.chat.streams import CHATS, recorded
+from tests.dialects.streams import CHATS, recorded
 from tests.fakes import FakeClient, FakeEntry
 
 if TYPE_CHECKING:

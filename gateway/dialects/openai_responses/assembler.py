@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.chat.folding import Misfits, Pieces, index_of
-from gateway.chat.shapes import error_in, usage_of
 from gateway.codec import jsontext
+from gateway.dialects.folding import Misfits, Pieces, index_of
+from gateway.dialects.shapes import error_in, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

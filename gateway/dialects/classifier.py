@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, ClassVar
 
-from gateway.chat.assembler import ChatAssembler
-from gateway.chat.responses import ResponsesAssembler
-from gateway.chat.shapes import error_in
 from gateway.codec import jsontext
 from gateway.codec.sse import parse_event
+from gateway.dialects.fold_queue import NO_SHAPE, Parsed, Piece, Shape
+from gateway.dialects.openai_chat.assembler import ChatAssembler
+from gateway.dialects.openai_responses.assembler import ResponsesAssembler
+from gateway.dialects.shapes import error_in
 from gateway.model import Kind
-from gateway.relay.unfolded import NO_SHAPE, Parsed, Piece, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionMessage
 
-from gateway.chat.snapshots import candidates, prefix_hashes, snapshot_hash
+from gateway.dialects.openai_chat.fingerprints import candidates, prefix_hashes, snapshot_hash
 
 USER = {"role": "user", "content": "What is the weather?"}
 NEXT = {"role": "user", "content": "And tomorrow?"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat.summaries import (
+from gateway.dialects.summaries import (
     TITLE_LENGTH,
     NotMetadataError,
     asked_again,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from gateway.chat.responses import ResponsesAssembler
+from gateway.dialects.openai_responses.assembler import ResponsesAssembler
 from gateway.model import Usage
-from tests.chat.streams import as_payload, cut, payloads_of, recorded
+from tests.dialects.streams import as_payload, cut, payloads_of, recorded
 
 STREAM = payloads_of([recorded("responses")])[0]
 EVENTS: list[dict[str, Any]] = [json.loads(payload) for payload in STREAM]

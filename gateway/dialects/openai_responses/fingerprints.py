@@ -11,7 +11,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.chat.snapshots import arguments_form, content_form, written
+from gateway.dialects.openai_chat.fingerprints import arguments_form, content_form, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.assembler import ChatAssembler
-from tests.chat.streams import CHATS, cut, payloads_of, recorded
+from gateway.dialects.openai_chat.assembler import ChatAssembler
+from tests.dialects.streams import CHATS, cut, payloads_of, recorded
 
 
 def assembled(name: str) -> ChatAssembler:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.chat.items import references_in, turn_of
-from gateway.chat.snapshots import candidates, prefix_hashes, snapshot_hash
+from gateway.dialects.openai_chat.fingerprints import candidates, prefix_hashes, snapshot_hash
+from gateway.dialects.openai_responses.fingerprints import references_in, turn_of
 from gateway.model import Kind
 
 if TYPE_CHECKING:

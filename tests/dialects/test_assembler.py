@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateway.chat.assembler import ChatAssembler
+from gateway.dialects.openai_chat.assembler import ChatAssembler
 from gateway.model import Usage
-from tests.chat.streams import as_payload, chunk
+from tests.dialects.streams import as_payload, chunk
 
 
 def assembled(*payloads: bytes) -> ChatAssembler:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
-from gateway.chat.items import references_in, turn_of
-from gateway.chat.marks import NONE, Marks, marks_of
+from gateway.dialects.fingerprints import NONE, Marks, marks_of
+from gateway.dialects.openai_responses.fingerprints import references_in, turn_of
 from gateway.model import Kind
 
 Item = dict[str, Any]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat.assembler import ChatAssembler
-from gateway.chat.responses import ResponsesAssembler
 from gateway.codec import jsontext
-from tests.chat.streams import CHATS, as_payload, payloads_of, recorded
+from gateway.dialects.openai_chat.assembler import ChatAssembler
+from gateway.dialects.openai_responses.assembler import ResponsesAssembler
+from tests.dialects.streams import CHATS, as_payload, payloads_of, recorded
 
 ODD: list[Any] = [None, True, False, 0, -1, 1.5, 1.0, 2**64, -(2**70), float("nan"), float("inf"), 1e300, "", "x", "0"]
 ODD += ["\ud800", "\x00", [], {}, [[]], [None], {"": None}]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from gateway.chat.assembler import ChatAssembler
-from tests.chat.streams import CHATS, chunk, payloads_of, recorded
+from gateway.dialects.openai_chat.assembler import ChatAssembler
+from tests.dialects.streams import CHATS, chunk, payloads_of, recorded
 
 TEXT = st.text(max_size=5)
 LOGPROB = st.builds(lambda token: {"token": token, "logprob": -0.5, "bytes": None, "top_logprobs": []}, TEXT)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable
 
+    from gateway.dialects.classifier import Assembler
     from gateway.model import Json
-    from gateway.relay.care import Assembler
 
 
 class Parsed(NamedTuple):

@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.chat.folding import CHOICE, ENVELOPE, MESSAGE, Calls, Fold, Misfits, Pieces, by_kind, index_of, last_united
-from gateway.chat.shapes import error_event, error_in, usage_of
 from gateway.codec import jsontext
+from gateway.dialects.folding import (
+    CHOICE,
+    ENVELOPE,
+    MESSAGE,
+    Calls,
+    Fold,
+    Misfits,
+    Pieces,
+    by_kind,
+    index_of,
+    last_united,
+)
+from gateway.dialects.shapes import error_event, error_in, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
