@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from uuid import UUID
 
-    from gateway.upstream.provider import Head
+    from gateway.transport.call import Head
 
 
 class Entry(Protocol):

@@ -58,6 +58,7 @@ from gateway.ids import Ids
 from gateway.lag import LoopLag
 from gateway.policy.chain import Policy
 from gateway.prices import Prices
+from gateway.providers.routing import Catalogue
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
 from gateway.record import kept
@@ -85,9 +86,8 @@ from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.metrics import Metrics
+from gateway.transport.headers import RequestHeaders
 from gateway.upkeep import START_S, Upkeep, forgetting, partitioning, refreshing, sorting_in
-from gateway.upstream.catalogue import Catalogue
-from gateway.upstream.headers import RequestHeaders
 from gateway.vitals import Busy, Vitals
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from gateway.relay.events import Relay
 from gateway.relay.opening import EVENTS, Enough, Opening
 from gateway.relay.usage import UncountedModels, refuses_usage
 from gateway.relay.whole import Whole, is_text, kept_fields, read_whole, sent_fields, whole_of
-from gateway.upstream.encoding import decoded, plain_head
-from gateway.upstream.headers import RequestHeaders
-from gateway.upstream.provider import Call, Ending, Head, Provider, RawHeaders, Reply
+from gateway.transport.call import Call, Ending, Head, Provider, RawHeaders, Reply
+from gateway.transport.encoding import decoded, plain_head
+from gateway.transport.headers import RequestHeaders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from gateway.dialects.classifier import Assembler, Dialect
     from gateway.model import Ruling
     from gateway.policy.chain import Policy
+    from gateway.providers.routing import Catalogue
     from gateway.pulse import Pulse
-    from gateway.upstream.catalogue import Catalogue
-    from gateway.upstream.encoding import InflatingSink
+    from gateway.transport.encoding import InflatingSink
 
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.errors import JournalFull
-from gateway.upstream.provider import Ending, Head, Reply, Sink
+from gateway.transport.call import Ending, Head, Reply, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

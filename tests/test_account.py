@@ -10,7 +10,7 @@ import pytest
 from gateway.account import Account
 from gateway.errors import JournalFull
 from gateway.model import Interaction, Kind, Outcome, Principal
-from gateway.upstream.provider import Head
+from gateway.transport.call import Head
 from tests.fakes import FakeEntry, FakeRecorder
 
 

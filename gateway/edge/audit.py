@@ -25,7 +25,7 @@ from gateway.errors import CallerError, GatewayError, IdentityUnavailable, Shutt
 from gateway.model import Outcome, PolicyOutcome
 from gateway.store.audit import ANY, Search, Wanted
 from gateway.store.pages import NEWEST, OLDEST, Mark
-from gateway.upstream.provider import Head
+from gateway.transport.call import Head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

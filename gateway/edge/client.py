@@ -13,7 +13,7 @@ from gateway.codec.sse import heartbeat_after
 from gateway.edge.heads import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
 from gateway.edge.policy_headers import policy_headers
 from gateway.exchange import Client
-from gateway.upstream.headers import as_text, response_fields
+from gateway.transport.headers import as_text, response_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
     from gateway.exchange import Talk
-    from gateway.upstream.provider import Head
+    from gateway.transport.call import Head
 
 _OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
 _FIRST_HEARTBEAT = heartbeat_after(b"")

@@ -22,7 +22,7 @@ from gateway.edge.underway import told_of
 from gateway.errors import GatewayError, NotFound
 from gateway.scrape import FIGURES
 from gateway.store.answers import StoredAnswer
-from gateway.upstream.provider import Head
+from gateway.transport.call import Head
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from gateway.upstream.provider import Head, RawHeaders
+    from gateway.transport.call import Head, RawHeaders
 
 CHUNKED = b"Transfer-Encoding: chunked"
 # For a browser that opens an upstream's answer as a page: it runs nothing in this gateway's origin.

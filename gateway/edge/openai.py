@@ -18,7 +18,7 @@ from gateway.edge.talks import client_of, open_talk, path_of
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
 from gateway.exchange import Upload
 from gateway.model import Kind
-from gateway.upstream.origin import CHAT_PATH
+from gateway.transport.origin import CHAT_PATH
 
 if TYPE_CHECKING:
     from gateway.dialects.classifier import Dialect

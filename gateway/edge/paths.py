@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from gateway.dialects.request_body import FURTHER_MODELS
 from gateway.errors import CallerError, NotFound
-from gateway.upstream.origin import CHAT_PATH
-from gateway.upstream.redirects import PREFIX as PREFIX
+from gateway.transport.origin import CHAT_PATH
+from gateway.transport.redirects import PREFIX as PREFIX
 
 RESPONSES_PATH = "/responses"
 # What the gateway handles itself, below PREFIX. A path that a server may read as one of these never passes through.

@@ -11,7 +11,7 @@ from gateway.exchange import Client
 if TYPE_CHECKING:
     from gateway.edge.client import HttpClient
     from gateway.errors import GatewayError
-    from gateway.upstream.provider import Head
+    from gateway.transport.call import Head
 
 MOST_OF_ONE = 16 << 20  # bytes of one stream; about 60,000 tokens, each in an event of its own
 MOST_OF_ALL = 64 << 20

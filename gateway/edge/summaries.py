@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Talk
     from gateway.model import Json, Principal
     from gateway.store.summaries import NewestSnapshot
-    from gateway.upstream.provider import Head
+    from gateway.transport.call import Head
 
 SUMMARIZER = "summarizer"  # as the seed calls such rows
 

@@ -12,7 +12,7 @@ from gateway.errors import NotAllowed
 from gateway.exchange import Talk
 from gateway.identity.evidence import Evidence
 from gateway.identity.identity import LOCAL_ADMIN, LOCAL_USER
-from gateway.upstream.origin import check_path
+from gateway.transport.origin import check_path
 
 if TYPE_CHECKING:
     from aiohttp import web

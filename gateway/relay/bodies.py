@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from gateway.upstream.provider import Sink
+from gateway.transport.call import Sink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

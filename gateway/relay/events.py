@@ -16,7 +16,7 @@ from gateway.dialects.fold_queue import Unfolded
 from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.model import Outcome
-from gateway.upstream.provider import Ending, Sink
+from gateway.transport.call import Ending, Sink
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError

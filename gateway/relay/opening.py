@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.codec.sse import begins_like_events, begins_like_json
 from gateway.relay.bodies import WholeBody
-from gateway.upstream.provider import Sink
+from gateway.transport.call import Sink
 
 if TYPE_CHECKING:
     from gateway.relay.events import Relay
-    from gateway.upstream.provider import Head
+    from gateway.transport.call import Head
 
 EVENTS = "text/event-stream"
 FIRST_EVENT_S = 2.0  # then the head of what is declared as a stream goes out alone, and heartbeats may follow it

@@ -13,13 +13,13 @@ from gateway.dialects.shapes import error_in, usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.bodies import Digest, Passage, WholeBody
-from gateway.upstream.encoding import InflatingSink, decoded, plain_head
-from gateway.upstream.provider import Ending
+from gateway.transport.call import Ending
+from gateway.transport.encoding import InflatingSink, decoded, plain_head
 
 if TYPE_CHECKING:
     from gateway.dialects.classifier import Dialect
     from gateway.model import Json, Usage
-    from gateway.upstream.provider import Head, Reply
+    from gateway.transport.call import Head, Reply
 
 SHOWN_BYTES = 1000  # of a plain text that says why a request was refused
 

@@ -13,7 +13,7 @@ from gateway.codec.sse import data_payloads, split_events
 from gateway.dialects.classifier import ChatCare
 from gateway.dialects.openai_chat.assembler import ChatAssembler
 from gateway.relay.events import Relay
-from gateway.upstream.provider import Ending
+from gateway.transport.call import Ending
 from tests.dialects.streams import CHATS, recorded
 from tests.fakes import FakeClient, FakeEntry
 

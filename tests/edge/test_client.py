@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.edge.client import HttpClient
-from gateway.upstream.provider import Head
+from gateway.transport.call import Head
 from tests.journeys.raw import Raw
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gateway.edge.client import HttpClient
 from gateway.errors import Stopped
 from gateway.model import Outcome
 from gateway.relay.events import Relay
-from gateway.upstream.provider import Ending, Head
+from gateway.transport.call import Ending, Head
 from tests.dialects.streams import cut
 from tests.edge.decoders import DECODERS
 from tests.fakes import FakeClient, FakeEntry

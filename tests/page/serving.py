@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gateway.edge.page import CHAT_HEADERS
+from gateway.providers.demo.provider import DemoProvider
 from gateway.settings.settings import DemoSettings
-from gateway.upstream.demo import DemoProvider
-from gateway.upstream.provider import Call
+from gateway.transport.call import Call
 
 if TYPE_CHECKING:
-    from gateway.upstream.provider import Provider
+    from gateway.transport.call import Provider
 
 STATIC = Path(__file__).resolve().parents[2] / "static"
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp.test_utils import TestServer
 
+from gateway.providers.demo.provider import DemoProvider
 from gateway.settings.settings import DemoSettings
-from gateway.upstream.demo import DemoProvider
-from gateway.upstream.provider import Call, Ending, Head, Provider, Reply
+from gateway.transport.call import Call, Ending, Head, Provider, Reply
 from tests.page.looking import expect, until
 from tests.page.serving import page_app
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
-    from gateway.upstream.provider import Sink
+    from gateway.transport.call import Sink
 
 ASSISTANT = {"role": "system", "content": "You are a helpful assistant."}
 

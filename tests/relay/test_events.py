@@ -18,7 +18,7 @@ from gateway.dialects.classifier import CHAT, RESPONSES, Dialect
 from gateway.errors import ShuttingDown, Stopped
 from gateway.model import Outcome
 from gateway.relay.events import Relay
-from gateway.upstream.provider import Ending
+from gateway.transport.call import Ending
 from tests import loopback
 from tests.dialects.streams import CHATS, cut, recorded
 from tests.fakes import FakeClient, FakeEntry

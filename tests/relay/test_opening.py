@@ -10,7 +10,7 @@ from gateway.codec.sse import begins_like_events, begins_like_json
 from gateway.dialects.classifier import CHAT
 from gateway.relay.events import Relay
 from gateway.relay.opening import FIRST_EVENT_S, MOST_UNDECIDED, Enough, Opening
-from gateway.upstream.provider import Ending, Head
+from gateway.transport.call import Ending, Head
 from tests import loopback
 from tests.dialects.streams import cut
 from tests.fakes import FakeClient, FakeEntry

@@ -13,8 +13,8 @@ from gateway.dialects.classifier import CHAT, RESPONSES
 from gateway.errors import UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.whole import Whole, is_text, read_whole
-from gateway.upstream import encoding
-from gateway.upstream.provider import Ending
+from gateway.transport import encoding
+from gateway.transport.call import Ending
 from tests import loopback
 from tests.fakes import FakeReply, head
 

@@ -17,7 +17,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.pool import Database
 from tests.postgres import HASTY, running_postgres
 from tests.store.samples import IMPATIENT
-from tests.upstream.certificates import Authority
+from tests.transport.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,19 +15,19 @@ import pytest
 from aioresponses import aioresponses
 
 from gateway.errors import CallerError, UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.upstream import session as session_module
-from gateway.upstream.origin import Origin, Patience
-from gateway.upstream.provider import Call, Ending
-from gateway.upstream.session import Session
+from gateway.transport import session as session_module
+from gateway.transport.call import Call, Ending
+from gateway.transport.origin import Origin, Patience
+from gateway.transport.session import Session
 from tests import loopback
 from tests.fakes import Basin
 from tests.loopback import Fin, LoopbackUpstream, Pause, Script, Send, Stall
-from tests.upstream.backpressure import written_at_rest
+from tests.transport.backpressure import written_at_rest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gateway.upstream.provider import Reply
+    from gateway.transport.call import Reply
 
 PATIENCE = Patience(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
 CHAT = Call("POST", "/chat/completions", ((b"Content-Type", b"application/json"),), b'{"stream":true}')

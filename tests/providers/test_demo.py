@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 
 from gateway.dialects.summaries import metadata_of, metadata_request, title_of, title_request
+from gateway.providers.demo.answers import QUOTE_LENGTH, answer, quote
+from gateway.providers.demo.provider import DemoProvider
 from gateway.settings.settings import DemoSettings
-from gateway.upstream.demo import DemoProvider
-from gateway.upstream.demo_answers import QUOTE_LENGTH, answer, quote
-from gateway.upstream.provider import Call, Ending
+from gateway.transport.call import Call, Ending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiohttp.test_utils import TestClient
     from pytest_aiohttp.plugin import AiohttpClient
 
-    from gateway.upstream.provider import Reply
+    from gateway.transport.call import Reply
 
 HASTE = DemoSettings(words_per_second=1e9)
 QUESTION = [{"role": "user", "content": "How are my words kept in the database?"}]

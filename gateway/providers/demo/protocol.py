@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import orjson
 
-from gateway.upstream.demo_answers import answer, own_answer
+from gateway.providers.demo.answers import answer, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from gateway.upstream.provider import Call, Ending, Head, Provider, Reply, Sink
-from gateway.upstream.redirects import is_redirect, relocated
-from gateway.upstream.session import Session
-from gateway.upstream.wire import WirePool
+from gateway.transport.call import Call, Ending, Head, Provider, Reply, Sink
+from gateway.transport.connection import WirePool
+from gateway.transport.redirects import is_redirect, relocated
+from gateway.transport.session import Session
 
 if TYPE_CHECKING:
-    from gateway.upstream.origin import Origin, Patience
+    from gateway.transport.origin import Origin, Patience
 
 
 log = structlog.get_logger()

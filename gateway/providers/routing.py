@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.upstream.demo import DemoProvider
-from gateway.upstream.openai import OpenAICompatible
-from gateway.upstream.origin import IMAGE_PATH, Origin, Patience
+from gateway.providers.demo.provider import DemoProvider
+from gateway.providers.openai import OpenAICompatible
+from gateway.transport.origin import IMAGE_PATH, Origin, Patience
 
 if TYPE_CHECKING:
     from gateway.settings.settings import Settings
-    from gateway.upstream.provider import Provider
+    from gateway.transport.call import Provider
 
 
 class Catalogue:

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import replace
 
 from gateway.errors import UpstreamGarbled
-from gateway.upstream.provider import Ending, Head, Sink
+from gateway.transport.call import Ending, Head, Sink
 
 INFLATED_AT_ONCE = 16 * 1024 * 1024  # of one network read; more is a bomb
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamGarbled
-from gateway.upstream import encoding
-from gateway.upstream.encoding import decoded, plain_head
-from gateway.upstream.provider import Ending
+from gateway.transport import encoding
+from gateway.transport.call import Ending
+from gateway.transport.encoding import decoded, plain_head
 from tests.dialects.streams import cut
 from tests.fakes import Basin, head
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gateway.upstream.provider import Head, RawHeaders
+    from gateway.transport.call import Head, RawHeaders
 
 # RFC 9110 section 7.6.1: these speak of one connection, not of the message.
 HOP_BY_HOP = frozenset(

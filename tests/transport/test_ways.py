@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.errors import UpstreamStalled, UpstreamUnreachable
-from gateway.upstream.openai import OpenAICompatible
-from gateway.upstream.origin import Origin, Patience
-from gateway.upstream.provider import Call, Ending
+from gateway.providers.openai import OpenAICompatible
+from gateway.transport.call import Call, Ending
+from gateway.transport.origin import Origin, Patience
 from tests import loopback
 from tests.fakes import Basin
 from tests.loopback import LoopbackUpstream, Script, Stall
-from tests.upstream.backpressure import written_at_rest
-from tests.upstream.certificates import Authority
+from tests.transport.backpressure import written_at_rest
+from tests.transport.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.providers.demo.provider import DemoProvider
+from gateway.providers.routing import Catalogue
 from gateway.settings.settings import load
-from gateway.upstream.catalogue import Catalogue
-from gateway.upstream.demo import DemoProvider
-from gateway.upstream.provider import Call, Ending
+from gateway.transport.call import Call, Ending
 from tests.fakes import Basin
 
 if TYPE_CHECKING:

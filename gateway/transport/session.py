@@ -13,14 +13,14 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.upstream.provider import Call, Ending, Head, Reply, Sink
-from gateway.upstream.wire import STALE_SECONDS, StaleConnection, tls_context
+from gateway.transport.call import Call, Ending, Head, Reply, Sink
+from gateway.transport.connection import STALE_SECONDS, StaleConnection, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import SimpleNamespace
 
-    from gateway.upstream.origin import Origin, Patience
+    from gateway.transport.origin import Origin, Patience
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 1024

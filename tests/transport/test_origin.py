@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import CallerError, GatewayError, NotConfigured
-from gateway.upstream.origin import CHAT_PATH, IMAGE_PATH, Origin
-from gateway.upstream.provider import Call
+from gateway.transport.call import Call
+from gateway.transport.origin import CHAT_PATH, IMAGE_PATH, Origin
 
 OPENAI = Origin.of_base("https://api.openai.com/v1", "Bearer sk-ours")
 

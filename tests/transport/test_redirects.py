@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.origin import Origin
-from gateway.upstream.provider import Head
-from gateway.upstream.redirects import is_redirect, our_path, relocated
+from gateway.transport.call import Head
+from gateway.transport.origin import Origin
+from gateway.transport.redirects import is_redirect, our_path, relocated
 
 BASE = Origin.of_base("http://llm.internal:8080/v1", None)
 AZURE = Origin.of_base("https://x.openai.azure.com/openai?api-version=2026-01-01", None)

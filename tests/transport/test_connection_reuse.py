@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.upstream.origin import Origin, Patience
-from gateway.upstream.provider import Call, Ending
-from gateway.upstream.wire import WirePool
+from gateway.transport.call import Call, Ending
+from gateway.transport.connection import WirePool
+from gateway.transport.origin import Origin, Patience
 from tests.loopback import LoopbackUpstream, file_answer, json_answer
 
 CALL = Call("GET", "/files/1/content")

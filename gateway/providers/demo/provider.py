@@ -13,14 +13,14 @@ from uuid import uuid4
 
 import orjson
 
-from gateway.upstream import demo_wire as wire
-from gateway.upstream.provider import Ending, Head, Provider, Reply
+from gateway.providers.demo import protocol as wire
+from gateway.transport.call import Ending, Head, Provider, Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from gateway.settings.settings import DemoSettings
-    from gateway.upstream.provider import Call, Sink
+    from gateway.transport.call import Call, Sink
 
 LARGEST_BODY = 32 * 1024 * 1024
 

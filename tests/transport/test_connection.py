@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.errors import UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.upstream import wire as wire_module
-from gateway.upstream.origin import Origin, Patience
-from gateway.upstream.provider import Call, Ending
-from gateway.upstream.wire import REST_BYTES, WirePool
+from gateway.transport import connection as wire_module
+from gateway.transport.call import Call, Ending
+from gateway.transport.connection import REST_BYTES, WirePool
+from gateway.transport.origin import Origin, Patience
 from tests import loopback
 from tests.fakes import Basin
 from tests.loopback import Fin, Flood, LoopbackUpstream, Pause, Script, Send, Stall, WaitFor
-from tests.upstream.backpressure import written_at_rest
+from tests.transport.backpressure import written_at_rest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gateway.upstream.provider import Reply
+    from gateway.transport.call import Reply
     from tests.loopback import Request
 
 PATIENCE = Patience(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.headers import RequestHeaders, as_text, response_fields
-from gateway.upstream.provider import Head
+from gateway.transport.call import Head
+from gateway.transport.headers import RequestHeaders, as_text, response_fields
 
 # What identity proxies, CDNs, clouds and meshes say of a caller, and what browsers carry.
 OF_OTHERS = (

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from gateway.errors import CallerError, NotConfigured
 
 if TYPE_CHECKING:
-    from gateway.upstream.provider import Call
+    from gateway.transport.call import Call
 
 CHAT_PATH = "/chat/completions"
 IMAGE_PATH = "/images/generations"

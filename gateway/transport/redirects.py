@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
-from gateway.upstream.origin import climbs
+from gateway.transport.origin import climbs
 
 if TYPE_CHECKING:
-    from gateway.upstream.origin import Origin
-    from gateway.upstream.provider import Head
+    from gateway.transport.call import Head
+    from gateway.transport.origin import Origin
 
 PREFIX = "/v1"  # under which callers reach the paths below an upstream's base URL
 # Headers that are a URL. Of Azure: Operation-Location, Azure-AsyncOperation.

@@ -18,10 +18,10 @@ import httptools
 from aiohappyeyeballs import start_connection
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.upstream.provider import Call, Ending, Head, Reply, Sink
+from gateway.transport.call import Call, Ending, Head, Reply, Sink
 
 if TYPE_CHECKING:
-    from gateway.upstream.origin import Origin, Patience
+    from gateway.transport.origin import Origin, Patience
 
 MAX_HEAD_BYTES = 64 * 1024
 EARLY_BODY_BYTES = 256 * 1024  # of body that may wait for `pump`
