@@ -55,21 +55,19 @@ from gateway.identity.office import KeyOffice
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.identity.opening import open_reception
 from gateway.ids import Ids
+from gateway.journal import shipped_segments
+from gateway.journal.host_id import this_host
+from gateway.journal.journal import Journal
 from gateway.lag import LoopLag
 from gateway.policy.chain import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
 from gateway.pulse import Pulse
 from gateway.readiness import Readiness
-from gateway.record import kept
-from gateway.record.edits import Edits
-from gateway.record.hosts import this_host
-from gateway.record.journal import Journal
-from gateway.record.monitor import Monitor
-from gateway.record.shipper import Shipper
-from gateway.record.submissions import Submissions
 from gateway.scrape import Scrape
 from gateway.shipped import shipped
+from gateway.shipping.edits import Edits
+from gateway.shipping.shipper import Shipper
 from gateway.siblings import Seat, Siblings
 from gateway.store.answers import Answers
 from gateway.store.arrivals import Arrivals
@@ -84,6 +82,8 @@ from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
+from gateway.submissions.client import Monitor
+from gateway.submissions.submissions import Submissions
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.headers import RequestHeaders
@@ -96,8 +96,8 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gateway.account import Recorder
-    from gateway.record.keeper import Keeper
     from gateway.settings.settings import Settings
+    from gateway.shipping.sink import Keeper
 
 NO_RULES = Policy()
 LEAST_SKEW_S = 0.02  # what is less may be the measurement's own
@@ -219,7 +219,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     watch = HostWatch(
         Hosts(database, host),
         UUID(journal.folder.name),
-        lambda: kept.journals_in(journal.directory),
+        lambda: shipped_segments.journals_in(journal.directory),
         app[IDS],
         allow_skew,
     )

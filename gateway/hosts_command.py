@@ -12,10 +12,10 @@ from uuid import UUID
 
 from gateway import __version__
 from gateway.hosts import Tuning
+from gateway.journal.host_id import this_host
 from gateway.keys_command import operators_database
 from gateway.prices import Prices
-from gateway.record.hosts import this_host
-from gateway.record.reshipping import reship
+from gateway.shipping.reshipping import reship
 from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions
 

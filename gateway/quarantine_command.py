@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import safe_text
 from gateway.keys_command import operators_database
 from gateway.prices import Prices
-from gateway.record.bring_back import Stays, bring_back
-from gateway.record.copies import Copies
-from gateway.record.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
+from gateway.shipping.copies import Copies
+from gateway.shipping.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
+from gateway.shipping.quarantine_retry import Stays, bring_back
 from gateway.store.interactions import Interactions
 from gateway.telemetry.readable import neutral
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from gateway.record.quarantine import Item
     from gateway.settings.settings import Settings
+    from gateway.shipping.quarantine import Item
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.record.submissions import SubmissionsState
+    from gateway.submissions.submissions import SubmissionsState
     from gateway.upkeep import DatabaseState
 
 

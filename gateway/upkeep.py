@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
-    from gateway.record.shipper import Shipper
+    from gateway.shipping.shipper import Shipper
     from gateway.store.arrivals import Arrivals
     from gateway.store.condition import Condition, Schema
     from gateway.store.partitions import Partitions

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gateway.hosts import HostWatch
-    from gateway.record.journal import JournalState
-    from gateway.record.reshipping import Figures
-    from gateway.record.shipper import Shipper, SinkState
-    from gateway.record.submissions import SubmissionsState
+    from gateway.journal.journal import JournalState
+    from gateway.shipping.reshipping import Figures
+    from gateway.shipping.shipper import Shipper, SinkState
     from gateway.store.partitions import Partitions
     from gateway.store.pool import PoolState
+    from gateway.submissions.submissions import SubmissionsState
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.model import Record, Usage
 from gateway.prices import LONGEST_NAME, MOST_REMEMBERED, Price, Prices, list_price
 from gateway.settings.settings import SettingsError, load
-from tests.record.samples import answer, interaction
+from tests.journal.samples import answer, interaction
 
 OWN = Prices((("ours", (10.0, 1.0, 100.0)),))
 

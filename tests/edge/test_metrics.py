@@ -21,7 +21,7 @@ from tests.loopback import (
     rate_limited,
     sse_error_event,
 )
-from tests.record.monitors import LoopbackMonitor, status
+from tests.submissions.monitors import LoopbackMonitor, status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

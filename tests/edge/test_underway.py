@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.edge.underway import MOST_TOLD, Underway, told_of
 from gateway.ids import Ids
 from gateway.model import Kind
-from tests.record.samples import interaction
+from tests.journal.samples import interaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

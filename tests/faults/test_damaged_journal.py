@@ -11,9 +11,9 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.record.frames import HEADER_SIZE, MARKER_SIZE, NOWHERE, SEGMENT_HEADER_SIZE, Frame, FrameKind
-from gateway.record.scan import Scan
-from gateway.record.segments import numbers_in, path_of
+from gateway.journal.frames import HEADER_SIZE, MARKER_SIZE, NOWHERE, SEGMENT_HEADER_SIZE, Frame, FrameKind
+from gateway.journal.scan import Scan
+from gateway.journal.segments import numbers_in, path_of
 from tests.faults.ledgers import Load, compare, rows_of
 from tests.gateway_process import GatewayProcess
 from tests.loopback import LoopbackUpstream

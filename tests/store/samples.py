@@ -13,7 +13,7 @@ from gateway.settings.settings import StoreSettings
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import MAKE_PARTITIONS, MONTHS_AHEAD, migrate
 from gateway.store.pool import Database
-from tests.record.samples import answer, interaction
+from tests.journal.samples import answer, interaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

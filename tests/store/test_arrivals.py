@@ -10,7 +10,7 @@ import asyncpg
 
 from gateway.model import Kind, PolicyOutcome, Principal, Role, Ruling
 from gateway.store.arrivals import Arrival, Arrivals, End
-from tests.record.samples import answer, interaction
+from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
 if TYPE_CHECKING:

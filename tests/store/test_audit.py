@@ -15,7 +15,7 @@ from gateway.errors import NotFound, TooBroad
 from gateway.model import Kind, Outcome, PolicyOutcome, Principal, Record, Role, Ruling
 from gateway.store.audit import ANY, Audit, Search, Wanted
 from gateway.store.pages import OLDEST
-from tests.record.samples import answer, interaction
+from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, model, record, rows_of, store, user
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gateway.model import Record
 from gateway.store import statements as sql
 from gateway.store.conversations import shifted
 from gateway.store.interactions import MONTH_MS
-from tests.record.samples import IDS
+from tests.journal.samples import IDS
 from tests.store.samples import chat, make_partitions, model, response, rows_of, spoken, store, user
 
 if TYPE_CHECKING:

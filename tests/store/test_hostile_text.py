@@ -14,7 +14,7 @@ from gateway.store.audit import Wanted
 from gateway.store.history import History, Reading
 from gateway.store.reports import Reports
 from gateway.store.rows import MOST_LETTERS, MOST_SEARCHED, indexed_text, searched_text
-from tests.record.samples import answer, interaction
+from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable
 from gateway.model import Answer, Kind, Outcome, PolicyOutcome, Principal, Record, Ruling, Usage
 from gateway.store.interactions import Interactions
 from gateway.store.rows import indexed_text
-from tests.record.samples import answer, interaction
+from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
 RAW = "select request::text as request, response::text as response, request_raw, response_raw from llm_logs."

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.journal.journal import Journal
 from gateway.model import Record
-from gateway.record.journal import Journal
-from gateway.record.shipper import Shipper
 from gateway.settings.settings import JournalSettings
+from gateway.shipping.shipper import Shipper
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
+from tests.journal.samples import answer, interaction
 from tests.postgres import running_postgres
-from tests.record.samples import answer, interaction
 from tests.store.samples import IMPATIENT, SQL, chat, rows_of, user
 
 if TYPE_CHECKING:

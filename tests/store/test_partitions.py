@@ -20,7 +20,7 @@ from gateway.settings.settings import load
 from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from gateway.upkeep import DatabaseState
-from tests.record.samples import IDS
+from tests.journal.samples import IDS
 from tests.store.samples import IMPATIENT, chat, make_partitions, rows_of, store, user
 
 if TYPE_CHECKING:

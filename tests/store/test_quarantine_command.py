@@ -14,7 +14,7 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.model import Principal, Record
-from gateway.record.quarantine import Quarantine
+from gateway.shipping.quarantine import Quarantine
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.loopback import LoopbackUpstream
 from tests.store.samples import chat, model, rows_of, store, user

@@ -13,15 +13,16 @@ from uuid import uuid4
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
+from gateway.journal import shipped_segments
+from gateway.journal.journal import Journal
 from gateway.model import ConversationEdit, Host, Principal
-from gateway.record import edits, kept, reshipping
-from gateway.record.bring_back import bring_back
-from gateway.record.copies import Copies
-from gateway.record.edits import Edits, edits_in
-from gateway.record.journal import Journal
-from gateway.record.quarantine import Quarantine
-from gateway.record.shipper import Shipper
 from gateway.settings.settings import JournalSettings
+from gateway.shipping import edits, reshipping
+from gateway.shipping.copies import Copies
+from gateway.shipping.edits import Edits, edits_in
+from gateway.shipping.quarantine import Quarantine
+from gateway.shipping.quarantine_retry import bring_back
+from gateway.shipping.shipper import Shipper
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.interactions import Interactions
 from tests.store.samples import chat, model, record, rows_of, store, user
@@ -189,7 +190,7 @@ async def test_a7_rows_whose_segments_are_gone_are_counted(tmp_path: Path, datab
         await take_snapshot(db)
         long = "x" * 20_000
         await one.keep(*[chat(user(f"{number} {long}"), says="ok") for number in range(20)])
-        for found in sorted(kept.kept_in(one.journal.folder))[:2]:
+        for found in sorted(shipped_segments.kept_in(one.journal.folder))[:2]:
             found.path.unlink()
         left = 20 - 6  # a segment holds three
         await set_back(db)
@@ -320,9 +321,9 @@ async def test_a7_what_came_back_from_quarantine_is_shipped_again(tmp_path: Path
         await one.keep(record())
         await one.filled(4)
         assert one.shipper.again.shipped_again == 2
-        assert len(kept.all_kept(tmp_path)) == 1
-        kept.expire(one.journal.folder, -1)
-        assert kept.all_kept(tmp_path) == []
+        assert len(shipped_segments.all_kept(tmp_path)) == 1
+        shipped_segments.expire(one.journal.folder, -1)
+        assert shipped_segments.all_kept(tmp_path) == []
 
 
 async def test_journals_that_are_kept_are_compared_while_nothing_is_shipped(tmp_path: Path, database: str) -> None:

@@ -1,0 +1,63 @@
+"""Journals of processes that were killed, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gateway.journal.journal import Journal, Tuning
+from gateway.journal.scan import Gap, Scan
+from gateway.journal.segments import numbers_in, path_of
+from gateway.shipping.shipper import Shipper
+from tests.journal.samples import SMALL, Memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.journal.frames import Frame
+
+
+def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
+    """A folder in `directory` as the journal's process would leave it, were it killed now."""
+    if has_noted:  # as it does every second
+        journal._segments.note()
+    directory.mkdir(exist_ok=True)
+    folder = directory / journal.folder.name
+    shutil.copytree(journal.folder, folder)
+    return folder
+
+
+async def adopt_all(directory: Path, *sinks: Memory, patience_s: float = 10) -> Journal:
+    """Ship all that the dead have left there; the journal that did it, for what it has counted."""
+    journal = Journal(SMALL, directory, tuning=Tuning(tick_s=0.05))
+    shipper = Shipper(journal, sinks)
+    await journal.open()
+    await shipper.start()
+    try:
+        async with asyncio.timeout(patience_s):
+            while _others(directory, journal.folder):
+                await asyncio.sleep(0.01)
+    finally:
+        await shipper.aclose(1)
+        await journal.aclose()
+    return journal
+
+
+def _others(directory: Path, own: Path) -> bool:
+    """Whether there is anything yet to ship."""
+    found = [path for path in directory.iterdir() if path != own and path.name != "quarantine" and path.is_dir()]
+    with suppress(FileNotFoundError):  # it is just going
+        return any(numbers_in(path) or (path / "lock").stat().st_size for path in found)
+    return True
+
+
+def frames_of(folder: Path, number: int) -> list[Frame | Gap]:
+    return list(Scan.of(path_of(folder, number).read_bytes()))
+
+
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.write_bytes(data)

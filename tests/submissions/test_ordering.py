@@ -1,0 +1,110 @@
+"""Conversations are told apart on the way as the store tells them apart, without asking it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway.model import Answer, Interaction, Kind, Principal, Record
+from gateway.shipping.ordering import Lanes, record_marks
+from tests.journal.samples import answer, interaction
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def chat(messages: list[dict[str, str]], said: str, user: str = "ann", **more: Any) -> Record:
+    asked: Interaction = interaction(
+        json.dumps({"model": "m", "messages": messages}).encode(), principal=Principal(user=user), **more
+    )
+    return Record(asked, reply(said))
+
+
+def reply(said: str) -> Answer:
+    whole = {"id": "chatcmpl-1", "choices": [{"index": 0, "message": {**message("assistant", said), "refusal": None}}]}
+    return answer(json.dumps(whole).encode())
+
+
+def lanes_of(*records: Record, lanes: Lanes | None = None) -> list[str]:
+    lanes = lanes or Lanes()
+    return [lanes.place(record, record_marks(record)).lane for record in records]
+
+
+FIRST = [message("user", "hello")]
+SECOND = [*FIRST, message("assistant", "hi"), message("user", "how are you?")]
+THIRD = [*SECOND, message("assistant", "fine"), message("user", "good")]
+
+
+def test_a_plain_clients_turns_are_one_lane() -> None:
+    first, second, third = lanes_of(chat(FIRST, "hi"), chat(SECOND, "fine"), chat(THIRD, "bye"))
+    assert first == second == third
+
+
+def test_a_branch_stays_in_its_conversation() -> None:
+    edited = [*SECOND[:2], message("user", "who are you?")]
+    first, second, branch = lanes_of(chat(FIRST, "hi"), chat(SECOND, "fine"), chat(edited, "a model"))
+    assert first == second == branch
+
+
+def test_equal_questions_of_nobody_are_lanes_of_their_own() -> None:
+    shots = [message("user", "2+2"), message("assistant", "4"), message("user", "3+3")]
+    lanes = lanes_of(*(chat(shots, "6") for _ in range(5)), *(chat(FIRST, "hi") for _ in range(5)))
+    assert len(set(lanes)) == 10
+
+
+def test_one_callers_words_never_lead_into_anothers_lane() -> None:
+    first, stranger = lanes_of(chat(FIRST, "hi"), chat(SECOND, "fine", user="bob"))
+    assert first != stranger
+    mine, yours = lanes_of(chat(FIRST, "hi", root_id="r"), chat(FIRST, "hi", user="bob", root_id="r"))
+    assert mine != yours
+
+
+def test_the_id_that_the_caller_gives_decides() -> None:
+    first = chat(FIRST, "hi")
+    second = chat([message("user", "something else")], "yes", root_id=str(first.interaction.id))
+    other = chat(SECOND, "fine", root_id="another one")
+    lanes = lanes_of(first, second, other)
+    assert lanes[0] == lanes[1] != lanes[2]
+    image = Record(interaction(b'{"prompt":"x"}', kind=Kind.IMAGE, root_id="r"), answer(b"{}"))
+    talk = Record(interaction(root_id="r"), answer(b"{}"))
+    assert len(set(lanes_of(image, talk))) == 1
+
+
+def test_responses_go_on_from_the_response_that_they_name() -> None:
+    def response(own: str, previous: str | None) -> Record:
+        body = json.dumps({"model": "m", "input": "x", "previous_response_id": previous}).encode()
+        return Record(interaction(body, kind=Kind.RESPONSE), answer(json.dumps({"id": own}).encode()))
+
+    first, second, third, other = lanes_of(
+        response("r1", None), response("r2", "r1"), response("r3", "r2"), response("r9", "unknown")
+    )
+    assert first == second == third != other
+
+
+def test_responses_are_in_the_lane_of_the_conversation_or_the_items_that_they_bring_along() -> None:
+    def response(asked: object, said: str, user: str = "ann", **more: object) -> Record:
+        body = json.dumps({"model": "m", "input": asked, **more}).encode()
+        output = [{"type": "message", "id": "msg_1", "content": said, "role": "assistant"}]
+        asking = interaction(body, kind=Kind.RESPONSE, principal=Principal(user=user))
+        return Record(asking, answer(json.dumps({"id": said, "output": output}).encode()))
+
+    first, second, third = lanes_of(response("hello", "hi"), response(SECOND, "fine"), response(THIRD, "bye"))
+    assert first == second == third
+    named = [response("1", "a", conversation="c"), response("2", "b", conversation={"id": "c"})]
+    goes_on = response("3", "d", previous_response_id="b")
+    one, two, three, stranger = lanes_of(*named, goes_on, response("2", "b", user="bob", conversation="c"))
+    assert one == two == three != stranger
+
+
+def test_what_is_no_conversation_is_a_lane_of_its_own() -> None:
+    bodies = [b"", b"\xff", b"[]", b'{"messages": 7}', b'{"messages": [7]}', b"[" * 2000]
+    records = [Record(interaction(body, kind=kind), answer(body)) for body in bodies for kind in Kind]
+    assert len(set(lanes_of(*records))) == len(records)
+
+
+def test_only_so_many_are_remembered() -> None:
+    lanes = Lanes(most=3)
+    (first,) = lanes_of(chat(FIRST, "hi"), lanes=lanes)
+    lanes_of(*(chat([message("user", str(number))], "x") for number in range(3)), lanes=lanes)
+    assert lanes_of(chat(SECOND, "fine"), lanes=lanes) != [first]
