@@ -48,6 +48,7 @@ from gateway.edge.replay import Room
 from gateway.edge.routes import routes
 from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
+from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.exchange import Exchange, Terms
 from gateway.hosts import HostWatch
 from gateway.identity.identity import Identity
@@ -70,10 +71,9 @@ from gateway.shipping.edits import Edits
 from gateway.shipping.shipper import Shipper
 from gateway.siblings import Seat, Siblings
 from gateway.store.answers import Answers
-from gateway.store.arrivals import Arrivals
 from gateway.store.audit import Audit
+from gateway.store.change_feed import Arrivals
 from gateway.store.conversation_settings import ConversationSettings
-from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.history import History
 from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions

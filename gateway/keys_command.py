@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gateway.app import open_database
+from gateway.embedded_postgres.running import running_dsn
 from gateway.errors import CallerError, NotFound
 from gateway.identity.office import KeyOffice, KeyOrder, shown
 from gateway.ids import Ids
@@ -22,7 +23,6 @@ from gateway.shipped import shipped
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
-from gateway.store.running import running_dsn
 
 if TYPE_CHECKING:
     import argparse

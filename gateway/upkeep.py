@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.shipping.shipper import Shipper
-    from gateway.store.arrivals import Arrivals
+    from gateway.store.change_feed import Arrivals
     from gateway.store.condition import Condition, Schema
     from gateway.store.partitions import Partitions
     from gateway.store.pool import Connection, Database

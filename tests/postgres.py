@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from gateway.store.embedded import EmbeddedPostgres
+from gateway.embedded_postgres.server import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence

@@ -24,15 +24,15 @@ from gateway.edge.talks import caller_of, not_allowed
 from gateway.errors import CallerError, GatewayError, IdentityUnavailable, ShuttingDown
 from gateway.model import Outcome, PolicyOutcome
 from gateway.store.audit import ANY, Search, Wanted
-from gateway.store.pages import NEWEST, OLDEST, Mark
+from gateway.store.page_cursor import NEWEST, OLDEST, Mark
 from gateway.transport.call import Head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.model import Principal
-    from gateway.store.arrivals import Arrival
-    from gateway.store.pages import Page
+    from gateway.store.change_feed import Arrival
+    from gateway.store.page_cursor import Page
 
 EVENTS = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")))
 SOURCES = ("chat", "image", "api")

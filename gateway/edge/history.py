@@ -12,11 +12,11 @@ from gateway.edge.keys import HISTORY
 from gateway.edge.talks import caller_of, not_allowed
 from gateway.errors import CallerError
 from gateway.store.history import Reading
-from gateway.store.pages import NEWEST, Mark
+from gateway.store.page_cursor import NEWEST, Mark
 
 if TYPE_CHECKING:
     from gateway.model import Principal
-    from gateway.store.pages import Page
+    from gateway.store.page_cursor import Page
 
 MOST_ROWS = 1000
 MOST_BYTES = 16 << 20  # of one answer, about; a single row may be longer

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.model import Principal
-    from gateway.store.arrivals import Arrival, End
+    from gateway.store.change_feed import Arrival, End
 
 EVERY_S = 0.5
 BATCH = 200

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.errors import NotFound, TooBroad
-from gateway.store.pages import NEWEST, OLDEST, Mark, Page, mark_of, read_page, snapshot
+from gateway.store.page_cursor import NEWEST, OLDEST, Mark, Page, mark_of, read_page, snapshot
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.model import Principal
-    from gateway.store.arrivals import Arrival
+    from gateway.store.change_feed import Arrival
     from gateway.store.pool import Database, PooledConnection
 
     Rows = list[asyncpg.Record]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.store.pages import NEWEST, Mark, Page, mark_of, read_page, snapshot
+from gateway.store.page_cursor import NEWEST, Mark, Page, mark_of, read_page, snapshot
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:

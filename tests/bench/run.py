@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from gateway.store.embedded import EmbeddedPostgres
+from gateway.embedded_postgres.server import EmbeddedPostgres
 from tests.bench import processes
 from tests.bench.client import Load
 from tests.bench.measures import Measure, held

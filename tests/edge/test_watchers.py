@@ -11,7 +11,7 @@ import pytest
 from gateway.edge.watchers import MOST_OF_ONE, MOST_WATCHERS, Watchers
 from gateway.errors import StoreUnavailable, TooManyWatchers
 from gateway.model import Principal, Role
-from gateway.store.arrivals import Arrival, Arrivals, End
+from gateway.store.change_feed import Arrival, Arrivals, End
 from tests.store.samples import chat, store, user
 
 if TYPE_CHECKING:

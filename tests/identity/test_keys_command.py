@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway import keys_command
+from gateway.embedded_postgres.running import running_dsn
+from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.errors import CallerError, StoreUnavailable
 from gateway.identity.ring import KeyRing
 from gateway.keys_command import expiry
 from gateway.settings.settings import Secret, Settings, StoreSettings
-from gateway.store.embedded import EmbeddedPostgres
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
-from gateway.store.running import running_dsn
 
 if TYPE_CHECKING:
     from pathlib import Path

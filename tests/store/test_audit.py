@@ -14,12 +14,12 @@ from msgspec import structs
 from gateway.errors import NotFound, TooBroad
 from gateway.model import Kind, Outcome, PolicyOutcome, Principal, Record, Role, Ruling
 from gateway.store.audit import ANY, Audit, Search, Wanted
-from gateway.store.pages import OLDEST
+from gateway.store.page_cursor import OLDEST
 from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, model, record, rows_of, store, user
 
 if TYPE_CHECKING:
-    from gateway.store.pages import Page
+    from gateway.store.page_cursor import Page
 
 EVE = Principal("eve", roles=frozenset((Role.AUDITOR,)))
 MASKED = Ruling(PolicyOutcome.MASKED, ("card numbers",))

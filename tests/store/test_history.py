@@ -16,12 +16,12 @@ from msgspec import structs
 from gateway.model import Principal, Role
 from gateway.store import history as module
 from gateway.store.history import History, Reading
-from gateway.store.pages import NEWEST, Mark
+from gateway.store.page_cursor import NEWEST, Mark
 from tests.store.samples import chat, model, rows_of, store, user
 
 if TYPE_CHECKING:
     from gateway.store.interactions import Interactions
-    from gateway.store.pages import Page
+    from gateway.store.page_cursor import Page
     from gateway.store.pool import Database
 
 ANN = Principal("ann")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.store.embedded import EmbeddedPostgres
+from gateway.embedded_postgres.server import EmbeddedPostgres
 from tests.postgres import HASTY
 
 

@@ -12,11 +12,11 @@ from urllib.parse import quote
 import asyncpg
 import structlog
 
+from gateway.embedded_postgres.account import EmbeddedPostgresError
+from gateway.embedded_postgres.binaries import Binaries, find_binaries
+from gateway.embedded_postgres.cluster import Cluster, clear_the_way, hold, signal_all, survey
+from gateway.embedded_postgres.initdb import SUPERUSER, make_data
 from gateway.errors import safe_text
-from gateway.store.account import EmbeddedPostgresError
-from gateway.store.binaries import Binaries, find_binaries
-from gateway.store.cluster import Cluster, clear_the_way, hold, signal_all, survey
-from gateway.store.initdb import SUPERUSER, make_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

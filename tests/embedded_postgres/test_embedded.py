@@ -22,9 +22,15 @@ import psutil
 import pytest
 
 import gateway
-from gateway.store.account import Account, is_reachable
-from gateway.store.binaries import candidate_folders, within_reach
-from gateway.store.embedded import LOG_BYTES, EmbeddedPostgres, EmbeddedPostgresError, bound_log, find_binaries
+from gateway.embedded_postgres.account import Account, is_reachable
+from gateway.embedded_postgres.binaries import candidate_folders, within_reach
+from gateway.embedded_postgres.server import (
+    LOG_BYTES,
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    bound_log,
+    find_binaries,
+)
 from tests.postgres import HASTY, PostgresServer, roomy_memory, running_postgres
 
 if TYPE_CHECKING:
@@ -105,7 +111,7 @@ def is_gone_within(seconds: float, directory: Path) -> bool:
 def holder(directory: Path, *arguments: str, python: str = sys.executable, **options: Any) -> Iterator[Any]:
     """Another process that embeds a server; yields it and what it says of the server."""
     process = subprocess.Popen(
-        [python, "-m", "tests.store.holder", str(directory), *arguments],
+        [python, "-m", "tests.embedded_postgres.holder", str(directory), *arguments],
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -412,7 +418,7 @@ def test_a_normal_user_starts_kills_and_starts_again(folder: Path) -> None:
 @as_root
 def test_root_that_may_not_change_users_is_told_so(folder: Path) -> None:
     """As in a container that was given no capabilities."""
-    limited = ["setpriv", "--bounding-set", "-setuid,-setgid", sys.executable, "-m", "tests.store.holder"]
+    limited = ["setpriv", "--bounding-set", "-setuid,-setgid", sys.executable, "-m", "tests.embedded_postgres.holder"]
     if shutil.which("setpriv") is None:
         pytest.skip("no setpriv here")
     ended = subprocess.run([*limited, folder / "pg"], cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.store.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable, server_account
-from gateway.store.binaries import Binaries, find_binaries, within_reach
-from gateway.store.launcher import HELD
+from gateway.embedded_postgres.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable, server_account
+from gateway.embedded_postgres.binaries import Binaries, find_binaries, within_reach
+from gateway.embedded_postgres.launcher import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from gateway.store.embedded import NAME
+from gateway.embedded_postgres.server import NAME
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.model import Kind, PolicyOutcome, Principal, Role, Ruling
-from gateway.store.arrivals import Arrival, Arrivals, End
+from gateway.store.change_feed import Arrival, Arrivals, End
 from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 

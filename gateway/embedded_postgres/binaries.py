@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.store.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable
+from gateway.embedded_postgres.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

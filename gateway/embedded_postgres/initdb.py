@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.store.account import GO_ELSEWHERE, EmbeddedPostgresError
-from gateway.store.cluster import HALF_MADE, in_our_words
+from gateway.embedded_postgres.account import GO_ELSEWHERE, EmbeddedPostgresError
+from gateway.embedded_postgres.cluster import HALF_MADE, in_our_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.store.cluster import Cluster
+    from gateway.embedded_postgres.cluster import Cluster
 
 SUPERUSER = "postgres"
 INITDB_S = 120.0
