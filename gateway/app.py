@@ -51,16 +51,16 @@ from gateway.edge.watchers import Watchers
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.exchange import Exchange, Terms
 from gateway.hosts import HostWatch
-from gateway.identity.identity import Identity
-from gateway.identity.office import KeyOffice
+from gateway.identity.authenticators import Identity
+from gateway.identity.key_service import KeyOffice
+from gateway.identity.modes import open_reception
 from gateway.identity.one_time_link import OneTimeLinks
-from gateway.identity.opening import open_reception
 from gateway.ids import Ids
 from gateway.journal import shipped_segments
 from gateway.journal.host_id import this_host
 from gateway.journal.journal import Journal
 from gateway.lag import LoopLag
-from gateway.policy.chain import Policy
+from gateway.policy.engine import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
 from gateway.pulse import Pulse

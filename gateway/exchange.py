@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gateway.account import Recorder
     from gateway.dialects.classifier import Assembler, Dialect
     from gateway.model import Ruling
-    from gateway.policy.chain import Policy
+    from gateway.policy.engine import Policy
     from gateway.providers.routing import Catalogue
     from gateway.pulse import Pulse
     from gateway.transport.encoding import InflatingSink

@@ -16,7 +16,7 @@ from uuid import UUID
 from gateway.app import open_database
 from gateway.embedded_postgres.running import running_dsn
 from gateway.errors import CallerError, NotFound
-from gateway.identity.office import KeyOffice, KeyOrder, shown
+from gateway.identity.key_service import KeyOffice, KeyOrder, shown
 from gateway.ids import Ids
 from gateway.model import Principal, Role
 from gateway.shipped import shipped

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.errors import NotAllowed, UnsupportedMediaType
-from gateway.identity.evidence import Evidence
-from gateway.identity.identity import LOCAL_USER
+from gateway.identity.authenticators import LOCAL_USER
+from gateway.identity.credentials import Evidence
 
 if TYPE_CHECKING:
     from aiohttp import web

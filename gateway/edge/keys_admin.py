@@ -11,8 +11,8 @@ from aiohttp import web
 from gateway.edge.fields import read_object
 from gateway.edge.talks import caller_of, not_allowed
 from gateway.errors import CallerError, MalformedBody, NotFound
+from gateway.identity.key_service import KeyOffice, KeyOrder, shown
 from gateway.identity.names import is_name
-from gateway.identity.office import KeyOffice, KeyOrder, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

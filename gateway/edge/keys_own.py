@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.edge.fields import read_object
 from gateway.edge.keys_admin import KEY_OFFICE, key_id, listed, page_of, refuse_unknown, text_of, told
 from gateway.edge.talks import caller_of
-from gateway.identity.office import shown
+from gateway.identity.key_service import shown
 
 if TYPE_CHECKING:
     from aiohttp import web

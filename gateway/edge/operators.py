@@ -11,7 +11,7 @@ from gateway.edge.guard import is_loopback_name, name_of
 from gateway.edge.keys import SETTINGS
 from gateway.edge.talks import caller_of, not_allowed
 from gateway.errors import IdentityUnavailable, NotAllowed, NotAuthenticated
-from gateway.identity.evidence import Evidence
+from gateway.identity.credentials import Evidence
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address

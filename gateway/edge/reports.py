@@ -14,7 +14,7 @@ from gateway.edge.keys import PAGE, PRICES, READINESS, REPORTS
 from gateway.edge.page import HEADERS
 from gateway.edge.talks import caller_of
 from gateway.errors import CallerError
-from gateway.identity.identity import LOCAL_USER
+from gateway.identity.authenticators import LOCAL_USER
 from gateway.store.reports import Question
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from gateway.identity.names import LONGEST, RoleTable, is_name
 from gateway.model import Principal
 
 if TYPE_CHECKING:
-    from gateway.identity.evidence import Evidence
+    from gateway.identity.credentials import Evidence
     from gateway.settings.settings import AuthSettings
 
 REMEMBERED_PEERS = 4096

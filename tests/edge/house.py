@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse, web
 
-    from gateway.policy.chain import Policy
+    from gateway.policy.engine import Policy
 
 BY_HEADER = {
     "GATEWAY_AUTH": "header",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.codec.text_spans import text_spans
-from gateway.policy.chain import Policy
-from gateway.policy.verdicts import ALLOW, Mask, Redirect, Reject, Verdict
+from gateway.policy.decisions import ALLOW, Mask, Redirect, Reject, Verdict
+from gateway.policy.engine import Policy
 
 if TYPE_CHECKING:
     from gateway.model import ChatRequest, Principal

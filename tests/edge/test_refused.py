@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from gateway.policy.chain import Policy
+    from gateway.policy.engine import Policy
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 KEYS: dict[str, Any] = {"GATEWAY_AUTH": "header, keys"}

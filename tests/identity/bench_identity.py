@@ -6,15 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from gateway.identity.evidence import Evidence
-from gateway.identity.identity import Identity
+from gateway.identity.authenticators import Identity
+from gateway.identity.credentials import Evidence
 from gateway.identity.issuer import Issuer
+from gateway.identity.key_cache import new_secret
 from gateway.identity.proxies import Proxies
-from gateway.identity.ring import new_secret
 from gateway.identity.tokens import Tokens
 from tests.identity.oidc import EC, OKP, RSA, FakeFetcher, auth, claims, public, token
+from tests.identity.test_key_cache import key_of, ring_of
 from tests.identity.test_proxies import AUTH as PROXY_AUTH
-from tests.identity.test_ring import key_of, ring_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.identity.ring import new_secret
+from gateway.identity.key_cache import new_secret
 from gateway.model import ApiKey, Principal
 from gateway.settings.settings import StoreSettings
 from gateway.store import keys as keys_module
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
-from tests.identity.test_ring import key_of
+from tests.identity.test_key_cache import key_of
 
 if TYPE_CHECKING:
     from tests.postgres import PostgresServer

@@ -15,9 +15,9 @@ from gateway.edge.guard import Guard
 from gateway.edge.keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
 from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
-from gateway.identity.identity import Identity
-from gateway.identity.office import KeyOffice, KeyOrder
-from gateway.identity.ring import KeyRing
+from gateway.identity.authenticators import Identity
+from gateway.identity.key_cache import KeyRing
+from gateway.identity.key_service import KeyOffice, KeyOrder
 from gateway.ids import Ids
 from gateway.model import Principal
 from gateway.settings.settings import Settings, load

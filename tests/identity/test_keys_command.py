@@ -14,7 +14,7 @@ from gateway import keys_command
 from gateway.embedded_postgres.running import running_dsn
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.errors import CallerError, StoreUnavailable
-from gateway.identity.ring import KeyRing
+from gateway.identity.key_cache import KeyRing
 from gateway.keys_command import expiry
 from gateway.settings.settings import Secret, Settings, StoreSettings
 from gateway.store.keys import Keys

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.evidence import Evidence
+from gateway.identity.credentials import Evidence
 from gateway.identity.proxies import REMEMBERED_PEERS, Proxies
 from gateway.settings.settings import AuthSettings
 

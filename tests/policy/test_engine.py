@@ -9,8 +9,8 @@ import pytest
 from gateway.codec.text_spans import TextSpan, text_spans
 from gateway.edge.bodies import parse_chat
 from gateway.model import PolicyOutcome, Principal, Ruling
-from gateway.policy.chain import Policy, Review
-from gateway.policy.verdicts import ALLOW, Allow, Mask, Redirect, Reject, Verdict
+from gateway.policy.decisions import ALLOW, Allow, Mask, Redirect, Reject, Verdict
+from gateway.policy.engine import Policy, Review
 
 if TYPE_CHECKING:
     from collections.abc import Callable

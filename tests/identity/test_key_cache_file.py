@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.identity.ring import KeyRing, new_secret
-from gateway.identity.ring_file import RingFile, RingFileError
+from gateway.identity.key_cache import KeyRing, new_secret
+from gateway.identity.key_cache_file import RingFile, RingFileError
 from gateway.model import Principal
-from tests.identity.test_ring import key_of
+from tests.identity.test_key_cache import key_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,19 +10,19 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.evidence import Evidence
-from gateway.identity.identity import LOCAL_USER, Identity
+from gateway.identity.authenticators import LOCAL_USER, Identity
+from gateway.identity.credentials import Evidence
 from gateway.identity.issuer import Issuer
+from gateway.identity.key_cache import new_secret
 from gateway.identity.proxies import Proxies
-from gateway.identity.ring import new_secret
 from gateway.identity.tokens import Tokens
 from gateway.model import Principal
 from tests.identity.oidc import RSA, FakeFetcher, auth, claims, public, token
+from tests.identity.test_key_cache import key_of, ring_of
 from tests.identity.test_proxies import AUTH as PROXY_AUTH
-from tests.identity.test_ring import key_of, ring_of
 
 if TYPE_CHECKING:
-    from gateway.identity.ring import KeyRing
+    from gateway.identity.key_cache import KeyRing
 
 SECRET = new_secret()
 BY_PROXY, ELSEWHERE = "10.1.2.3", "127.0.0.1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.model import PolicyOutcome, Ruling
-from gateway.policy.verdicts import Allow, Mask, Redirect, Reject, Verdict
+from gateway.policy.decisions import Allow, Mask, Redirect, Reject, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

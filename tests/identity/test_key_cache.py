@@ -13,7 +13,7 @@ import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated
 from gateway.identity import ring as ring_module
-from gateway.identity.ring import KEY_LENGTH, KeyRing, digest_of, new_secret
+from gateway.identity.key_cache import KEY_LENGTH, KeyRing, digest_of, new_secret
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal
 

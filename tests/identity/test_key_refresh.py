@@ -12,12 +12,12 @@ import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated, StoreUnavailable
 from gateway.identity import watch as watch_module
-from gateway.identity.evidence import Evidence
-from gateway.identity.office import KeyOffice, KeyOrder
-from gateway.identity.opening import open_reception, place_of
-from gateway.identity.ring import KeyRing, new_secret
-from gateway.identity.ring_file import RingFile
-from gateway.identity.watch import KeyWatch
+from gateway.identity.credentials import Evidence
+from gateway.identity.key_cache import KeyRing, new_secret
+from gateway.identity.key_cache_file import RingFile
+from gateway.identity.key_refresh import KeyWatch
+from gateway.identity.key_service import KeyOffice, KeyOrder
+from gateway.identity.modes import open_reception, place_of
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
 from gateway.settings.settings import AuthSettings, Secret, Settings, StoreSettings
@@ -25,14 +25,14 @@ from gateway.shipped import shipped
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
-from tests.identity.test_ring import key_of
+from tests.identity.test_key_cache import key_of
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.identity.opening import Reception
+    from gateway.identity.modes import Reception
     from tests.postgres import PostgresServer
 
 EVERY_S = 0.05

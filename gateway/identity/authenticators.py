@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.evidence import CREDENTIALS as TAKEN
+from gateway.identity.credentials import CREDENTIALS as TAKEN
 from gateway.identity.jws import looks_like_token
-from gateway.identity.ring import PREFIX
+from gateway.identity.key_cache import PREFIX
 from gateway.model import Principal, Role
 
 if TYPE_CHECKING:
-    from gateway.identity.evidence import Evidence, RawHeaders
+    from gateway.identity.credentials import Evidence, RawHeaders
+    from gateway.identity.key_cache import KeyRing
     from gateway.identity.proxies import Proxies
-    from gateway.identity.ring import KeyRing
     from gateway.identity.tokens import Tokens
 
 # In which a caller may send a key: those that are taken here, and Google's, which travels with them.

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from gateway.identity.authenticators import Identity
 from gateway.identity.fetching import HttpFetcher
-from gateway.identity.identity import Identity
 from gateway.identity.issuer import Issuer
+from gateway.identity.key_cache import KeyRing
+from gateway.identity.key_cache_file import RingFile
+from gateway.identity.key_refresh import KeyWatch
 from gateway.identity.proxies import Proxies
-from gateway.identity.ring import KeyRing
-from gateway.identity.ring_file import RingFile
 from gateway.identity.tokens import Tokens
-from gateway.identity.watch import KeyWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gateway.identity.watch import KeySource
+    from gateway.identity.key_refresh import KeySource
     from gateway.settings.settings import Settings
 
 FILE_NAME = "keys.json"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from gateway.errors import StoreUnavailable
-from gateway.identity.ring_file import RingFileError
+from gateway.identity.key_cache_file import RingFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
     from uuid import UUID
 
-    from gateway.identity.ring import KeyRing
-    from gateway.identity.ring_file import RingFile
+    from gateway.identity.key_cache import KeyRing
+    from gateway.identity.key_cache_file import RingFile
     from gateway.model import ApiKey, Revocation
 
 START_S = 5.0  # how long a start waits for the database before it takes the keys from the file

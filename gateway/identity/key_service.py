@@ -10,8 +10,8 @@ from uuid import UUID
 import structlog
 
 from gateway.errors import CallerError, NotAllowed, NotFound, TooManyKeys
+from gateway.identity.key_cache import HINT_LENGTH, PREFIX, digest_of, new_secret
 from gateway.identity.names import is_name
-from gateway.identity.ring import HINT_LENGTH, PREFIX, digest_of, new_secret
 from gateway.model import ApiKey, Principal, Role
 from gateway.settings.readers import Secret
 

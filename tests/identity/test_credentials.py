@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.evidence import Evidence
+from gateway.identity.credentials import Evidence
 
 KEY = b"sk-gw-" + b"k" * 43
 
