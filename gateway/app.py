@@ -63,8 +63,8 @@ from gateway.lag import LoopLag
 from gateway.policy.engine import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
-from gateway.pulse import Pulse
 from gateway.readiness import Readiness
+from gateway.relay.ticker import Pulse
 from gateway.scrape import Scrape
 from gateway.shipped import shipped
 from gateway.shipping.edits import Edits

@@ -26,12 +26,12 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
-from gateway.relay.bodies import Digest, Passage, WholeBody
-from gateway.relay.events import Client as RelayClient
-from gateway.relay.events import Relay
+from gateway.relay.buffered import Whole, is_text, kept_fields, read_whole, sent_fields, whole_of
 from gateway.relay.opening import EVENTS, Enough, Opening
+from gateway.relay.passthrough import Digest, Passage, WholeBody
+from gateway.relay.stream import Client as RelayClient
+from gateway.relay.stream import Relay
 from gateway.relay.usage import UncountedModels, refuses_usage
-from gateway.relay.whole import Whole, is_text, kept_fields, read_whole, sent_fields, whole_of
 from gateway.transport.call import Call, Ending, Head, Provider, RawHeaders, Reply
 from gateway.transport.encoding import decoded, plain_head
 from gateway.transport.headers import RequestHeaders
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gateway.model import Ruling
     from gateway.policy.engine import Policy
     from gateway.providers.routing import Catalogue
-    from gateway.pulse import Pulse
+    from gateway.relay.ticker import Pulse
     from gateway.transport.encoding import InflatingSink
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.codec.sse import begins_like_events, begins_like_json
-from gateway.relay.bodies import WholeBody
+from gateway.relay.passthrough import WholeBody
 from gateway.transport.call import Sink
 
 if TYPE_CHECKING:
-    from gateway.relay.events import Relay
+    from gateway.relay.stream import Relay
     from gateway.transport.call import Head
 
 EVENTS = "text/event-stream"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.codec.sse import data_payloads, split_events
 from gateway.dialects.classifier import ChatCare
 from gateway.dialects.openai_chat.assembler import ChatAssembler
-from gateway.relay.events import Relay
+from gateway.relay.stream import Relay
 from gateway.transport.call import Ending
 from tests.dialects.streams import CHATS, recorded
 from tests.fakes import FakeClient, FakeEntry

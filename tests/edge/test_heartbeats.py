@@ -16,7 +16,7 @@ from gateway.dialects.classifier import CHAT
 from gateway.edge.client import HttpClient
 from gateway.errors import Stopped
 from gateway.model import Outcome
-from gateway.relay.events import Relay
+from gateway.relay.stream import Relay
 from gateway.transport.call import Ending, Head
 from tests.dialects.streams import cut
 from tests.edge.decoders import DECODERS

@@ -12,7 +12,7 @@ from gateway.dialects.classifier import parsed
 from gateway.dialects.shapes import error_in, usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
-from gateway.relay.bodies import Digest, Passage, WholeBody
+from gateway.relay.passthrough import Digest, Passage, WholeBody
 from gateway.transport.call import Ending
 from gateway.transport.encoding import InflatingSink, decoded, plain_head
 

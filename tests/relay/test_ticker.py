@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway import pulse as pulse_module
-from gateway.pulse import Pulse
+from gateway.relay import ticker as pulse_module
+from gateway.relay.ticker import Pulse
 
 
 class Heart:

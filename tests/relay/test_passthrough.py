@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.relay.bodies import Digest, Passage, WholeBody
-from gateway.relay.whole import kept_fields
+from gateway.relay.buffered import kept_fields
+from gateway.relay.passthrough import Digest, Passage, WholeBody
 from tests.fakes import FakeClient, head
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gateway.codec.sse import parse_event, split_events
 from gateway.dialects.classifier import CHAT, RESPONSES, Dialect
 from gateway.errors import ShuttingDown, Stopped
 from gateway.model import Outcome
-from gateway.relay.events import Relay
+from gateway.relay.stream import Relay
 from gateway.transport.call import Ending
 from tests import loopback
 from tests.dialects.streams import CHATS, cut, recorded

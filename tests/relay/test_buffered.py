@@ -12,7 +12,7 @@ import pytest
 from gateway.dialects.classifier import CHAT, RESPONSES
 from gateway.errors import UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
-from gateway.relay.whole import Whole, is_text, read_whole
+from gateway.relay.buffered import Whole, is_text, read_whole
 from gateway.transport import encoding
 from gateway.transport.call import Ending
 from tests import loopback

@@ -11,7 +11,7 @@ from gateway.transport.call import Sink
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gateway.relay.events import Client
+    from gateway.relay.stream import Client
 
 
 class WholeBody(Sink):
