@@ -49,7 +49,7 @@ from gateway.edge.routes import routes
 from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
 from gateway.embedded_postgres.server import EmbeddedPostgres
-from gateway.exchange import Exchange, Terms
+from gateway.exchange.exchange import Exchange, Terms
 from gateway.hosts import HostWatch
 from gateway.identity.authenticators import Identity
 from gateway.identity.key_service import KeyOffice
@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from gateway.account import Recorder
+    from gateway.exchange.recording import Recorder
     from gateway.settings.settings import Settings
     from gateway.shipping.sink import Keeper
 

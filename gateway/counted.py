@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.account import Entry, Recorder
+    from gateway.exchange.recording import Entry, Recorder
     from gateway.model import Answer, Interaction
     from gateway.telemetry.metrics import Metrics
 

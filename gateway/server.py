@@ -25,7 +25,7 @@ from gateway.workers import watch_parent
 if TYPE_CHECKING:
     import socket
 
-    from gateway.account import Recorder
+    from gateway.exchange.recording import Recorder
     from gateway.identity.one_time_link import OneTimeLinks
     from gateway.settings.settings import Settings
 

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from gateway.codec.sse import heartbeat_after
 from gateway.edge.heads import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
 from gateway.edge.policy_headers import policy_headers
-from gateway.exchange import Client
+from gateway.exchange.exchange import Client
 from gateway.transport.headers import as_text, response_fields
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-    from gateway.exchange import Talk
+    from gateway.exchange.exchange import Talk
     from gateway.transport.call import Head
 
 _OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]

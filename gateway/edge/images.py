@@ -10,7 +10,7 @@ from gateway.edge.fields import read_object
 from gateway.edge.keys import EXCHANGE, SETTINGS
 from gateway.edge.talks import client_of, open_talk
 from gateway.errors import MalformedBody
-from gateway.exchange import Upload
+from gateway.exchange.exchange import Upload
 from gateway.model import Kind
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from gateway.edge.recent import RecentAnswers
 from gateway.edge.replay import Room
 from gateway.edge.underway import Underway
 from gateway.edge.watchers import Watchers
-from gateway.exchange import Exchange
+from gateway.exchange.exchange import Exchange
 from gateway.identity.authenticators import Identity
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids

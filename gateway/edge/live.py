@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from gateway.edge.replay import Replay
-    from gateway.exchange import Talk
+    from gateway.exchange.exchange import Talk
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.telemetry.logs import REQUEST_FIELDS
 
 if TYPE_CHECKING:
-    from gateway.account import Account
-    from gateway.exchange import Talk
+    from gateway.exchange.exchange import Talk
+    from gateway.exchange.recording import Account
 
 _NOTHING_KNOWN = dict.fromkeys(REQUEST_FIELDS)  # in the line's order, which a copy keeps
 

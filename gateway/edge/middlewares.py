@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
-    from gateway.exchange import Talk
+    from gateway.exchange.exchange import Talk
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

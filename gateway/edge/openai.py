@@ -16,7 +16,7 @@ from gateway.edge.multipart import Unclear, model_in_form
 from gateway.edge.paths import RESPONSES_PATH, passed_on
 from gateway.edge.talks import client_of, open_talk, path_of
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
-from gateway.exchange import Upload
+from gateway.exchange.exchange import Upload
 from gateway.model import Kind
 from gateway.transport.origin import CHAT_PATH
 

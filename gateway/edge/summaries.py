@@ -31,12 +31,12 @@ from gateway.edge.keys import EXCHANGE, IDS, SETTINGS, SUMMARIES
 from gateway.edge.request_keys import TALK
 from gateway.edge.talks import open_talk
 from gateway.errors import CallerError, NotFound, StoreUnavailable, UpstreamError, UpstreamGarbled
-from gateway.exchange import Client
+from gateway.exchange.exchange import Client
 from gateway.model import ChatRequest
 from gateway.store.summaries import Derived
 
 if TYPE_CHECKING:
-    from gateway.exchange import Talk
+    from gateway.exchange.exchange import Talk
     from gateway.model import Json, Principal
     from gateway.store.summaries import NewestSnapshot
     from gateway.transport.call import Head

@@ -9,7 +9,7 @@ from gateway.edge.keys import GUARD, IDENTITY, LINKS, SETTINGS
 from gateway.edge.paths import models_named
 from gateway.edge.request_keys import ID, REQUEST_ID, TALK
 from gateway.errors import NotAllowed
-from gateway.exchange import Talk
+from gateway.exchange.exchange import Talk
 from gateway.identity.authenticators import LOCAL_ADMIN, LOCAL_USER
 from gateway.identity.credentials import Evidence
 from gateway.transport.origin import check_path

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from gateway.edge.live import Live
-    from gateway.exchange import Talk
+    from gateway.exchange.exchange import Talk
 
 EVERY_S = 0.5
 MOST_TOLD = 200  # the oldest: those are what one looks for

@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from gateway.account import Recorder
 from gateway.app import build_app
+from gateway.exchange.recording import Recorder
 from gateway.settings.settings import load
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse, web
 
-    from gateway.account import Entry
+    from gateway.exchange.recording import Entry
     from gateway.model import Interaction
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
-from gateway.account import Account
 from gateway.codec import jsontext
 from gateway.dialects.request_body import OPTIONS, asking_for_usage, further_models, with_member, without_members
 from gateway.dialects.shapes import estimate_usage
@@ -25,6 +24,7 @@ from gateway.errors import (
     UpstreamElsewhere,
     UpstreamError,
 )
+from gateway.exchange.recording import Account
 from gateway.model import ChatRequest, Interaction, Kind, Outcome, Principal
 from gateway.relay.buffered import Whole, is_text, kept_fields, read_whole, sent_fields, whole_of
 from gateway.relay.opening import EVENTS, Enough, Opening
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from uuid import UUID
 
-    from gateway.account import Recorder
     from gateway.dialects.classifier import Assembler, Dialect
+    from gateway.exchange.recording import Recorder
     from gateway.model import Ruling
     from gateway.policy.engine import Policy
     from gateway.providers.routing import Catalogue

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.account import Account
 from gateway.errors import JournalFull
+from gateway.exchange.recording import Account
 from gateway.model import Interaction, Kind, Outcome, Principal
 from gateway.transport.call import Head
 from tests.fakes import FakeEntry, FakeRecorder
