@@ -41,13 +41,8 @@ from gateway.edge.keys import (
     WATCHERS,
 )
 from gateway.edge.keys_admin import KEY_OFFICE
-from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
-from gateway.edge.recent import RecentAnswers
-from gateway.edge.replay import Room
 from gateway.edge.routes import routes
-from gateway.edge.underway import Underway
-from gateway.edge.watchers import Watchers
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.exchange.exchange import Exchange, Terms
 from gateway.hosts import HostWatch
@@ -56,6 +51,11 @@ from gateway.identity.key_service import KeyOffice
 from gateway.identity.modes import open_reception
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
+from gateway.in_flight.in_flight import Live
+from gateway.in_flight.live_tail import Watchers
+from gateway.in_flight.recent import RecentAnswers
+from gateway.in_flight.replay import Room
+from gateway.in_flight.snapshot import Underway
 from gateway.journal import shipped_segments
 from gateway.journal.host_id import this_host
 from gateway.journal.journal import Journal

@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily
 
 from gateway.edge.elsewhere import told_to_siblings
 from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS
-from gateway.edge.live import Live
-from gateway.edge.recent import RecentAnswers
+from gateway.in_flight.in_flight import Live
+from gateway.in_flight.recent import RecentAnswers
 from gateway.scrape import Scrape
 from gateway.settings.settings import Settings
 from gateway.siblings import PATIENCE_S, Seat, Siblings

@@ -13,17 +13,17 @@ from gateway.edge import elsewhere
 from gateway.edge.bodies import parse_chat, read_body, require_json
 from gateway.edge.fields import id_in
 from gateway.edge.keys import EXCHANGE, LIVE, RECENT, ROOM, SETTINGS
-from gateway.edge.live import header_of
 from gateway.edge.middlewares import write_detached_line
-from gateway.edge.recent import digest
-from gateway.edge.replay import Replay, Replayed
 from gateway.edge.talks import caller_of, client_of, open_talk
 from gateway.errors import GatewayError
+from gateway.in_flight.in_flight import header_of
+from gateway.in_flight.recent import digest
+from gateway.in_flight.replay import Replay, Replayed
 from gateway.store.answers import StoredAnswer
 
 if TYPE_CHECKING:
-    from gateway.edge.live import Story
-    from gateway.edge.recent import RecentAnswers
+    from gateway.in_flight.in_flight import Story
+    from gateway.in_flight.recent import RecentAnswers
     from gateway.model import ChatRequest, Principal
 
 

@@ -13,9 +13,9 @@ from gateway.edge import elsewhere
 from gateway.edge.chat import read_chat
 from gateway.edge.fields import id_in
 from gateway.edge.keys import ANSWERS, EXCHANGE, LIVE, RECENT
-from gateway.edge.recent import KEEP_S, digest
 from gateway.edge.talks import caller_of
 from gateway.errors import AnswerNotWhole, NoAnswerYet, NotFound, StillRunning, StoreUnavailable
+from gateway.in_flight.recent import KEEP_S, digest
 from gateway.model import Outcome
 from gateway.store.jsonb import hold
 from gateway.store.rows import indexed_text

@@ -15,8 +15,8 @@ from gateway.edge.keys import IDS
 from gateway.errors import GatewayError, HeadTooLarge, MalformedRequest
 
 if TYPE_CHECKING:
-    from gateway.edge.live import Live
     from gateway.ids import Ids
+    from gateway.in_flight.in_flight import Live
 
 LAST_CHANCE_S = 2.0  # an idle connection that is closed at the moment of its next request fails that request
 LOOK_S = 0.02

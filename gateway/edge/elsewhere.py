@@ -18,8 +18,8 @@ from gateway.edge.errors import error_response
 from gateway.edge.fields import id_in
 from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS, SIBLINGS
 from gateway.edge.request_keys import REQUEST_ID
-from gateway.edge.underway import told_of
 from gateway.errors import GatewayError, NotFound
+from gateway.in_flight.snapshot import told_of
 from gateway.scrape import FIGURES
 from gateway.store.answers import StoredAnswer
 from gateway.transport.call import Head
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-    from gateway.edge.live import Story
+    from gateway.in_flight.in_flight import Story
     from gateway.siblings import Siblings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -10,13 +10,13 @@ from gateway.edge import elsewhere
 from gateway.edge.elsewhere import EVENTS, NOT_MADE
 from gateway.edge.fields import id_in
 from gateway.edge.keys import LIVE, SETTINGS
-from gateway.edge.live import header_of
 from gateway.edge.request_keys import FOLLOWED
 from gateway.edge.talks import caller_of, client_of
 from gateway.errors import CallerError, NotFound
+from gateway.in_flight.in_flight import header_of
 
 if TYPE_CHECKING:
-    from gateway.edge.live import Story
+    from gateway.in_flight.in_flight import Story
 
 _SHOWN = ("id", "root_id", "model", "started_at", "stream")
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.edge.guard import Guard
-from gateway.edge.live import Live
-from gateway.edge.recent import RecentAnswers
-from gateway.edge.replay import Room
-from gateway.edge.underway import Underway
-from gateway.edge.watchers import Watchers
 from gateway.exchange.exchange import Exchange
 from gateway.identity.authenticators import Identity
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
+from gateway.in_flight.in_flight import Live
+from gateway.in_flight.live_tail import Watchers
+from gateway.in_flight.recent import RecentAnswers
+from gateway.in_flight.replay import Room
+from gateway.in_flight.snapshot import Underway
 from gateway.prices import Prices
 from gateway.readiness import Readiness
 from gateway.scrape import Scrape

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from gateway.edge.keys import ROOM
-from gateway.edge.replay import Replay, Room
+from gateway.in_flight.replay import Replay, Room
 from tests.edge.house import hello, house
 from tests.loopback import Pause, Script, WaitFor, chat_completion, chat_stream, cut_before_head, stall_after
 

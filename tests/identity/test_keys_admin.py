@@ -13,12 +13,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.edge import keys_admin, keys_own
 from gateway.edge.guard import Guard
 from gateway.edge.keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
-from gateway.edge.live import Live
 from gateway.edge.middlewares import one_line_per_request
 from gateway.identity.authenticators import Identity
 from gateway.identity.key_cache import KeyRing
 from gateway.identity.key_service import KeyOffice, KeyOrder
 from gateway.ids import Ids
+from gateway.in_flight.in_flight import Live
 from gateway.model import Principal
 from gateway.settings.settings import Settings, load
 from gateway.telemetry.metrics import Metrics

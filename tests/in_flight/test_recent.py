@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from gateway.edge.recent import OVERHEAD, RecentAnswers, digest
+from gateway.in_flight.recent import OVERHEAD, RecentAnswers, digest
 from gateway.model import Outcome
 from gateway.store.answers import StoredAnswer
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from gateway.edge.replay import Replay
     from gateway.exchange.exchange import Talk
+    from gateway.in_flight.replay import Replay
 
 
 @dataclass(frozen=True, slots=True)

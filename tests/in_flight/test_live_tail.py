@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.edge.watchers import MOST_OF_ONE, MOST_WATCHERS, Watchers
 from gateway.errors import StoreUnavailable, TooManyWatchers
+from gateway.in_flight.live_tail import MOST_OF_ONE, MOST_WATCHERS, Watchers
 from gateway.model import Principal, Role
 from gateway.store.change_feed import Arrival, Arrivals, End
 from tests.store.samples import chat, store, user

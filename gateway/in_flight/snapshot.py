@@ -15,8 +15,8 @@ from gateway.store.rows import indexed_text, storable_text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gateway.edge.live import Live
     from gateway.exchange.exchange import Talk
+    from gateway.in_flight.in_flight import Live
 
 EVERY_S = 0.5
 MOST_TOLD = 200  # the oldest: those are what one looks for

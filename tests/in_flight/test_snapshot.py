@@ -6,15 +6,15 @@ import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from gateway.edge.underway import MOST_TOLD, Underway, told_of
 from gateway.ids import Ids
+from gateway.in_flight.snapshot import MOST_TOLD, Underway, told_of
 from gateway.model import Kind
 from tests.journal.samples import interaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.edge.live import Live
+    from gateway.in_flight.in_flight import Live
 
 
 def busy_with(count: int) -> Live:
