@@ -12,10 +12,9 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.counted import Counted
-from gateway.edge import elsewhere
-from gateway.edge.cors import allow_origins
-from gateway.edge.guard import Guard
-from gateway.edge.keys import (
+from gateway.edge.admin.keys import KEY_OFFICE
+from gateway.edge.chats import peer_answers
+from gateway.edge.http.app_keys import (
     ANSWERS,
     AUDIT,
     CONVERSATION_SETTINGS,
@@ -40,8 +39,9 @@ from gateway.edge.keys import (
     UNDERWAY,
     WATCHERS,
 )
-from gateway.edge.keys_admin import KEY_OFFICE
-from gateway.edge.middlewares import one_line_per_request
+from gateway.edge.http.cors import allow_origins
+from gateway.edge.http.middlewares import one_line_per_request
+from gateway.edge.http.origin_check import Guard
 from gateway.edge.routes import routes
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.exchange.exchange import Exchange, Terms
@@ -171,9 +171,9 @@ async def _furnish(
 
     app[SIBLINGS] = siblings = Siblings(seat)
     app[SCRAPE] = Scrape(siblings, look)
-    await siblings.open(elsewhere.told_to_siblings(app))
+    await siblings.open(peer_answers.told_to_siblings(app))
     stack.push_async_callback(siblings.aclose)
-    app[UNDERWAY] = Underway(app[LIVE], lambda: elsewhere.underway(siblings))
+    app[UNDERWAY] = Underway(app[LIVE], lambda: peer_answers.underway(siblings))
     stack.push_async_callback(app[UNDERWAY].aclose)
 
 

@@ -11,8 +11,8 @@ import structlog
 from aiohttp import http_parser, web
 
 from gateway.app import build_app, open_database
-from gateway.edge.connection import Runner
-from gateway.edge.keys import LINKS, LIVE
+from gateway.edge.http.app_keys import LINKS, LIVE
+from gateway.edge.http.connection import Runner
 from gateway.errors import ServiceError
 from gateway.listening import BACKLOG, accept_rest, bound
 from gateway.shipped import shipped

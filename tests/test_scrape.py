@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily
 
-from gateway.edge.elsewhere import told_to_siblings
-from gateway.edge.keys import LIVE, RECENT, SCRAPE, SETTINGS
+from gateway.edge.chats.peer_answers import told_to_siblings
+from gateway.edge.http.app_keys import LIVE, RECENT, SCRAPE, SETTINGS
 from gateway.in_flight.in_flight import Live
 from gateway.in_flight.recent import RecentAnswers
 from gateway.scrape import Scrape

@@ -9,12 +9,21 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway.dialects.classifier import CHAT, RESPONSES
-from gateway.edge.bodies import Pieces, Resumed, further_models_in, model_in, parse_chat, read_body, require_json, take
-from gateway.edge.guard import require_typed
-from gateway.edge.keys import EXCHANGE, SETTINGS
-from gateway.edge.multipart import Unclear, model_in_form
-from gateway.edge.paths import RESPONSES_PATH, passed_on
-from gateway.edge.talks import client_of, open_talk, path_of
+from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
+from gateway.edge.http.bodies import (
+    Pieces,
+    Resumed,
+    further_models_in,
+    model_in,
+    parse_chat,
+    read_body,
+    require_json,
+    take,
+)
+from gateway.edge.http.callers import client_of, open_talk, path_of
+from gateway.edge.http.multipart import Unclear, model_in_form
+from gateway.edge.http.origin_check import require_typed
+from gateway.edge.http.paths import RESPONSES_PATH, passed_on
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
 from gateway.exchange.exchange import Upload
 from gateway.model import Kind

@@ -6,25 +6,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.edge import (
-    audit,
-    chat,
-    checkchat,
-    conversations,
-    docs,
-    health,
-    history,
-    images,
-    joining,
-    keys_admin,
-    keys_own,
-    metrics,
-    one_time_link,
-    openai,
-    page,
-    reports,
-    summaries,
-)
+from gateway.edge import openai
+from gateway.edge.admin import audit, keys, one_time_link, own_keys, reports
+from gateway.edge.chats import chat, conversations, history, images, recovery, resume, summaries
+from gateway.edge.ops import docs, health, metrics, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,11 +22,11 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         *(web.route(method, "/v1/{path:.*}", openai.anything) for method in openai.COMMON_METHODS),
         web.route("*", "/v1/{path:.*}", openai.any_method),
         web.post("/chat", chat.chat),
-        web.get("/chat/running", joining.running),
-        web.get("/chat/{id}", checkchat.show),
-        web.get("/chat/{id}/stream", joining.join, allow_head=False),
+        web.get("/chat/running", resume.running),
+        web.get("/chat/{id}", recovery.show),
+        web.get("/chat/{id}/stream", resume.join, allow_head=False),
         web.post("/chat/{id}/stop", chat.stop),
-        web.post("/checkchat", checkchat.checkchat),
+        web.post("/checkchat", recovery.checkchat),
         web.post("/update_title", conversations.update_title),
         web.post("/update_title_openai", summaries.update_title_openai),
         web.post("/metadata_check", summaries.metadata_check),
@@ -50,12 +35,12 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/remove_convo", conversations.remove),
         web.post("/restore_convo", conversations.restore),
         web.post("/image_gen", images.image_gen),
-        web.get("/keys", keys_own.list_own),
-        web.post("/keys", keys_own.create),
-        web.delete("/keys/{id}", keys_own.revoke),
-        web.get("/admin/keys", keys_admin.list_all),
-        web.post("/admin/keys", keys_admin.create),
-        web.delete("/admin/keys/{id}", keys_admin.revoke),
+        web.get("/keys", own_keys.list_own),
+        web.post("/keys", own_keys.create),
+        web.delete("/keys/{id}", own_keys.revoke),
+        web.get("/admin/keys", keys.list_all),
+        web.post("/admin/keys", keys.create),
+        web.delete("/admin/keys/{id}", keys.revoke),
         web.get("/ping", health.ping),
         web.get("/healthz", health.healthz),
         web.get("/readyz", health.readyz),

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateway.edge.request_keys import FOLLOWED, TALK
+from gateway.edge.http.request_keys import FOLLOWED, TALK
 from gateway.errors import GatewayError, ShuttingDown, Stopped
 from gateway.store.rows import indexed_text
 

@@ -9,7 +9,7 @@ from gateway.errors import NotFound
 from gateway.exchange.exchange import Client
 
 if TYPE_CHECKING:
-    from gateway.edge.client import HttpClient
+    from gateway.edge.http.response import HttpClient
     from gateway.errors import GatewayError
     from gateway.transport.call import Head
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.model import Outcome
-from tests.edge.house import hello, house
+from tests.edge.app import hello, house
 from tests.loopback import rate_limited
 
 if TYPE_CHECKING:

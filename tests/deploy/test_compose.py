@@ -9,7 +9,7 @@ import pytest
 
 from gateway.settings.settings import SettingsError, load
 from tests.deploy.test_image import COMPOSE, ROOT, compose_environment, container_environment
-from tests.edge.house import BY_HEADER, hello, house
+from tests.edge.app import BY_HEADER, hello, house
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.edge.keys import LIVE, WATCHERS
+from gateway.edge.http.app_keys import LIVE, WATCHERS
 from gateway.in_flight import live_tail as hub
-from tests.edge.house import House, house
+from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.loopback import Script, WaitFor, chat_completion
 from tests.postgres import running_postgres

@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests.edge.house import hello, house
+from tests.edge.app import hello, house
 from tests.loopback import Script, WaitFor, chat_completion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 CHANGES = ("/update_title", "/remove_convo", "/restore_convo", "/update_title_openai", "/metadata_check")
 

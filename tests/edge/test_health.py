@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.edge.house import BY_HEADER, house
+from tests.edge.app import BY_HEADER, house
 
 if TYPE_CHECKING:
     from pathlib import Path

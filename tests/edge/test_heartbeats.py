@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.codec.sse import heartbeat_after
 from gateway.dialects.classifier import CHAT
-from gateway.edge.client import HttpClient
+from gateway.edge.http.response import HttpClient
 from gateway.errors import Stopped
 from gateway.model import Outcome
 from gateway.relay.stream import Relay

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yarl import URL
 
-from gateway.edge import history as module
-from tests.edge.house import house
+from gateway.edge.chats import history as module
+from tests.edge.app import house
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 LISTS = {"/history": "Historical_list", "/history_v2": "Historical_Conversations"}
 

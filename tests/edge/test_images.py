@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.edge.house import house
+from tests.edge.app import house
 from tests.loopback import LoopbackUpstream, error
 
 if TYPE_CHECKING:

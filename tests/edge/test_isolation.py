@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from gateway.app import build_app
 from gateway.settings.settings import load
-from tests.edge.house import Answer, House, hello, house
+from tests.edge.app import Answer, House, hello, house
 from tests.loopback import Fin, WaitFor, chat_stream
 
 if TYPE_CHECKING:

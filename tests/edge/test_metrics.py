@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from tests.edge.house import BY_HEADER, hello, house
+from tests.edge.app import BY_HEADER, hello, house
 from tests.loopback import (
     Fin,
     WaitFor,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
     from tests.postgres import PostgresServer
 
 TOKEN = "scraper-7c1f0e"

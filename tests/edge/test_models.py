@@ -13,16 +13,16 @@ from aiohttp import FormData
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.bodies import model_in
-from gateway.edge.multipart import Unclear, model_in_form
+from gateway.edge.http.bodies import model_in
+from gateway.edge.http.multipart import Unclear, model_in_form
 from gateway.errors import MalformedBody
-from tests.edge.house import Answer, house
+from tests.edge.app import Answer, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 MIB = 1 << 20
 BOUND: dict[str, Any] = {"GATEWAY_AUTH": "header, keys"}

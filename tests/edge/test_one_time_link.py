@@ -5,14 +5,14 @@ from __future__ import annotations
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
-from gateway.edge.keys import LINKS
+from gateway.edge.http.app_keys import LINKS
 from gateway.identity.one_time_link import COOKIE, SESSION_S
-from tests.edge.house import BY_HEADER, Answer, hello, house
+from tests.edge.app import BY_HEADER, Answer, hello, house
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 OPEN: dict[str, Any] = {**dict.fromkeys(BY_HEADER, ""), "GATEWAY_AUTH": "open"}
 GUARDED = ("/live/search", "/live/events", "/admin/keys", "/history?user=ann", "/history_v2?user=ann", "/metrics")

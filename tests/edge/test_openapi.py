@@ -12,9 +12,9 @@ import schemathesis
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
-from gateway.edge.keys import PAGE
-from gateway.edge.openapi.document import RESOURCES, document
-from gateway.edge.page import CONTENT_SECURITY_POLICY
+from gateway.edge.http.app_keys import PAGE
+from gateway.edge.ops.openapi.document import RESOURCES, document
+from gateway.edge.ops.page import CONTENT_SECURITY_POLICY
 from gateway.edge.routes import routes
 from gateway.shipped import shipped
 

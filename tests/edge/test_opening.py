@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import loopback
-from tests.edge.house import hello, house
+from tests.edge.app import hello, house
 
 if TYPE_CHECKING:
     from pathlib import Path

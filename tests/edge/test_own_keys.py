@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.settings.settings import SettingsError, load
-from tests.edge.house import Answer, House, hello, house
+from tests.edge.app import Answer, House, hello, house
 from tests.identity.oidc import AUDIENCE, RSA, claims, running_provider, token
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.edge.cors import allow_origins
-from gateway.edge.guard import Guard
-from gateway.edge.keys import PAGE, SETTINGS
+from gateway.edge.http.app_keys import PAGE, SETTINGS
+from gateway.edge.http.cors import allow_origins
+from gateway.edge.http.origin_check import Guard
 from gateway.edge.routes import routes
 from gateway.errors import NotAllowed
 from gateway.settings.settings import SettingsError, load

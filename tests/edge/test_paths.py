@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.paths import GUARDED, canonical, lacks_prefix, passed_on
+from gateway.edge.http.paths import GUARDED, canonical, lacks_prefix, passed_on
 from gateway.errors import CallerError, NotFound
-from tests.edge.house import house
+from tests.edge.app import house
 from tests.journeys.raw import Raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 BODY = b'{"model":"loopback-1","messages":[{"role":"user","content":"Hi"}],"input":"Hi"}'
 VARIANTS = [

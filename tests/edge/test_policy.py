@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.edge.house import House, hello, house
+from tests.edge.app import House, hello, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.loopback import error
 

@@ -9,13 +9,13 @@ import pytest
 
 from gateway.dialects.summaries import METADATA_INSTRUCTIONS, TITLE_INSTRUCTIONS
 from tests.dialects.test_summaries import GOOD
-from tests.edge.house import house
+from tests.edge.app import house
 from tests.loopback import chat_completion, chat_stream, cut_completion, error, json_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.edge.house import House
+    from tests.edge.app import House
     from tests.loopback import Request
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.edge.house import Answer, House, hello, house
+from tests.edge.app import Answer, House, hello, house
 from tests.loopback import error
 
 if TYPE_CHECKING:

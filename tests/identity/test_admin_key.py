@@ -15,7 +15,7 @@ from gateway.errors import IdentityUnavailable, NotAuthenticated
 from gateway.identity.authenticators import Identity
 from gateway.identity.key_cache import KeyRing, digest_of, new_secret
 from gateway.settings.settings import SettingsError, load
-from tests.edge.house import BY_HEADER, hello, house
+from tests.edge.app import BY_HEADER, hello, house
 from tests.identity.test_key_cache import key_of
 
 KEY = "5f0c1d9b7a3e48628c41d0be97f3a15264e8b07d9c2f613a"  # as `openssl rand -hex 24` makes one

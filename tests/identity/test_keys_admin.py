@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.edge import keys_admin, keys_own
-from gateway.edge.guard import Guard
-from gateway.edge.keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
-from gateway.edge.middlewares import one_line_per_request
+from gateway.edge.admin import keys, own_keys
+from gateway.edge.http.app_keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
+from gateway.edge.http.middlewares import one_line_per_request
+from gateway.edge.http.origin_check import Guard
 from gateway.identity.authenticators import Identity
 from gateway.identity.key_cache import KeyRing
 from gateway.identity.key_service import KeyOffice, KeyOrder
@@ -77,13 +77,13 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
     office = KeyOffice(store, ids, changed)
     app[SETTINGS], app[IDS], app[LIVE] = Settings(data_dir=tmp_path), ids, Live()
     app[GUARD], app[METRICS] = Guard(load({"GATEWAY_AUTH": "keys"})), Metrics()
-    app[IDENTITY], app[keys_admin.KEY_OFFICE] = Identity(keys=ring), office
+    app[IDENTITY], app[keys.KEY_OFFICE] = Identity(keys=ring), office
     app.add_routes(
         [
-            web.post("/admin/keys", keys_admin.create),
-            web.get("/admin/keys", keys_admin.list_all),
-            web.delete("/admin/keys/{id}", keys_admin.revoke),
-            web.get("/keys", keys_own.list_own),
+            web.post("/admin/keys", keys.create),
+            web.get("/admin/keys", keys.list_all),
+            web.delete("/admin/keys/{id}", keys.revoke),
+            web.get("/keys", own_keys.list_own),
         ]
     )
     made = {

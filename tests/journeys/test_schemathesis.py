@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.edge.openapi.chat import INTERACTION
-from gateway.edge.openapi.completions import COMPLETION, QUESTION
+from gateway.edge.ops.openapi.chat import INTERACTION
+from gateway.edge.ops.openapi.completions import COMPLETION, QUESTION
 from gateway.settings.settings import load
 from gateway.shipped import shipped
 from gateway.store.migrations import migrate

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import async_playwright
 
-from tests.edge.house import hello, house
+from tests.edge.app import hello, house
 from tests.loopback import Script, WaitFor, chat_completion
 from tests.page.conftest import ARGUMENTS
 from tests.page.office import CLAUDE, GPT, PAY, SAID, Said, say_all
@@ -20,7 +20,7 @@ from tests.postgres import running_postgres
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 PAID = "Add that we have paid already."
 # The same morning without what only a policy answers.

@@ -10,7 +10,7 @@ from tests.loopback import chat_completion, error
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.edge.house import House
+    from tests.edge.app import House
 
 GPT, CLAUDE = "gpt-5", "claude-sonnet-4-5"
 LETTER = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.edge.page import CHAT_HEADERS
+from gateway.edge.ops.page import CHAT_HEADERS
 from gateway.providers.demo.provider import DemoProvider
 from gateway.settings.settings import DemoSettings
 from gateway.transport.call import Call

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.edge import docs, health, page
-from gateway.edge.keys import PAGE
-from gateway.edge.openapi.document import document
+from gateway.edge.http.app_keys import PAGE
+from gateway.edge.ops import docs, health, page
+from gateway.edge.ops.openapi.document import document
 from tests.page.looking import expect
 from tests.page.serving import STATIC
 

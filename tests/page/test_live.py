@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from gateway.edge.keys import LIVE
-from tests.edge.house import House, house
+from gateway.edge.http.app_keys import LIVE
+from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.loopback import Script, WaitFor, chat_completion
 from tests.page.looking import faults_of_axe, until, watched

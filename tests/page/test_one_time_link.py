@@ -10,8 +10,8 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.edge.keys import LINKS
-from tests.edge.house import BY_HEADER, House, hello, house
+from gateway.edge.http.app_keys import LINKS
+from tests.edge.app import BY_HEADER, House, hello, house
 from tests.page.looking import expect, faults_of_axe, watched
 
 if TYPE_CHECKING:

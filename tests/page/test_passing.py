@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.edge.house import House, house
+from tests.edge.app import House, house
 from tests.loopback import answer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from tests.edge.house import House, house
+from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.page.looking import faults_of_axe, watched
 

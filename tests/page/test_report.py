@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from tests.edge.house import House, house
+from tests.edge.app import House, house
 from tests.page.looking import expect, faults_of_axe
 
 if TYPE_CHECKING:

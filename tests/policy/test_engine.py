@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.codec.text_spans import TextSpan, text_spans
-from gateway.edge.bodies import parse_chat
+from gateway.edge.http.bodies import parse_chat
 from gateway.model import PolicyOutcome, Principal, Ruling
 from gateway.policy.decisions import ALLOW, Allow, Mask, Redirect, Reject, Verdict
 from gateway.policy.engine import Policy, Review

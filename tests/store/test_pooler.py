@@ -12,7 +12,7 @@ from gateway.check_command import examine
 from gateway.settings.settings import load
 from gateway.store.migrations import migrate, read_migrations
 from gateway.store.pool import Database
-from tests.edge.house import house
+from tests.edge.app import house
 from tests.pgbouncer import needs_pgbouncer, running_pgbouncer
 from tests.store.samples import IMPATIENT, SQL
 

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
 
-from gateway.edge.log_line import canonical_line
+from gateway.edge.http.log_line import canonical_line
 from gateway.model import ChatRequest, Outcome
 from gateway.settings.settings import Secret
 from gateway.telemetry import logs

@@ -1,0 +1,256 @@
+"""`/live`: auditors see interactions as they happen, look for them in the whole log, and open whole conversations.
+
+Who looked at what is told in the log, without a word of what was said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+import structlog
+from aiohttp import web
+
+from gateway.edge.http.app_keys import AUDIT, LIVE, PAGE, SETTINGS, UNDERWAY, WATCHERS
+from gateway.edge.http.callers import caller_of, not_allowed
+from gateway.edge.http.params import id_in, limit_in, text_asked
+from gateway.edge.http.request_keys import REQUEST_ID
+from gateway.edge.http.response import HttpClient
+from gateway.edge.ops.page import CHAT_HEADERS
+from gateway.errors import CallerError, GatewayError, IdentityUnavailable, ShuttingDown
+from gateway.model import Outcome, PolicyOutcome
+from gateway.store.audit import ANY, Search, Wanted
+from gateway.store.page_cursor import NEWEST, OLDEST, Mark
+from gateway.transport.call import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.model import Principal
+    from gateway.store.change_feed import Arrival
+    from gateway.store.page_cursor import Page
+
+EVENTS = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")))
+SOURCES = ("chat", "image", "api")
+USUAL_LINES, MOST_LINES = 50, 200
+MOST_TURNS, MOST_BYTES = 100, 8 << 20  # of a page of a conversation
+LONGEST_QUERY = 200  # characters
+CHECK_S = 0.5  # how often it is asked whether somebody may still watch, and what is under way
+
+log = structlog.get_logger()
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(request.app[PAGE] / "live.html", headers=CHAT_HEADERS)
+
+
+async def search(request: web.Request) -> web.Response:
+    """GET /live/search?q=&user=&model=&outcome=&policy=&kind=&from=&to=&limit=&before=
+
+    `{"data": [line, …], "next_before"}`: interactions, newest first; with `q`, the chats of the last 31 days or since
+    `from` in which all of its words were said, or words that begin so.
+    """
+    caller = await _auditor(request)
+    words = request.query.get("q", "").strip()
+    if len(words) > LONGEST_QUERY:
+        raise CallerError(f"`q` must be at most {LONGEST_QUERY} characters", param="q")
+    asked = Search(
+        caller,
+        _wanted(request),
+        words,
+        since=_moment(request, "from"),
+        before=_mark(request, "before", _until(request)),
+        limit=limit_in(request, USUAL_LINES, MOST_LINES),
+    )
+    found = await request.app[AUDIT].search(asked)
+    _note(request, caller, "search", has_words=bool(words), lines=len(found.rows))
+    return _answer(b'{"data":[%b]' % ",".join(found.rows).encode(), b"next_before", found)
+
+
+async def conversation(request: web.Request) -> web.Response:
+    """GET /live/conversations/{id}?after=&limit=
+
+    `{"user", "conversation", "data": [turn, …], "next_after"}`: the whole conversation in which the interaction with
+    this id stands, oldest first, each turn with what it adds and what the policy did; an image or another call by
+    itself.
+    """
+    caller = await _auditor(request)
+    interaction = id_in(request)
+    limit = limit_in(request, MOST_TURNS, MOST_TURNS)
+    after = _mark(request, "after", OLDEST)
+    found = await request.app[AUDIT].conversation(caller, interaction, after=after, limit=limit, budget=MOST_BYTES)
+    _note(request, caller, "conversation", interaction_id=str(interaction), of=found.user, conversation_id=found.root)
+    begun = b'{"user":%b,"conversation":%b,"data":[%b]' % (
+        orjson.dumps(found.user),
+        orjson.dumps(found.root),
+        ",".join(found.turns.rows).encode(),
+    )
+    return _answer(begun, b"next_after", found.turns)
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """GET /live/events?user=&model=&outcome=&policy=&kind=
+
+    Lines of interactions as they are kept, by whichever process, as server-sent events: each once, in the order of
+    their arrival. `Last-Event-ID` goes on from there. Besides `interaction` there are the events `begun`, `missed`
+    (what came meanwhile is forgotten: search for it), `away` and `back` (Postgres), `passed` (others came),
+    `underway` (all that this host is answering at the moment, whenever that is something else) and `ended`, which says
+    why.
+    """
+    caller = await _auditor(request)
+    wanted = _wanted(request)
+    watchers = request.app[WATCHERS]
+    with watchers.watching(caller):
+        position, has_missed = await watchers.begin(_seen(request))
+        _note(request, caller, "live")
+        client = _client(request)
+        await client.start(EVENTS, is_events=True)
+        client.write(_event("missed" if has_missed else "begun", position))
+        try:
+            await _tell(request, caller, client, wanted, position)
+        except GatewayError as error:
+            await client.end(_ended(error))
+    return client.answered()
+
+
+async def _tell(request: web.Request, caller: Principal, client: HttpClient, wanted: Wanted, position: int) -> None:
+    """Until the watcher leaves, may no longer watch, or the gateway stops. Raises GatewayError for the latter two."""
+    watchers, loop = request.app[WATCHERS], asyncio.get_running_loop()
+    told, is_away = position, False
+    underway: list[dict[str, Any]] = []
+    while True:
+        arrivals, position = await watchers.after(caller, position, CHECK_S)
+        await _check(request)
+        if watchers.is_away is not is_away:
+            is_away = watchers.is_away
+            client.write(_event("away" if is_away else "back", told))
+        told = await _write(client, arrivals, wanted, told)
+        if (found := [each for each in request.app[UNDERWAY].now() if wanted.may_become(each)]) != underway:
+            underway = found
+            client.write(_underway(underway))
+        now = loop.time()
+        if position > told and client.is_silent(now):
+            client.write(_event("passed", position))  # when it comes back, it need not be told of these
+            told = position
+        if client.beat(now):
+            client.write(b"\n")  # no SDK reads this stream; one who reads it block by block sees this at once
+
+
+async def _write(client: HttpClient, arrivals: Sequence[Arrival], wanted: Wanted, told: int) -> int:
+    for each in arrivals:
+        if each.body is not None and wanted.has(each):
+            client.write(_line(each.position, each.body))
+            told = each.position
+            if client.is_full:
+                await client.drained()
+    return told
+
+
+async def _check(request: web.Request) -> None:
+    """Raises the reason for which nothing more may be shown."""
+    if request.app[LIVE].is_draining:
+        raise ShuttingDown("the gateway is shutting down")
+    try:
+        await _auditor(request)
+    except IdentityUnavailable:
+        return  # it was told once, and says nothing against it
+
+
+async def _auditor(request: web.Request) -> Principal:
+    """Raises NotAuthenticated, NotAllowed."""
+    caller = await caller_of(request)
+    if not caller.is_auditor:
+        raise not_allowed(caller, "only auditors see what others say")
+    return caller
+
+
+def _client(request: web.Request) -> HttpClient:
+    server = request.app[SETTINGS].server
+    headers = {"x-request-id": request[REQUEST_ID], "Cache-Control": "no-store"}
+    return HttpClient(request, headers, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)
+
+
+def _line(position: int, body: str) -> bytes:
+    """The row's own JSON object, with its position as the first member."""
+    return b'id: %d\nevent: interaction\ndata: {"position":%d,%b\n\n' % (position, position, body[1:].encode())
+
+
+def _event(name: str, position: int) -> bytes:
+    """Never with a position beyond what has been told, for a watcher that is cut here goes on from it."""
+    return b'id: %d\nevent: %b\ndata: {"position":%d}\n\n' % (position, name.encode(), position)
+
+
+def _underway(data: list[dict[str, Any]]) -> bytes:
+    """With the time here, for that of the reader may differ. Without an id: it is no place to go on from."""
+    return b"event: underway\ndata: %b\n\n" % orjson.dumps({"now": time.time(), "data": data})
+
+
+def _ended(why: GatewayError) -> bytes:
+    """Without an id: the last one holds."""
+    return b"event: ended\ndata: %b\n\n" % orjson.dumps({"code": why.code, "message": why.message})
+
+
+def _seen(request: web.Request) -> int | None:
+    given = request.headers.get("Last-Event-ID", "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else None
+
+
+def _wanted(request: web.Request) -> Wanted:
+    return Wanted(
+        source=_one_of(request, "kind", SOURCES),
+        user=text_asked(request, "user"),
+        model=text_asked(request, "model"),
+        outcome=_one_of(request, "outcome", tuple(Outcome)),
+        policy=_one_of(request, "policy", (*PolicyOutcome, ANY)),
+    )
+
+
+def _one_of(request: web.Request, name: str, choices: Sequence[str]) -> str | None:
+    given = request.query.get(name) or None
+    if given is not None and given not in choices:
+        raise CallerError(f"`{name}` must be one of {', '.join(choices)}", param=name)
+    return given
+
+
+def _moment(request: web.Request, name: str) -> datetime | None:
+    """A time of the query, as the column has it: UTC without saying so."""
+    given = request.query.get(name) or None
+    if given is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(given)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo is not None else moment
+    except (ValueError, OverflowError) as error:
+        raise CallerError(f"`{name}` must be a time such as 2026-01-31T09:30:00Z", param=name) from error
+
+
+def _until(request: web.Request) -> Mark:
+    moment = _moment(request, "to")
+    return NEWEST if moment is None else Mark(moment, UUID(int=0))
+
+
+def _mark(request: web.Request, name: str, usual: Mark) -> Mark:
+    given = request.query.get(name) or None
+    try:
+        return usual if given is None else Mark.read(given)
+    except ValueError as error:
+        raise CallerError(f"`{name}` must be what another page says is next", param=name) from error
+
+
+def _answer(begun: bytes, name: bytes, page: Page) -> web.Response:
+    """The rows as Postgres has written them, pasted together."""
+    following = orjson.dumps(None if page.next is None else str(page.next))
+    body = b'%b,"%b":%b}' % (begun, name, following)
+    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _note(request: web.Request, caller: Principal, what: str, **more: object) -> None:
+    """Who looked at what: names of the filters' values, never words."""
+    asked = {
+        name: request.query[name] for name in ("user", "model", "outcome", "policy", "kind") if name in request.query
+    }
+    log.info("looked_at", what=what, caller=caller.user, request_id=request[REQUEST_ID], **asked, **more)

@@ -1,0 +1,199 @@
+"""What the gateway has a model say about a conversation: a title, or metadata.
+
+The model is asked through the exchange like by any caller: under the same policy, and on record as the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from gateway.dialects.classifier import CHAT
+from gateway.dialects.summaries import (
+    NotMetadataError,
+    answer_text,
+    asked_again,
+    metadata_of,
+    metadata_request,
+    request_json,
+    title_of,
+    title_request,
+    turns,
+)
+from gateway.edge.chats.conversations import SOON_S, UNKNOWN, is_at_hand, set_title
+from gateway.edge.http.app_keys import EXCHANGE, IDS, SETTINGS, SUMMARIES
+from gateway.edge.http.callers import open_talk
+from gateway.edge.http.params import read_object, text_in
+from gateway.edge.http.request_keys import TALK
+from gateway.errors import CallerError, NotFound, StoreUnavailable, UpstreamError, UpstreamGarbled
+from gateway.exchange.exchange import Client
+from gateway.model import ChatRequest
+from gateway.store.summaries import Derived
+
+if TYPE_CHECKING:
+    from gateway.exchange.exchange import Talk
+    from gateway.model import Json, Principal
+    from gateway.store.summaries import NewestSnapshot
+    from gateway.transport.call import Head
+
+SUMMARIZER = "summarizer"  # as the seed calls such rows
+
+
+class Nobody(Client):
+    """Nobody listens: the gateway reads the answer in the record."""
+
+    is_full = False
+
+    def write(self, block: bytes) -> None:
+        """An answer that is streamed though it was not asked for so."""
+
+    async def drained(self) -> None:
+        """It is never full."""
+
+    def beat(self, now: float) -> bool:
+        """Nobody waits."""
+        return False
+
+    starts_at_once = True
+
+    def start_now(self, head: Head) -> bool:
+        """See above."""
+        return True
+
+    def send_head(self) -> None:
+        """See above."""
+
+    async def start(self, head: Head, *, is_events: bool) -> None:
+        """See above."""
+
+    async def end(self, last: bytes) -> None:
+        """See above."""
+
+    def cut(self) -> None:
+        """See above."""
+
+    async def send(self, status: int, head: Head, body: bytes) -> None:
+        """See above."""
+
+
+async def update_title_openai(request: web.Request) -> web.Response:
+    """POST /update_title_openai `{root_id}`: a model writes a title of at most 49 characters, from what the user
+    wrote."""
+    talk = await open_talk(request)
+    root, newest = await _newest(request, talk.caller)
+    said = turns(newest.request, newest.response)
+    if not any(role == "user" for role, _ in said):
+        raise CallerError("the user has written no text in this conversation", code="nothing_said", param="root_id")
+    answer = await _ask(request, talk, title_request(_model(request, newest), said))
+    title = title_of(answer_text(answer))
+    if not title:
+        raise UpstreamGarbled("the model gave no title")
+    await set_title(request, talk.caller, root, title)
+    return web.json_response({"message": "the title is set", "new_title": title})
+
+
+async def metadata_check(request: web.Request) -> web.Response:
+    """POST /metadata_check `{root_id}`: a model derives metadata from the conversation's newest snapshot; they are
+    checked, asked for once more if they are wrong, and stored."""
+    talk = await open_talk(request)
+    _, newest = await _newest(request, talk.caller)
+    said = turns(newest.request, newest.response)
+    if not said:
+        raise CallerError("nothing was said in this conversation", code="nothing_said", param="root_id")
+    asking = metadata_request(_model(request, newest), said)
+    answer = await _ask(request, talk, asking)
+    try:
+        metadata = metadata_of(answer_text(answer))
+    except NotMetadataError as fault:
+        talk = _next_talk(request, talk)
+        asking = asked_again(asking, answer_text(answer), str(fault))
+        answer = await _ask(request, talk, asking)
+        metadata = _second(answer)
+    await _keep(request, talk, newest, asking, metadata)
+    return web.json_response({"message": "the metadata are stored", "metadata": metadata})
+
+
+def _second(answer: Json) -> Json:
+    try:
+        return metadata_of(answer_text(answer))
+    except NotMetadataError as fault:
+        raise UpstreamGarbled(
+            f"the model gave no metadata of the right form, twice: {fault}", code="metadata_invalid"
+        ) from fault
+
+
+async def _newest(request: web.Request, caller: Principal) -> tuple[str, NewestSnapshot]:
+    """The conversation that the body names. It may be on its way into Postgres: it gets a moment. Raises NotFound."""
+    root = text_in(await read_object(request), "root_id")
+    for pause in (0, *SOON_S):
+        await asyncio.sleep(pause)
+        newest = await request.app[SUMMARIES].newest(caller, root)
+        if newest is not None:
+            return root, newest
+    if is_at_hand(request, caller, root):
+        raise StoreUnavailable("nothing of this conversation is in Postgres yet; ask again in a moment")
+    raise NotFound(UNKNOWN)
+
+
+def _model(request: web.Request, newest: NewestSnapshot) -> str:
+    return request.app[SETTINGS].assistant.model or newest.model or ""
+
+
+def _next_talk(request: web.Request, talk: Talk) -> Talk:
+    request[TALK] = following = replace(talk, id=request.app[IDS].new(), account=None)
+    return following
+
+
+async def _ask(request: web.Request, talk: Talk, asking: Json) -> Json:
+    """One interaction of its own, in a conversation of its own that does not show. Raises UpstreamError."""
+    talk.convo_show = False
+    asked = ChatRequest(
+        raw=request_json(asking),
+        body=asking,
+        model=asking.get("model", ""),
+        is_stream=False,
+        wants_usage=False,
+        root_id=str(talk.id),
+        convo_title=SUMMARIZER,
+    )
+    await request.app[EXCHANGE].converse(talk, asked, CHAT, Nobody())
+    answer = _answer(talk)
+    if not answer_text(answer):
+        raise UpstreamError(_fault(answer))
+    return answer
+
+
+def _answer(talk: Talk) -> Json:
+    account = talk.account
+    body = account.answer.body if account is not None and account.answer is not None else b""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _fault(answer: Json) -> str:
+    """The upstream's own words, where it answered with an error."""
+    error = answer.get("error")
+    message: Any = error.get("message") if isinstance(error, dict) else error
+    told = f": {message[:500]}" if isinstance(message, str) else ""
+    return f"the model that was asked about the conversation did not answer{told}"
+
+
+async def _keep(request: web.Request, talk: Talk, newest: NewestSnapshot, asking: Json, metadata: Json) -> None:
+    assert talk.account is not None and talk.account.answer is not None
+    derived = Derived(
+        id=talk.id,
+        at=time.time(),
+        request=request_json(asking),
+        response=talk.account.answer.body,
+        summarized_id=newest.id,
+        metadata=orjson.dumps(metadata),
+    )
+    await request.app[SUMMARIES].keep(talk.caller, derived)

@@ -1,0 +1,88 @@
+"""From an HTTP request to a `Talk`, and the client that stands for its caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.edge.http.app_keys import GUARD, IDENTITY, LINKS, SETTINGS
+from gateway.edge.http.paths import models_named
+from gateway.edge.http.request_keys import ID, REQUEST_ID, TALK
+from gateway.edge.http.response import HttpClient
+from gateway.errors import NotAllowed
+from gateway.exchange.exchange import Talk
+from gateway.identity.authenticators import LOCAL_ADMIN, LOCAL_USER
+from gateway.identity.credentials import Evidence
+from gateway.transport.origin import check_path
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.model import Principal
+
+
+async def caller_of(request: web.Request) -> Principal:
+    """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now; NotAllowed where it may be
+    a page of another site that asks, in the name of whose browser it is."""
+    identity = request.app[IDENTITY]
+    if identity.asks_nobody:
+        caller = LOCAL_USER
+    else:
+        caller = await identity.identify(Evidence.of(request.raw_headers, request.remote))
+    if caller.is_ambient:
+        request.app[GUARD].check(request)
+        cookies = request.headers.getall("Cookie", ())
+        if cookies and caller is LOCAL_USER and request.app[LINKS].has_opened("; ".join(cookies)):
+            return LOCAL_ADMIN
+    return caller
+
+
+def not_allowed(caller: Principal, words: str, param: str | None = None) -> NotAllowed:
+    """To be raised where a role is missing; says how to get it where nobody logs in."""
+    if caller is not LOCAL_USER:
+        return NotAllowed(words, param=param)
+    how = "open the link that the gateway prints when it starts, or a new one, which `llm-gateway open` prints"
+    return NotAllowed(f"{words}; to be one here, {how}", code="link_needed", param=param)
+
+
+def path_of(request: web.Request) -> str:
+    """Path and query as the caller wrote them, also where the whole URL was written (RFC 9112, 3.2.2).
+
+    Raises CallerError for a path that climbs."""
+    path = request.raw_path
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    check_path(path.partition("?")[0])
+    return path
+
+
+async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
+    """What is known of a request before its body is looked at. Raises NotAuthenticated, CallerError."""
+    path = path_of(request)
+    headers = request.raw_headers
+    identity = request.app[IDENTITY]
+    if identity.hears_proxies or request.app[SETTINGS].upstream.pass_credentials:
+        headers = identity.travelling(headers)
+    caller = await caller_of(request)
+    talk = Talk(
+        id=request[ID],
+        caller=caller,
+        request_id=request[REQUEST_ID],
+        method=request.method,
+        path=path,
+        headers=headers,
+        content_type=request.headers.get("Content-Type"),
+        query=path.partition("?")[2],
+        further_models=models_named(path) if caller.allowed_models is not None else (),
+        shows_ids=shows_ids,
+    )
+    request[TALK] = talk
+    return talk
+
+
+def client_of(request: web.Request, talk: Talk, **more: str) -> HttpClient:
+    """The side of one who gets the answer: it may have been asked for by another request. `more` are further headers,
+    underscores for dashes."""
+    server = request.app[SETTINGS].server
+    headers = {"x-request-id": request[REQUEST_ID], "x-interaction-id": str(talk.id)}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    return HttpClient(request, headers, talk, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)

@@ -1,0 +1,246 @@
+"""The caller's side of an exchange over HTTP: whole events at once, heartbeats between them, an honest end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp_sse import EventSourceResponse
+from multidict import CIMultiDict
+
+from gateway.codec.sse import heartbeat_after
+from gateway.edge.http.policy_headers import policy_headers
+from gateway.edge.http.response_head import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
+from gateway.exchange.exchange import Client
+from gateway.transport.headers import as_text, response_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp.abc import AbstractStreamWriter
+
+    from gateway.exchange.exchange import Talk
+    from gateway.transport.call import Head
+
+_OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
+_FIRST_HEARTBEAT = heartbeat_after(b"")
+
+
+class EventStream(EventSourceResponse):
+    """An `EventSourceResponse` that answers any method, and leaves heartbeats to the pulse: a task for each stream's
+    pings would cost more than relaying its events. A peer that vanished is noticed by TCP_USER_TIMEOUT (`server`)."""
+
+    def __init__(self, headers: CIMultiDict[str]) -> None:
+        super().__init__(allow_all_methods=True)
+        self.headers.update(headers)
+        self.headers.popall("Connection", None)  # its own says keep-alive even where the connection closes
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return await web.StreamResponse.prepare(self, request)
+
+
+class HttpClient(Client):
+    """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes
+    came: aiohttp's writer would want an await, and with it a task, for each chunk. Status and headers, too, where
+    nothing else has a say in them; they go with the first event, for on loopback a write costs as much as five events.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_headers",
+        "_heartbeat",
+        "_heartbeat_s",
+        "_is_direct",
+        "_is_gone",
+        "_request",
+        "_silent_since",
+        "_stall_s",
+        "_talk",
+        "_transport",
+        "_unsent",
+        "_written",
+        "response",
+    )
+
+    def __init__(
+        self,
+        request: web.Request,
+        headers: dict[str, str],
+        talk: Talk | None = None,
+        *,
+        heartbeat_s: float,
+        stall_s: float,
+    ) -> None:
+        self._request = request
+        self._talk = talk
+        self._headers = headers
+        self._heartbeat_s = heartbeat_s
+        self._stall_s = stall_s
+        self._transport = request.transport
+        self._chunked = False
+        self._is_direct = False  # all of the answer is written here, and nothing is left for aiohttp to do
+        self._is_gone = False
+        self._unsent = b""  # the head, until there is something to go with it
+        self._silent_since = 0.0
+        self._written: bytes | None = None  # what was written last, since the last beat
+        self._heartbeat: bytes | None = _FIRST_HEARTBEAT  # what may follow it
+        self.response: web.StreamResponse | None = None
+
+    def leave(self) -> None:
+        """The caller has gone; the answer goes on without one."""
+        self._is_gone = True
+
+    @property
+    def starts_at_once(self) -> bool:
+        return is_ours_alone(self._request, 200)
+
+    def start_now(self, head: Head) -> bool:
+        return self._start_directly(head, None, is_events=True)
+
+    async def start(self, head: Head, *, is_events: bool) -> None:
+        length = None if is_events else head.content_length
+        if self._start_directly(head, length, is_events=is_events):
+            asyncio.get_running_loop().call_soon(self.send_head)  # alone, when nothing is there to go with it
+        else:
+            await self._start_by_aiohttp(head, length, is_events=is_events)
+
+    def _start_directly(self, head: Head, length: int | None, *, is_events: bool) -> bool:
+        """False: aiohttp has to make the head."""
+        missing = {name: value for key, name, value in _OF_STREAMS if head.get(key) is None} if is_events else {}
+        message = self._head(head.status, head, CHUNKED if length is None else b"Content-Length: %d" % length, missing)
+        self._silent_since = asyncio.get_running_loop().time()
+        if message is None:
+            return False
+        self.response = _sent_elsewhere(head.status)
+        self._is_direct = True
+        self._chunked = length is None
+        self._unsent = message
+        return True
+
+    async def _start_by_aiohttp(self, head: Head, length: int | None, *, is_events: bool) -> None:
+        headers = self._headers_of(head)
+        self.response = EventStream(headers) if is_events else web.StreamResponse(status=head.status, headers=headers)
+        if length is not None:
+            self.response.content_length = length
+        try:
+            writer = await self.response.prepare(self._request)
+        except ConnectionError:
+            self._is_gone = True
+            return
+        self._chunked = bool(getattr(writer, "chunked", False))
+
+    def send_head(self) -> None:
+        if self._unsent:
+            self._put(b"")
+
+    @property
+    def is_full(self) -> bool:
+        protocol = self._request.protocol
+        # aiohttp leaves a writer paused whose connection was lost: one who is gone is never full.
+        return protocol.writing_paused and not self._is_gone and protocol.transport is not None
+
+    def write(self, block: bytes) -> None:
+        self._written = block  # `beat` looks at it: asking the clock for each chunk is dear
+        self._put(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
+
+    def _put(self, data: bytes) -> None:
+        transport = self._transport
+        if self._is_gone or transport is None or transport.is_closing():
+            return
+        if self._unsent:
+            writer = self._request._payload_writer
+            if writer.output_size:  # something failed before the head went out, and the error stands in its place
+                self._is_gone = True
+                return
+            data = self._unsent + data
+            self._unsent = b""
+            writer.output_size += len(data)  # by which others know that an answer has begun
+        transport.write(data)
+
+    def beat(self, now: float) -> bool:
+        if self._written is not None:
+            self._heartbeat = heartbeat_after(self._written)
+            self._written = None
+            self._silent_since = now
+        elif self._heartbeat is not None and self.is_silent(now):
+            self.write(self._heartbeat)
+            return True
+        return False
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nothing was written for so long that the next beat is a heartbeat."""
+        return self._written is None and 0.0 < self._silent_since <= now - self._heartbeat_s
+
+    async def drained(self) -> None:
+        """Wait for a slow reader; one who reads nothing for too long is taken for gone."""
+        writer = self._request._payload_writer
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await writer.drain()
+        except TimeoutError:
+            self.cut()
+        except ConnectionError:
+            self._is_gone = True
+
+    async def end(self, last: bytes) -> None:
+        """In one write: a waiting client sees the end with the last event."""
+        if self._is_gone or self.response is None:
+            return
+        if self._is_direct:
+            if self._chunked:
+                last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
+            self._put(last)
+            await self._taken()
+            return
+        try:
+            await self.response.write_eof(last)
+        except ConnectionError:
+            self._is_gone = True
+
+    async def _taken(self) -> None:
+        """Who reads nothing does not get the next answer, either."""
+        if self.is_full:
+            await self.drained()
+
+    def cut(self) -> None:
+        self._is_gone = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def answered(self) -> web.StreamResponse:
+        """The response for aiohttp to finish, which does nothing more when all has been sent."""
+        assert self.response is not None
+        return self.response
+
+    async def send(self, status: int, head: Head, body: bytes) -> None:
+        message = self._head(status, head, b"Content-Length: %d" % len(body))
+        if message is None:
+            self.response = web.Response(status=status, body=body, headers=self._headers_of(head))
+            return
+        self.response = _sent_elsewhere(status)
+        self._unsent = message
+        self._put(body)
+        await self._taken()
+
+    def _head(self, status: int, head: Head, framing: bytes, more: Mapping[str, str] | None = None) -> bytes | None:
+        """Status and headers as bytes; None: aiohttp has to make them."""
+        if not is_ours_alone(self._request, status) or head.get(b"content-type") is None:
+            return None
+        ours = {**(more or {}), **self._headers, **policy_headers(self._talk)}
+        return head_of(status, harmless(head, response_fields(head)), ours, framing)
+
+    def _headers_of(self, head: Head) -> CIMultiDict[str]:
+        headers = CIMultiDict(as_text(harmless(head, response_fields(head))))
+        headers.update(SANDBOX)
+        headers.update(self._headers)
+        if of_policy := policy_headers(self._talk):
+            headers.update(of_policy)
+        return headers
+
+
+def _sent_elsewhere(status: int) -> web.StreamResponse:
+    """What aiohttp is handed in place of an answer that it has not written."""
+    response = web.StreamResponse(status=status)
+    response._keep_alive = response._eof_sent = True
+    return response
