@@ -11,7 +11,6 @@ from uuid import UUID
 from aiohttp import web
 
 from gateway import __version__
-from gateway.counted import Counted
 from gateway.edge.admin.keys import KEY_OFFICE
 from gateway.edge.chats import peer_answers
 from gateway.edge.http.app_keys import (
@@ -45,7 +44,10 @@ from gateway.edge.http.origin_check import Guard
 from gateway.edge.routes import routes
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.exchange.exchange import Exchange, Terms
-from gateway.hosts import HostWatch
+from gateway.health.gauges import Busy, Vitals
+from gateway.health.hosts import HostWatch
+from gateway.health.maintenance import START_S, Upkeep, forgetting, partitioning, refreshing, sorting_in
+from gateway.health.readiness import Readiness
 from gateway.identity.authenticators import Identity
 from gateway.identity.key_service import KeyOffice
 from gateway.identity.modes import open_reception
@@ -59,17 +61,15 @@ from gateway.in_flight.snapshot import Underway
 from gateway.journal import shipped_segments
 from gateway.journal.host_id import this_host
 from gateway.journal.journal import Journal
-from gateway.lag import LoopLag
+from gateway.peers.metrics import Scrape
+from gateway.peers.peers import Seat, Siblings
 from gateway.policy.engine import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
-from gateway.readiness import Readiness
 from gateway.relay.ticker import Pulse
-from gateway.scrape import Scrape
 from gateway.shipped import shipped
 from gateway.shipping.edits import Edits
 from gateway.shipping.shipper import Shipper
-from gateway.siblings import Seat, Siblings
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit
 from gateway.store.change_feed import Arrivals
@@ -84,11 +84,11 @@ from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 from gateway.submissions.client import Monitor
 from gateway.submissions.submissions import Submissions
+from gateway.telemetry.counted import Counted
 from gateway.telemetry.dropped import DroppedHeaders
+from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.transport.headers import RequestHeaders
-from gateway.upkeep import START_S, Upkeep, forgetting, partitioning, refreshing, sorting_in
-from gateway.vitals import Busy, Vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,9 +14,9 @@ import uvloop
 from gateway import __version__, check_command, hosts_command, keys_command, quarantine_command, server, workers
 from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
+from gateway.peers.peers import Seat
 from gateway.settings.database_url import IGNORED, read_url
 from gateway.settings.settings import Settings, SettingsError, load
-from gateway.siblings import Seat
 from gateway.store.dsn import fault_of
 from gateway.telemetry import logs, tail
 

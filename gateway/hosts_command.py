@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gateway import __version__
-from gateway.hosts import Tuning
+from gateway.health.hosts import Tuning
 from gateway.journal.host_id import this_host
 from gateway.keys_command import operators_database
 from gateway.prices import Prices

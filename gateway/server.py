@@ -15,8 +15,8 @@ from gateway.edge.http.app_keys import LINKS, LIVE
 from gateway.edge.http.connection import Runner
 from gateway.errors import ServiceError
 from gateway.listening import BACKLOG, accept_rest, bound
+from gateway.peers.peers import Seat
 from gateway.shipped import shipped
-from gateway.siblings import Seat
 from gateway.signals import heed_signals
 from gateway.store.migrations import migrate as bring_up_to_date
 from gateway.store.partitions import Partitions

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.app import open_database
+from gateway.health.maintenance import START_S
 from gateway.listening import shared
 from gateway.signals import heed_signals
-from gateway.upkeep import START_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 
 Whoever may read them learns nothing about users: no label holds a name, a key, a path or a word of anybody's. Every
 label is bounded, for callers choose models and methods: a model gets a label of its own when it has given a whole
-answer, and only so many do. What is merely looked at (the journal, Postgres) is `gateway.vitals`.
+answer, and only so many do. What is merely looked at (the journal, Postgres) is `gateway.health.gauges`.
 
 Names and buckets follow OpenTelemetry's conventions for generative AI, as Prometheus writes them.
 """

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from structlog.testing import capture_logs
 
-from gateway.hosts import HostWatch, Tuning
+from gateway.health.hosts import HostWatch, Tuning
 from gateway.ids import Ids
 from gateway.journal import lock, shipped_segments
 from gateway.model import Host

@@ -14,12 +14,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
-from gateway.readiness import Readiness
+from gateway.health.maintenance import DatabaseState
+from gateway.health.readiness import Readiness
 from gateway.server import migrate
 from gateway.settings.settings import load
 from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
-from gateway.upkeep import DatabaseState
 from tests.journal.samples import IDS
 from tests.store.samples import IMPATIENT, chat, make_partitions, rows_of, store, user
 

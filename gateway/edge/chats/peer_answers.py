@@ -20,7 +20,7 @@ from gateway.edge.http.request_keys import REQUEST_ID
 from gateway.edge.http.response import HttpClient
 from gateway.errors import GatewayError, NotFound
 from gateway.in_flight.snapshot import told_of
-from gateway.scrape import FIGURES
+from gateway.peers.metrics import FIGURES
 from gateway.store.answers import StoredAnswer
 from gateway.transport.call import Head
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.in_flight.in_flight import Story
-    from gateway.siblings import Siblings
+    from gateway.peers.peers import Siblings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

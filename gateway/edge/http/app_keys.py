@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.edge.http.origin_check import Guard
 from gateway.exchange.exchange import Exchange
+from gateway.health.readiness import Readiness
 from gateway.identity.authenticators import Identity
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
@@ -16,11 +17,10 @@ from gateway.in_flight.live_tail import Watchers
 from gateway.in_flight.recent import RecentAnswers
 from gateway.in_flight.replay import Room
 from gateway.in_flight.snapshot import Underway
+from gateway.peers.metrics import Scrape
+from gateway.peers.peers import Siblings
 from gateway.prices import Prices
-from gateway.readiness import Readiness
-from gateway.scrape import Scrape
 from gateway.settings.settings import Settings
-from gateway.siblings import Siblings
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit
 from gateway.store.conversation_settings import ConversationSettings

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gateway.health.maintenance import DatabaseState
     from gateway.submissions.submissions import SubmissionsState
-    from gateway.upkeep import DatabaseState
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import asyncio
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
-from gateway.upkeep import Chore
+from gateway.health.maintenance import Chore
 
 
 async def test_a_chore_that_fails_is_in_the_log_and_is_done_the_next_time() -> None:

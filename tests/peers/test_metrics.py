@@ -15,9 +15,9 @@ from gateway.edge.chats.peer_answers import told_to_siblings
 from gateway.edge.http.app_keys import LIVE, RECENT, SCRAPE, SETTINGS
 from gateway.in_flight.in_flight import Live
 from gateway.in_flight.recent import RecentAnswers
-from gateway.scrape import Scrape
+from gateway.peers.metrics import Scrape
+from gateway.peers.peers import PATIENCE_S, Seat, Siblings
 from gateway.settings.settings import Settings
-from gateway.siblings import PATIENCE_S, Seat, Siblings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

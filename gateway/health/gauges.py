@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from gateway.hosts import HostWatch
+    from gateway.health.hosts import HostWatch
     from gateway.journal.journal import JournalState
     from gateway.shipping.reshipping import Figures
     from gateway.shipping.shipper import Shipper, SinkState

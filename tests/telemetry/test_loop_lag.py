@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gateway.lag import EVERY_S, LoopLag
+from gateway.telemetry.loop_lag import EVERY_S, LoopLag
 
 
 async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:

@@ -16,7 +16,7 @@ from gateway.telemetry.metrics import PREFIX
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gateway.siblings import Siblings
+    from gateway.peers.peers import Siblings
 
 FIGURES = "/figures"  # where a worker tells its own to the others
 WORKER = "worker"
