@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from gateway.cli import run
+from gateway.cli.main import run
 
 
 def main() -> None:

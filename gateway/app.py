@@ -67,7 +67,7 @@ from gateway.policy.engine import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
 from gateway.relay.ticker import Pulse
-from gateway.shipped import shipped
+from gateway.resources import shipped
 from gateway.shipping.edits import Edits
 from gateway.shipping.shipper import Shipper
 from gateway.store.answers import Answers

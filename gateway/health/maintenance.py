@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.errors import StoreUnavailable, StoreUnusable
-from gateway.shipped import shipped
+from gateway.resources import shipped
 from gateway.store.condition import OLDEST_SERVER, lock_holder, look, refuse_unusable, schema_of
 from gateway.store.migrations import LOCK, migrate, read_migrations
 from gateway.store.pool import within

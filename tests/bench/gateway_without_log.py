@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from gateway.server import serve
+from gateway.process.server import serve
 from gateway.settings.settings import load
 from gateway.telemetry import logs
 

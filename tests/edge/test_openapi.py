@@ -16,7 +16,7 @@ from gateway.edge.http.app_keys import PAGE
 from gateway.edge.ops.openapi.document import RESOURCES, document
 from gateway.edge.ops.page import CONTENT_SECURITY_POLICY
 from gateway.edge.routes import routes
-from gateway.shipped import shipped
+from gateway.resources import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ from gateway.edge.http.cors import allow_origins
 from gateway.edge.http.origin_check import Guard
 from gateway.edge.routes import routes
 from gateway.errors import NotAllowed
+from gateway.resources import shipped
 from gateway.settings.settings import SettingsError, load
-from gateway.shipped import shipped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

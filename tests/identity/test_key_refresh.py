@@ -20,8 +20,8 @@ from gateway.identity.key_service import KeyOffice, KeyOrder
 from gateway.identity.modes import open_reception, place_of
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
+from gateway.resources import shipped
 from gateway.settings.settings import AuthSettings, Secret, Settings, StoreSettings
-from gateway.shipped import shipped
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

@@ -15,8 +15,8 @@ import pytest
 
 from gateway.edge.ops.openapi.chat import INTERACTION
 from gateway.edge.ops.openapi.completions import COMPLETION, QUESTION
+from gateway.resources import shipped
 from gateway.settings.settings import load
-from gateway.shipped import shipped
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from tests.gateway_process import GatewayProcess

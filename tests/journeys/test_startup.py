@@ -17,8 +17,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from gateway.resources import shipped
 from gateway.settings.settings import load
-from gateway.shipped import shipped
 from gateway.store.migrations import LOCK, migrate
 from gateway.store.pool import Database
 from tests.gateway_process import GatewayProcess

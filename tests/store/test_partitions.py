@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from gateway.errors import StoreUnavailable
 from gateway.health.maintenance import DatabaseState
 from gateway.health.readiness import Readiness
-from gateway.server import migrate
+from gateway.process.server import migrate
 from gateway.settings.settings import load
 from gateway.store.partitions import Partitions
 from gateway.store.pool import Database

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.check_command import examine
+from gateway.cli.check import examine
 from gateway.settings.settings import load
 from gateway.store.migrations import migrate, read_migrations
 from gateway.store.pool import Database

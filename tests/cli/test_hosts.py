@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway import hosts_command
+from gateway.cli import hosts
 from gateway.journal import shipped_segments
 from gateway.settings.settings import Secret, Settings, StoreSettings
 from gateway.store.interactions import Interactions
@@ -27,15 +27,15 @@ NOW = "2026-01-31T09:00"
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command")
-    for name in hosts_command.COMMANDS:
-        hosts_command.add_arguments(name, commands.add_parser(name))
+    for name in hosts.COMMANDS:
+        hosts.add_arguments(name, commands.add_parser(name))
     return parser.parse_args(words)
 
 
 async def run(capsys: Any, dsn: str, data: Path, *words: str) -> tuple[int, str]:
     settings = Settings(data_dir=data, store=StoreSettings(url=Secret(dsn)))
     capsys.readouterr()
-    status = await hosts_command.run(parsed(*words), settings)
+    status = await hosts.run(parsed(*words), settings)
     return status, capsys.readouterr().out
 
 
@@ -113,7 +113,7 @@ async def test_reship_leaves_out_files_from_before(
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text: str, seconds: float) -> None:
-    assert hosts_command.moment(text) == seconds
+    assert hosts.moment(text) == seconds
 
 
 def test_what_is_no_time_is_refused_with_one_that_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +137,7 @@ async def test_hosts_are_listed_and_forgotten(
         assert name not in (await run(capsys, database, tmp_path, "hosts", "list"))[1]
         capsys.readouterr()
         settings = Settings(data_dir=tmp_path, store=StoreSettings(url=Secret(database)))
-        assert await hosts_command.run(parsed("hosts", "forget", name), settings) == 1
+        assert await hosts.run(parsed("hosts", "forget", name), settings) == 1
         assert "are not known" in capsys.readouterr().err
 
 

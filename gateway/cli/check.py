@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable
-from gateway.shipped import shipped
+from gateway.resources import shipped
 from gateway.store.condition import OLDEST_SERVER, look, may_migrate, missing_rights, schema_of
 from gateway.store.migrations import read_migrations
 from gateway.store.pool import Database

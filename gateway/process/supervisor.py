@@ -16,8 +16,8 @@ import structlog
 
 from gateway.app import open_database
 from gateway.health.maintenance import START_S
-from gateway.listening import shared
-from gateway.signals import heed_signals
+from gateway.process.listener import shared
+from gateway.process.signals import heed_signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,13 +14,13 @@ from gateway.app import build_app, open_database
 from gateway.edge.http.app_keys import LINKS, LIVE
 from gateway.edge.http.connection import Runner
 from gateway.errors import ServiceError
-from gateway.listening import BACKLOG, accept_rest, bound
 from gateway.peers.peers import Seat
-from gateway.shipped import shipped
-from gateway.signals import heed_signals
+from gateway.process.listener import BACKLOG, accept_rest, bound
+from gateway.process.signals import heed_signals
+from gateway.process.supervisor import watch_parent
+from gateway.resources import shipped
 from gateway.store.migrations import migrate as bring_up_to_date
 from gateway.store.partitions import Partitions
-from gateway.workers import watch_parent
 
 if TYPE_CHECKING:
     import socket

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway import keys_command
+from gateway.cli import keys
+from gateway.cli.keys import expiry
 from gateway.embedded_postgres.running import running_dsn
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.errors import CallerError, StoreUnavailable
 from gateway.identity.key_cache import KeyRing
-from gateway.keys_command import expiry
 from gateway.settings.settings import Secret, Settings, StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
@@ -28,8 +28,8 @@ CREATE = ("create", "--user", "ada@corp", "--name", "laptop")
 
 async def command(settings: Settings, *arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    keys_command.add_arguments(parser)
-    return await keys_command.run(parser.parse_args(arguments), settings)
+    keys.add_arguments(parser)
+    return await keys.run(parser.parse_args(arguments), settings)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.signals import IGNORED, STOPS, heed_signals
+from gateway.process.signals import IGNORED, STOPS, heed_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from gateway.errors import CallerError, NotFound
 from gateway.identity.key_service import KeyOffice, KeyOrder, shown
 from gateway.ids import Ids
 from gateway.model import Principal, Role
-from gateway.shipped import shipped
+from gateway.resources import shipped
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

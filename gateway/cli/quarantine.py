@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gateway.cli.keys import operators_database
 from gateway.errors import safe_text
-from gateway.keys_command import operators_database
 from gateway.prices import Prices
 from gateway.shipping.copies import Copies
 from gateway.shipping.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from gateway import __version__, check_command, hosts_command, keys_command, quarantine_command, server, workers
+from gateway import __version__
+from gateway.cli import check, hosts, keys, quarantine
 from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.peers.peers import Seat
+from gateway.process import server, supervisor
 from gateway.settings.database_url import IGNORED, read_url
 from gateway.settings.settings import Settings, SettingsError, load
 from gateway.store.dsn import fault_of
@@ -43,11 +45,11 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if arguments.command == "open":
         return _open(settings)
     if arguments.command in ("hosts", "reship"):
-        return _with_journal(settings, hosts_command.run(arguments, settings))
+        return _with_journal(settings, hosts.run(arguments, settings))
     if arguments.command == "quarantine":
-        return _with_journal(settings, quarantine_command.run(arguments, settings))
+        return _with_journal(settings, quarantine.run(arguments, settings))
     if arguments.command == "keys":
-        return _with_logs(settings, keys_command.run(arguments, settings), fd=2)  # standard output is for the key
+        return _with_logs(settings, keys.run(arguments, settings), fd=2)  # standard output is for the key
     return _with_logs(settings, _work(arguments, settings, environ))
 
 
@@ -57,7 +59,7 @@ def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[st
     if arguments.worker is not None:
         return server.serve(settings, seat=Seat(arguments.worker, arguments.meeting, arguments.embedded))
     if settings.server.workers > 1:
-        return workers.supervise(settings, {**environ, **_as_environment(arguments)})
+        return supervisor.supervise(settings, {**environ, **_as_environment(arguments)})
     return server.serve(settings)
 
 
@@ -91,14 +93,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)  # its URL is set
     keys = commands.add_parser("keys", help="make, list and revoke the keys of callers")
     keys.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
-    keys_command.add_arguments(keys)
-    for name, words in hosts_command.COMMANDS.items():
+    keys.add_arguments(keys)
+    for name, words in hosts.COMMANDS.items():
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
-        hosts_command.add_arguments(name, command)
+        hosts.add_arguments(name, command)
     quarantine = commands.add_parser("quarantine", help="show records that Postgres refused, and bring them back")
     quarantine.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
-    quarantine_command.add_arguments(quarantine)
+    quarantine.add_arguments(quarantine)
     tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
     return parser
 
@@ -123,7 +125,7 @@ def _refuse_database(settings: Settings) -> None:
 
 
 def _check(settings: Settings, *, connects: bool) -> int:
-    facts, faults = asyncio.run(check_command.examine(settings)) if connects else ([], [])
+    facts, faults = asyncio.run(check.examine(settings)) if connects else ([], [])
     print("\n".join([*map(str, settings.describe()), *_remarks(settings), *facts]))  # at once: `head` may follow
     for fault in faults:
         print(f"llm-gateway: {fault}", file=sys.stderr)

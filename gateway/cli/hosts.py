@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from gateway import __version__
+from gateway.cli.keys import operators_database
 from gateway.health.hosts import Tuning
 from gateway.journal.host_id import this_host
-from gateway.keys_command import operators_database
 from gateway.prices import Prices
 from gateway.shipping.reshipping import reship
 from gateway.store.hosts import Hosts

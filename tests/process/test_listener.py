@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import ServiceError
-from gateway.listening import accept_rest, bound, shared
+from gateway.process.listener import accept_rest, bound, shared
 from gateway.settings.settings import ServerSettings
 from tests.gateway_process import ROOT, free_port
 
