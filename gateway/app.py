@@ -43,6 +43,7 @@ from gateway.edge.http.middlewares import one_line_per_request
 from gateway.edge.http.origin_check import Guard
 from gateway.edge.routes import routes
 from gateway.embedded_postgres.server import EmbeddedPostgres
+from gateway.exchange.counted import Counted
 from gateway.exchange.exchange import Exchange, Terms
 from gateway.health.gauges import Busy, Vitals
 from gateway.health.hosts import HostWatch
@@ -84,7 +85,6 @@ from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
 from gateway.submissions.client import Monitor
 from gateway.submissions.submissions import Submissions
-from gateway.telemetry.counted import Counted
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics

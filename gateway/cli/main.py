@@ -91,16 +91,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them, by its number
             command.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)  # the folder where they meet
             command.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)  # its URL is set
-    keys = commands.add_parser("keys", help="make, list and revoke the keys of callers")
-    keys.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
-    keys.add_arguments(keys)
+    command = commands.add_parser("keys", help="make, list and revoke the keys of callers")
+    command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+    keys.add_arguments(command)
     for name, words in hosts.COMMANDS.items():
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
         hosts.add_arguments(name, command)
-    quarantine = commands.add_parser("quarantine", help="show records that Postgres refused, and bring them back")
-    quarantine.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
-    quarantine.add_arguments(quarantine)
+    command = commands.add_parser("quarantine", help="show records that Postgres refused, and bring them back")
+    command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+    quarantine.add_arguments(command)
     tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
     return parser
 

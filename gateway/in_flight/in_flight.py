@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.edge.http.request_keys import FOLLOWED, TALK
 from gateway.errors import GatewayError, ShuttingDown, Stopped
 from gateway.store.rows import indexed_text
 
@@ -14,10 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from uuid import UUID
 
-    from aiohttp import web
-
     from gateway.exchange.exchange import Talk
     from gateway.in_flight.replay import Replay
+
+
+class Handling(Protocol):
+    """A request whose handler runs, as its server sees it."""
+
+    @property
+    def talk(self) -> Talk | None: ...
+
+    @property
+    def followed(self) -> Talk | None:
+        """Another request's running answer, if this one only reads it."""
+        ...
+
+    def close_after(self) -> None:
+        """Close the connection after this request's answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ class Live:
     """Knows the handlers that run, and the stories that run in tasks of their own and may outlive their handlers."""
 
     def __init__(self) -> None:
-        self._handlers: dict[asyncio.Task[object], web.Request] = {}
+        self._handlers: dict[asyncio.Task[object], Handling] = {}
         self._stories: dict[UUID, Story] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,15 +83,15 @@ class Live:
         """How many requests are being handled."""
         return len(self._handlers)
 
-    def enter(self, request: web.Request) -> asyncio.Task[object]:
+    def enter(self, handling: Handling) -> asyncio.Task[object]:
         """A request begins to be handled by the current task; `leave` must follow. Raises ShuttingDown."""
         if self.is_draining:  # served all the same: it came over a connection that was open
-            _close_after(request)
+            handling.close_after()
         if self._is_over:
             raise ShuttingDown("the gateway is shutting down")
         task = asyncio.current_task()
         assert task is not None
-        self._handlers[task] = request
+        self._handlers[task] = handling
         self._idle.clear()
         return task
 
@@ -116,8 +129,8 @@ class Live:
     def talks(self) -> list[Talk]:
         """Those that are on record and not answered yet, whoever still hears them."""
         talks = {story.talk.id: story.talk for story in self._stories.values()}
-        for request in self._handlers.values():
-            if (talk := request.get(TALK)) is not None:
+        for handling in self._handlers.values():
+            if (talk := handling.talk) is not None:
                 talks[talk.id] = talk
         return [talk for talk in talks.values() if talk.account is not None and talk.account.answer is None]
 
@@ -128,8 +141,8 @@ class Live:
     def begin_drain(self) -> None:
         """Readiness turns red, and every answer that has not begun is the last one on its connection."""
         self.is_draining = True
-        for request in self._handlers.values():
-            _close_after(request)
+        for handling in self._handlers.values():
+            handling.close_after()
 
     @property
     def is_idle(self) -> bool:
@@ -151,10 +164,9 @@ class Live:
         for story in tuple(self._stories.values()):
             _end(story.talk, story.task, why)
         told = {id(story.talk) for story in self._stories.values()}
-        for handler, request in tuple(self._handlers.items()):
-            handled = request.get(TALK)
-            if id(handled) not in told and id(request.get(FOLLOWED)) not in told:
-                _end(handled, handler, why)
+        for task, handling in tuple(self._handlers.items()):
+            if id(handling.talk) not in told and id(handling.followed) not in told:
+                _end(handling.talk, task, why)
 
 
 def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:
@@ -164,8 +176,3 @@ def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why
             return
         talk.stopped = why
     task.cancel()
-
-
-def _close_after(request: web.Request) -> None:
-    """Closes the connection after the answer to this request, which says so if its head has not been sent."""
-    request._message = request._message._replace(should_close=True)

@@ -9,7 +9,6 @@ from gateway.errors import NotFound
 from gateway.exchange.exchange import Client
 
 if TYPE_CHECKING:
-    from gateway.edge.http.response import HttpClient
     from gateway.errors import GatewayError
     from gateway.transport.call import Head
 
@@ -88,7 +87,7 @@ class Replay:
         except TimeoutError:
             pass
 
-    async def follow(self, client: HttpClient, head: Head, heartbeat_s: float) -> None:
+    async def follow(self, client: Client, head: Head, heartbeat_s: float) -> None:
         """Tell all of it to one who joined. Raises the error with which it ended before anything was said."""
         self._followers += 1
         try:
@@ -103,7 +102,7 @@ class Replay:
         finally:
             self._followers -= 1
 
-    async def _tell(self, client: HttpClient, heartbeat_s: float) -> None:
+    async def _tell(self, client: Client, heartbeat_s: float) -> None:
         at = 0
         while True:
             block = bytes(self.text[at:])
@@ -126,7 +125,7 @@ class Replayed(Client):
 
     __slots__ = ("_client", "_replay")
 
-    def __init__(self, client: HttpClient, replay: Replay) -> None:
+    def __init__(self, client: Client, replay: Replay) -> None:
         self._client = client
         self._replay = replay
 

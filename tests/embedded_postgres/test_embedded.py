@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(gateway.__file__).parents[1]
-LAUNCHER = [sys.executable, "-I", "-S", str(Path(gateway.__file__).parent / "store" / "launcher.py")]
+LAUNCHER = [sys.executable, "-I", "-S", str(Path(gateway.__file__).parent / "embedded_postgres" / "launcher.py")]
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change to another account")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

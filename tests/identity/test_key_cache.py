@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated
-from gateway.identity import ring as ring_module
+from gateway.identity import key_cache
 from gateway.identity.key_cache import KEY_LENGTH, KeyRing, digest_of, new_secret
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal
@@ -122,7 +122,7 @@ def test_the_whole_digest_decides_and_is_compared_in_constant_time(monkeypatch: 
         compared.append((one, other))
         return hmac.compare_digest(one, other)
 
-    monkeypatch.setattr(ring_module, "compare_digest", noticing)
+    monkeypatch.setattr(key_cache, "compare_digest", noticing)
     assert refusal(ring_of(near), secret.encode()).code == "invalid_api_key"
     assert compared == [(near.digest, digest)]
 

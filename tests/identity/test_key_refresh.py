@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated, StoreUnavailable
-from gateway.identity import watch as watch_module
+from gateway.identity import key_refresh
 from gateway.identity.credentials import Evidence
 from gateway.identity.key_cache import KeyRing, new_secret
 from gateway.identity.key_cache_file import RingFile
@@ -153,7 +153,7 @@ async def test_a_start_without_database_and_file_knows_nobody_and_says_why(tmp_p
 
 @pytest.mark.stopwatch
 async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "START_S", 0.1)
+    monkeypatch.setattr(key_refresh, "START_S", 0.1)
     one = new_secret()
     async with watching(FakeSource(key_of(one)), tmp_path / "k"):
         pass
@@ -169,7 +169,7 @@ async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monk
 
 @pytest.mark.stopwatch
 async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "LAST_NOTE_S", 0.1)
+    monkeypatch.setattr(key_refresh, "LAST_NOTE_S", 0.1)
     source = FakeSource(key_of(secret := new_secret()))
     async with watching(source, tmp_path / "k") as (ring, _):
         assert is_known(ring, secret)
@@ -192,7 +192,7 @@ async def test_keys_stay_while_the_database_is_away(tmp_path: Path) -> None:
 async def test_uses_are_noted_at_the_end_and_kept_when_they_cannot_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "NOTE_USES_S", 0.0)
+    monkeypatch.setattr(key_refresh, "NOTE_USES_S", 0.0)
     key = key_of(secret := new_secret())
     source = FakeSource(key)
     async with watching(source, tmp_path / "k") as (ring, _):
@@ -203,7 +203,7 @@ async def test_uses_are_noted_at_the_end_and_kept_when_they_cannot_be(
         source.is_away = False
         await until(lambda: key.id in source.noted)
         source.noted.clear()
-        monkeypatch.setattr(watch_module, "NOTE_USES_S", 1e9)
+        monkeypatch.setattr(key_refresh, "NOTE_USES_S", 1e9)
         assert is_known(ring, secret)
     assert key.id in source.noted
 

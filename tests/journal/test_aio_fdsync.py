@@ -140,7 +140,7 @@ async def test_a_sync_that_the_kernel_says_failed_is_told(tmp_path: Path) -> Non
 
 
 async def test_a_machine_without_the_queue_has_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_queue, "linux_aio", None)
+    monkeypatch.setattr(aio_fdsync, "linux_aio", None)
     assert Disk().sync_queue() is None
     journal = Journal(SETTINGS, tmp_path)
     await journal.open()

@@ -201,6 +201,6 @@ async def test_a_kept_journal_that_cannot_be_looked_at_does_not_hold_back_an_uns
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return looked(folder, seconds)
 
-    monkeypatch.setattr(kept, "expire_dead", expire_dead)
+    monkeypatch.setattr(shipped_segments, "expire_dead", expire_dead)
     assert len((await shipped_elsewhere(tmp_path)).records) == 2
     assert calls == 1

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEY = "sk-very-secret-0123456789"
-CHAPTER = Path(__file__).parent.parent / "deploy/docs/settings.md"
+CHAPTER = Path(__file__).parents[2] / "deploy/docs/settings.md"
 
 
 def faults(environ: Mapping[str, str], config: Path | None = None, **overrides: object) -> list[str]:

@@ -7,7 +7,6 @@ import errno
 import json
 from typing import TYPE_CHECKING, Any
 
-import gateway.record.bring_back as bring_back_module
 import orjson
 import pytest
 from msgspec.structs import replace
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from gateway.journal.frames import FrameWriter
 from gateway.journal.meta import of_answer, of_interaction
 from gateway.model import Principal, Record, Usage
+from gateway.shipping import quarantine_retry
 from gateway.shipping.quarantine import Quarantine
 from gateway.shipping.quarantine_retry import BringBack, Stays, bring_back
 from tests.journal.samples import Memory, answer, interaction
@@ -200,8 +200,8 @@ async def test_all_are_tried_again_when_a_version_changes_and_not_before(tmp_pat
 async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bring_back_module, "LOOK_S", 0.01)
-    monkeypatch.setattr(bring_back_module, "CHECK_S", 0.05)
+    monkeypatch.setattr(quarantine_retry, "LOOK_S", 0.01)
+    monkeypatch.setattr(quarantine_retry, "CHECK_S", 0.05)
     memory, quarantine = Memory(), Quarantine(tmp_path)
     names = sorted(put(quarantine, *(record() for _ in range(3))))
     looks, look, item = 0, quarantine.look, quarantine.item

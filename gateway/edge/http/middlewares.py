@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.edge.http.app_keys import IDS, LIVE, METRICS
 from gateway.edge.http.errors import error_response, http_error_response, of_http_exception, unexpected
+from gateway.edge.http.handling import HttpHandling
 from gateway.edge.http.log_line import canonical_line
 from gateway.edge.http.policy_headers import policy_headers
 from gateway.edge.http.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
@@ -46,7 +47,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     live = app[LIVE]
     task: asyncio.Task[object] | None = None
     try:
-        task = live.enter(request)
+        task = live.enter(HttpHandling(request))
         response = await handler(request)
     except GatewayError as error:
         fault, code, detail = _told(error)

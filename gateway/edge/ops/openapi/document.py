@@ -24,7 +24,7 @@ from gateway.model import PolicyOutcome
 if TYPE_CHECKING:
     from gateway.model import Json
 
-RESOURCES = (completions, passing, chat, conversations, images, reports, audit, keys, house)
+RESOURCES = (completions, passthrough, chat, conversations, images, reports, audit, keys, system)
 
 _INTRODUCTION = """\
 A gateway to language models that keeps every word in your own Postgres.

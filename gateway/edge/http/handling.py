@@ -1,0 +1,33 @@
+"""A request whose handler runs, as `in_flight` sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.edge.http.request_keys import FOLLOWED, TALK
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.exchange.exchange import Talk
+
+
+class HttpHandling:
+    """Implements `in_flight.Handling` for a request of aiohttp's server."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    @property
+    def talk(self) -> Talk | None:
+        return self._request.get(TALK)
+
+    @property
+    def followed(self) -> Talk | None:
+        return self._request.get(FOLLOWED)
+
+    def close_after(self) -> None:
+        """Close the connection after this answer, which says so if its head has not been sent."""
+        self._request._message = self._request._message._replace(should_close=True)
