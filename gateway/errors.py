@@ -1,4 +1,4 @@
-"""What can go wrong, in our words. The branch says whose fault it is; HTTP statuses live in `edge.errors` alone."""
+"""What can go wrong, in our words. The branch says whose fault it is; HTTP statuses live in `edge.http.errors` alone."""
 
 from __future__ import annotations
 

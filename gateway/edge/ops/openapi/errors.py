@@ -1,4 +1,4 @@
-"""Errors in the document: one shape, and what each status means here. `edge/errors.py` decides the statuses."""
+"""Errors in the document: one shape, and what each status means here. `edge/http/errors.py` decides the statuses."""
 
 from __future__ import annotations
 
