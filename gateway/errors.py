@@ -1,4 +1,4 @@
-"""What can go wrong, in our words. The branch says whose fault it is; HTTP statuses live in `edge.http.errors` alone."""
+"""Errors in our words. The branch says whose fault it is; only `edge.http.errors` maps them to HTTP statuses."""
 
 from __future__ import annotations
 
