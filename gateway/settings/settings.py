@@ -1,7 +1,7 @@
 """Settings: one frozen value, from the environment over one TOML file, with all faults found at once.
 
-The dataclasses below are the one table of settings: loading, `describe` and the README's table all follow from their
-fields. Nothing here reads `os.environ`; the caller hands the environment in.
+The dataclasses below are the one table of settings: loading, `describe` and the table of settings.md all follow from
+their fields. Nothing here reads `os.environ`; the caller hands the environment in.
 """
 
 # ruff: noqa: RUF009 - `_set` makes a dataclass field, and no mutable default

@@ -143,7 +143,7 @@ async def test_f2_behind_a_proxy_nobody_is_admin_or_auditor_by_its_address(
 async def test_f2_what_a_proxy_tells_of_itself_is_heard_where_networks_are_set(
     tmp_path: Path, database: str, front: str
 ) -> None:
-    """Set for a scraper on this machine, it lets in all whom a plain proxy passes on: the README says so."""
+    """Set for a scraper on this machine, it lets in all whom a plain proxy passes on: watching.md says so."""
     async with LoopbackUpstream() as upstream:
         near = GatewayProcess.upon(tmp_path, upstream.url, database, GATEWAY_METRICS_NETWORKS="127.0.0.1")
         async with near as gateway, in_front(front, tmp_path, gateway) as url, aiohttp.ClientSession() as session:

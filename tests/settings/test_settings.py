@@ -618,6 +618,11 @@ def test_the_chapter_lists_every_setting_as_it_is() -> None:
     assert f"\n{markdown_table()}\n" in CHAPTER.read_text("utf-8")
 
 
+def test_the_chapter_names_every_secret() -> None:
+    (named,) = re.findall(r"^- \*\*Secrets\*\* \((.*?)\)", CHAPTER.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"\w+", named)) == {row.env[0] for row in table() if row.form.is_secret}
+
+
 def test_groups_can_be_made_by_hand() -> None:
     settings = Settings(data_dir=Path("/x"), journal=JournalSettings(directory=Path("/j"), segment_bytes=4096))
     assert settings.journal_dir == Path("/j")
