@@ -40,40 +40,40 @@ from gateway.edge.http.app_keys import (
 )
 from gateway.edge.http.cors import allow_origins
 from gateway.edge.http.middlewares import one_line_per_request
-from gateway.edge.http.origin_check import Guard
+from gateway.edge.http.origin_check import OriginCheck
 from gateway.edge.routes import routes
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.exchange.counted import Counted
-from gateway.exchange.exchange import Exchange, Terms
-from gateway.health.gauges import Busy, Vitals
+from gateway.exchange.exchange import Exchange, ExchangeOptions
+from gateway.health.gauges import Busy, Gauges
 from gateway.health.hosts import HostWatch
-from gateway.health.maintenance import START_S, Upkeep, forgetting, partitioning, refreshing, sorting_in
+from gateway.health.maintenance import START_S, Maintenance, forgetting, partitioning, refreshing, sorting_in
 from gateway.health.readiness import Readiness
-from gateway.identity.authenticators import Identity
-from gateway.identity.key_service import KeyOffice
-from gateway.identity.modes import open_reception
+from gateway.identity.authenticators import Authenticators
+from gateway.identity.key_service import KeyService
+from gateway.identity.modes import open_modes
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
-from gateway.in_flight.in_flight import Live
-from gateway.in_flight.live_tail import Watchers
+from gateway.in_flight.in_flight import InFlight
+from gateway.in_flight.live_tail import LiveTail
 from gateway.in_flight.recent import RecentAnswers
-from gateway.in_flight.replay import Room
-from gateway.in_flight.snapshot import Underway
+from gateway.in_flight.replay import MemoryBudget
+from gateway.in_flight.snapshot import InFlightSnapshot
 from gateway.journal import shipped_segments
 from gateway.journal.host_id import this_host
 from gateway.journal.journal import Journal
-from gateway.peers.metrics import Scrape
-from gateway.peers.peers import Seat, Siblings
+from gateway.peers.metrics import PeerMetrics
+from gateway.peers.peers import Peers, WorkerIdentity
 from gateway.policy.engine import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
-from gateway.relay.ticker import Pulse
+from gateway.relay.ticker import Ticker
 from gateway.resources import shipped
 from gateway.shipping.edits import Edits
 from gateway.shipping.shipper import Shipper
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit
-from gateway.store.change_feed import Arrivals
+from gateway.store.change_feed import ChangeFeed
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.history import History
 from gateway.store.hosts import Hosts
@@ -83,7 +83,7 @@ from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
-from gateway.submissions.client import Monitor
+from gateway.submissions.client import MonitorClient
 from gateway.submissions.submissions import Submissions
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.loop_lag import LoopLag
@@ -97,7 +97,7 @@ if TYPE_CHECKING:
 
     from gateway.exchange.recording import Recorder
     from gateway.settings.settings import Settings
-    from gateway.shipping.sink import Keeper
+    from gateway.shipping.sink import Sink
 
 NO_RULES = Policy()
 LEAST_SKEW_S = 0.02  # what is less may be the measurement's own
@@ -105,27 +105,27 @@ SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for
 
 
 def build_app(
-    settings: Settings, recorder: Recorder | None = None, seat: Seat | None = None, policy: Policy = NO_RULES
+    settings: Settings, recorder: Recorder | None = None, seat: WorkerIdentity | None = None, policy: Policy = NO_RULES
 ) -> web.Application:
     """The application of one process; `seat` says which of its supervisor's workers it is. `recorder` stands in for the
     journal, which then is not opened (the benchmark's measure of what the log costs)."""
     app = web.Application(middlewares=[one_line_per_request])
     app[SETTINGS] = settings
     app[IDS] = Ids()
-    app[IDENTITY] = Identity(is_open=settings.auth.is_open)
-    app[GUARD] = Guard(settings)
+    app[IDENTITY] = Authenticators(is_open=settings.auth.is_open)
+    app[GUARD] = OriginCheck(settings)
     app[LINKS] = OneTimeLinks(settings.data_dir / "open")
-    app[LIVE] = Live()
+    app[LIVE] = InFlight()
     app[METRICS] = Metrics()
     app[RECENT] = RecentAnswers()
-    app[ROOM] = Room()
+    app[ROOM] = MemoryBudget()
     app[PAGE] = shipped("static").resolve()
     app.add_routes(routes())
     allow_origins(app, settings.page.allowed_origins)
 
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _furnish(app, settings, recorder, seat or Seat(), policy, stack)
+            await _furnish(app, settings, recorder, seat or WorkerIdentity(), policy, stack)
             yield
 
     app.cleanup_ctx.append(house)
@@ -136,16 +136,16 @@ async def _furnish(
     app: web.Application,
     settings: Settings,
     recorder: Recorder | None,
-    seat: Seat,
+    seat: WorkerIdentity,
     policy: Policy,
     stack: AsyncExitStack,
 ) -> None:
-    pulse = Pulse()
+    ticker = Ticker()
     metrics = app[METRICS]
     catalogue = Catalogue.of(settings)
     stack.push_async_callback(catalogue.aclose)
-    stack.callback(pulse.close)
-    terms = Terms(
+    stack.callback(ticker.close)
+    terms = ExchangeOptions(
         answer_bytes=settings.upstream.max_answer_bytes,
         inline_bytes=settings.journal.inline_bytes,
         asks_usage=settings.upstream.ask_usage,
@@ -155,29 +155,29 @@ async def _furnish(
             on_dropped=DroppedHeaders(metrics.dropped).note,
         ),
     )
-    vitals: Vitals | None = None
+    vitals: Gauges | None = None
     if recorder is None:
         recorder, vitals = await _open_journal(app, settings, stack)
-    app[EXCHANGE] = Exchange(policy, catalogue, Counted(recorder, metrics), pulse, terms)
+    app[EXCHANGE] = Exchange(policy, catalogue, Counted(recorder, metrics), ticker, terms)
     stack.callback(LoopLag(metrics.lagged).close)
 
     async def look() -> list[Metric]:
         found = await asyncio.to_thread(list, metrics.collect())  # it takes its time when there are many series
-        found += Busy(app[LIVE].count, pulse.count).families()
+        found += Busy(app[LIVE].count, ticker.count).families()
         if vitals is not None:
             report = app[READINESS].report()
             found += vitals.families(has_postgres=report.has_postgres)
         return found
 
-    app[SIBLINGS] = siblings = Siblings(seat)
-    app[SCRAPE] = Scrape(siblings, look)
+    app[SIBLINGS] = siblings = Peers(seat)
+    app[SCRAPE] = PeerMetrics(siblings, look)
     await siblings.open(peer_answers.told_to_siblings(app))
     stack.push_async_callback(siblings.aclose)
-    app[UNDERWAY] = Underway(app[LIVE], lambda: peer_answers.underway(siblings))
+    app[UNDERWAY] = InFlightSnapshot(app[LIVE], lambda: peer_answers.underway(siblings))
     stack.push_async_callback(app[UNDERWAY].aclose)
 
 
-async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Vitals]:
+async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Gauges]:
     """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
     database = await stack.enter_async_context(open_database(settings, START_S))
     app[PRICES] = prices = Prices(settings.upstream.token_prices)
@@ -186,7 +186,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     stack.push_async_callback(keeper.aclose)
     journal = Journal(settings.journal, settings.journal_dir)
     submissions = _submissions(settings)
-    keepers: list[Keeper] = [keeper] if submissions is None else [keeper, submissions]
+    keepers: list[Sink] = [keeper] if submissions is None else [keeper, submissions]
     by_hand = ConversationSettings(database, Edits(journal.folder, settings.journal.shipped_s).add)
     app[CONVERSATION_SETTINGS] = by_hand
 
@@ -209,7 +209,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     stack.push_async_callback(shipper.aclose, SHIP_AT_END_S)
     if submissions is not None:
         await shipper.start(submissions.name)  # the monitor need not wait for Postgres
-    upkeep = Upkeep(database, shipper)
+    upkeep = Maintenance(database, shipper)
     await upkeep.start()
     stack.push_async_callback(upkeep.aclose)
 
@@ -230,17 +230,17 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     app[SUMMARIES] = Summaries(database)
     app[REPORTS] = Reports(database)
     app[AUDIT] = Audit(database)
-    arrivals = Arrivals(database)
-    app[WATCHERS] = Watchers(arrivals)
+    arrivals = ChangeFeed(database)
+    app[WATCHERS] = LiveTail(arrivals)
     stack.push_async_callback(app[WATCHERS].aclose)
     partitions = Partitions(database)
     for chore in (refreshing(app[REPORTS]), forgetting(arrivals), partitioning(partitions), sorting_in(partitions)):
         chore.start()
         stack.push_async_callback(chore.aclose)
     keys = Keys(database)
-    reception = await stack.enter_async_context(open_reception(settings, keys))
+    reception = await stack.enter_async_context(open_modes(settings, keys))
     app[IDENTITY] = reception.identity
-    app[KEY_OFFICE] = KeyOffice(keys, app[IDS], reception.keys_changed, own_life_s=settings.auth.own_keys_s)
+    app[KEY_OFFICE] = KeyService(keys, app[IDS], reception.keys_changed, own_life_s=settings.auth.own_keys_s)
 
     def journal_state() -> dict[str, Any]:
         return {**asdict(journal.state), **asdict(shipper.state())}
@@ -254,7 +254,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         watch.state,
         lambda: partitions.missing,
     )
-    vitals = Vitals(
+    vitals = Gauges(
         journal=lambda: journal.state,
         journal_max_bytes=settings.journal.max_bytes,
         shipper=shipper,
@@ -271,7 +271,7 @@ def _submissions(settings: Settings) -> Submissions | None:
     wanted = settings.submissions
     if not wanted.enabled or wanted.url is None:
         return None
-    monitor = Monitor(
+    monitor = MonitorClient(
         wanted.url,
         wanted.authorization.reveal() if wanted.authorization is not None else None,
         timeout_s=wanted.timeout_s,

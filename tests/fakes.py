@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.errors import JournalFull
-from gateway.transport.call import Ending, Head, Reply, Sink
+from gateway.transport.call import BodySink, Ending, Head, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gateway.model import Answer, Interaction
 
 
-class Basin(Sink):
+class Basin(BodySink):
     """A sink that keeps what it is given. It is full with `room` bytes until `empty`, and has enough when `enough` says
     so of all that it has."""
 
@@ -55,7 +55,7 @@ class FakeReply(Reply):
         self._pieces = list(pieces)
         self._ending = ending
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         for piece in self._pieces:
             if sink.feed(piece):
                 return Ending.ENOUGH
@@ -85,7 +85,7 @@ class FakeClient:
     async def drained(self) -> None:
         self.is_full = False
 
-    def beat(self, now: float) -> bool:
+    def tick(self, now: float) -> bool:
         self.beats.append(now)
         return False
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from gateway import __version__
 from gateway.cli.keys import operators_database
-from gateway.health.hosts import Tuning
+from gateway.health.hosts import HostWatchOptions
 from gateway.journal.host_id import this_host
 from gateway.prices import Prices
 from gateway.shipping.reshipping import reship
@@ -87,7 +87,7 @@ _WIDTHS = (36, 24, 10, 20, 9, 9, 12, 8)
 
 def _cells(row: Any) -> tuple[str, ...]:
     state = _STATES[row["left_cleanly"]]
-    if row["left_cleanly"] is None and time.time() - row["seen_at"].timestamp() > Tuning().silence_s:
+    if row["left_cleanly"] is None and time.time() - row["seen_at"].timestamp() > HostWatchOptions().silence_s:
         state = "silent"
     skew = "-" if row["skew_ms"] is None else f"{row['skew_ms'] / 1000:.3f} s"
     return (

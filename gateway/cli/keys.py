@@ -16,7 +16,7 @@ from uuid import UUID
 from gateway.app import open_database
 from gateway.embedded_postgres.running import running_dsn
 from gateway.errors import CallerError, NotFound
-from gateway.identity.key_service import KeyOffice, KeyOrder, shown
+from gateway.identity.key_service import KeyOrder, KeyService, shown
 from gateway.ids import Ids
 from gateway.model import Principal, Role
 from gateway.resources import shipped
@@ -59,7 +59,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         async with operators_database(settings) as database:
             await migrate(database, shipped("sql"))
-            office = KeyOffice(Keys(database), Ids())
+            office = KeyService(Keys(database), Ids())
             if arguments.action == "create":
                 await _create(office, arguments)
             elif arguments.action == "list":
@@ -89,7 +89,7 @@ async def operators_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
 
 
-async def _create(office: KeyOffice, arguments: argparse.Namespace) -> None:
+async def _create(office: KeyService, arguments: argparse.Namespace) -> None:
     order = KeyOrder(
         user=arguments.user,
         name=arguments.name,
@@ -107,7 +107,7 @@ async def _create(office: KeyOffice, arguments: argparse.Namespace) -> None:
     _tell(f"This is the only time that the key is shown. Its id is {made.key.id}.")
 
 
-async def _list(office: KeyOffice, arguments: argparse.Namespace) -> None:
+async def _list(office: KeyService, arguments: argparse.Namespace) -> None:
     rows: list[ApiKey] = []
     before: UUID | None = None
     while page := await office.list_all(_operator(), limit=PAGE, user=arguments.user, before=before):
@@ -122,7 +122,7 @@ async def _list(office: KeyOffice, arguments: argparse.Namespace) -> None:
         _print_table([_cells(key, now) for key in rows])
 
 
-async def _revoke(office: KeyOffice, arguments: argparse.Namespace) -> None:
+async def _revoke(office: KeyService, arguments: argparse.Namespace) -> None:
     try:
         key_id = UUID(arguments.id)
     except ValueError:

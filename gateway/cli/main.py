@@ -15,7 +15,7 @@ from gateway import __version__
 from gateway.cli import check, hosts, keys, quarantine
 from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
-from gateway.peers.peers import Seat
+from gateway.peers.peers import WorkerIdentity
 from gateway.process import server, supervisor
 from gateway.settings.database_url import IGNORED, read_url
 from gateway.settings.settings import Settings, SettingsError, load
@@ -57,7 +57,7 @@ def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[st
     if arguments.command == "migrate":
         return server.migrate(settings)
     if arguments.worker is not None:
-        return server.serve(settings, seat=Seat(arguments.worker, arguments.meeting, arguments.embedded))
+        return server.serve(settings, seat=WorkerIdentity(arguments.worker, arguments.meeting, arguments.embedded))
     if settings.server.workers > 1:
         return supervisor.supervise(settings, {**environ, **_as_environment(arguments)})
     return server.serve(settings)

@@ -12,7 +12,7 @@ from gateway.errors import safe_text
 from gateway.prices import Prices
 from gateway.shipping.copies import Copies
 from gateway.shipping.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
-from gateway.shipping.quarantine_retry import Stays, bring_back
+from gateway.shipping.quarantine_retry import Stays, retry_quarantined
 from gateway.store.interactions import Interactions
 from gateway.telemetry.readable import neutral
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.settings.settings import Settings
-    from gateway.shipping.quarantine import Item
+    from gateway.shipping.quarantine import QuarantineItem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +91,7 @@ def _show(quarantine: Quarantine, name: str) -> int:
     return 0
 
 
-def _text(item: Item, ending: str) -> str:
+def _text(item: QuarantineItem, ending: str) -> str:
     """For a terminal, which it cannot steer."""
     text = item.bodies[ending].decode("utf-8", "backslashreplace")
     return "\n".join(neutral(line) for line in text.split("\n"))
@@ -105,7 +105,7 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
         try:
             for name in names:
                 try:
-                    stays = await bring_back(quarantine, sink, name, copies)
+                    stays = await retry_quarantined(quarantine, sink, name, copies)
                 except FileNotFoundError:
                     stays = Stays("there is no such item, or somebody else has just brought it back", is_final=True)
                 except OSError as error:

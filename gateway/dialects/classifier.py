@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gateway.codec import jsontext
 from gateway.codec.sse import parse_event
-from gateway.dialects.fold_queue import NO_SHAPE, Parsed, Piece, Shape
+from gateway.dialects.fold_queue import NO_SHAPE, ChunkTemplate, Parsed, Slot
 from gateway.dialects.openai_chat.assembler import ChatAssembler
 from gateway.dialects.openai_responses.assembler import ResponsesAssembler
 from gateway.dialects.shapes import error_in
@@ -43,7 +43,7 @@ _FIRST_LESSON = 3
 _LAST_LESSON = 66
 
 
-class Step(Enum):
+class EventAction(Enum):
     """What an event means for the relay."""
 
     PASS = auto()
@@ -56,7 +56,7 @@ class Step(Enum):
     GARBLED = auto()
 
 
-class Care(ABC):
+class EventClassifier(ABC):
     """Looks at the events of one answer. Nearly all of them are like the one before but for a piece of text: those need
     no look, which is what makes them cheap."""
 
@@ -67,14 +67,14 @@ class Care(ABC):
         self.shape = NO_SHAPE  # of the last event that might pass
         self._looks = 0  # at events that might pass
         self._numbers: list[bytes] = []  # in the last of them
-        self._judged = (b"", Step.PASS_UNKEPT)  # the last event that was judged
+        self._judged = (b"", EventAction.PASS_UNKEPT)  # the last event that was judged
         self._parsed: Parsed | None = None  # its JSON object, if it has one and nobody took it
 
-    def judge_raw(self, raw: bytes) -> Step:
+    def judge_raw(self, raw: bytes) -> EventAction:
         """What the bytes of one event mean."""
         judged, step = self._judged
         if raw != judged:
-            step = self.judge(parse_event(raw))
+            step = self.classify(parse_event(raw))
             self._judged = raw, step
         return step
 
@@ -85,21 +85,21 @@ class Care(ABC):
         found, self._parsed = self._parsed, None
         return found
 
-    def judge(self, event: Event) -> Step:
+    def classify(self, event: Event) -> EventAction:
         """What one event means."""
         self._parsed = None
         data = event.data.strip() if event.data is not None else b""
         if not data:
-            return Step.PASS_UNKEPT
+            return EventAction.PASS_UNKEPT
         if data == b"[DONE]":
-            return Step.LAST
+            return EventAction.LAST
         self._parsed = found = _parsed(data)
         if found is None:
-            return Step.ERROR if event.type == "error" or _is_list_of_errors(data) else Step.GARBLED
+            return EventAction.ERROR if event.type == "error" or _is_list_of_errors(data) else EventAction.GARBLED
         return self.judge_object(found.body, event.type)
 
     @abstractmethod
-    def judge_object(self, body: Json, kind: str) -> Step:
+    def judge_object(self, body: Json, kind: str) -> EventAction:
         """What an event with a JSON object means; `kind` is its `event:` name."""
 
     def plain(self, block: bytes) -> tuple[int, list[bytes] | None]:
@@ -135,7 +135,7 @@ class Care(ABC):
     def _passes(self, event: bytes) -> bool:
         if b"\r" in event:
             return False
-        if self.judge_raw(event) is not Step.PASS:
+        if self.judge_raw(event) is not EventAction.PASS:
             return False
         self._looks += 1
         if self._looks <= _LAST_LESSON:
@@ -146,7 +146,7 @@ class Care(ABC):
         return True
 
     def _learn(self, event: bytes, members: re.Pattern[bytes]) -> None:
-        pieces: list[Piece] = []
+        pieces: list[Slot] = []
         names: list[bytes] = []
         at = 0
         for name in members.finditer(event):
@@ -158,19 +158,19 @@ class Care(ABC):
                 return
             before = event[at : name.end()]
             names.append(named)
-            pieces.append(Piece(before, len(before), over, named in self.texts))
+            pieces.append(Slot(before, len(before), over, named in self.texts))
             at = varying.end()
         if 0 < len(pieces) <= _MOST_VARYING:
-            self.shape = Shape(tuple(pieces), event[at:], self._text(pieces, names, event[at:]))
+            self.shape = ChunkTemplate(tuple(pieces), event[at:], self._text(pieces, names, event[at:]))
 
-    def _text(self, pieces: list[Piece], names: list[bytes], back: bytes) -> str | None:
+    def _text(self, pieces: list[Slot], names: list[bytes], back: bytes) -> str | None:
         """The one text that events with these members say. Where a name may be written with escapes, nobody knows."""
         said = names[:-1] if names[-1] == _PADDING and back == _END else names
         is_clear = not any(b"\\" in piece.before for piece in pieces) and b"\\" not in back
         return said[0].decode() if len(said) == 1 and said[0] in self.texts and is_clear else None
 
 
-class ChatCare(Care):
+class ChatClassifier(EventClassifier):
     """Chat completions: ended by `[DONE]`; the answer's substance is over with each choice's `finish_reason`."""
 
     __slots__ = ("_drops_usage",)
@@ -180,35 +180,35 @@ class ChatCare(Care):
         super().__init__()
         self._drops_usage = drops_usage
 
-    def judge_object(self, body: Json, kind: str) -> Step:
+    def judge_object(self, body: Json, kind: str) -> EventAction:
         if kind == "error" or error_in(body) is not None:
-            return Step.ERROR
+            return EventAction.ERROR
         choices = body.get("choices")
         if self._drops_usage and choices == [] and body.get("usage"):
-            return Step.KEEP_ONLY
+            return EventAction.KEEP_ONLY
         if isinstance(choices, list):
             for choice in choices:  # `any` costs twice as much, for each event that is like no other
                 if isinstance(choice, dict) and choice.get("finish_reason"):
-                    return Step.KEEP_THEN_PASS
-        return Step.PASS
+                    return EventAction.KEEP_THEN_PASS
+        return EventAction.PASS
 
 
-class ResponsesCare(Care):
+class ResponsesClassifier(EventClassifier):
     """The Responses API: ended by an event whose type says so."""
 
     __slots__ = ()
 
-    def judge_object(self, body: Json, kind: str) -> Step:
+    def judge_object(self, body: Json, kind: str) -> EventAction:
         said = body.get("type")
         if isinstance(said, str):
             kind = said
         elif error_in(body) is not None:
             kind = "error"
         if kind in ("response.completed", "response.incomplete", "response.cancelled"):
-            return Step.LAST
+            return EventAction.LAST
         if kind == "response.failed":
-            return Step.LAST_ERROR
-        return Step.ERROR if kind == "error" else Step.PASS  # OpenAI sends `response.failed` behind it
+            return EventAction.LAST_ERROR
+        return EventAction.ERROR if kind == "error" else EventAction.PASS  # OpenAI sends `response.failed` behind it
 
 
 def parsed(data: bytes) -> Json | None:
@@ -242,7 +242,7 @@ class Dialect:
 
     kind: Kind
     path: str
-    care: Callable[[bool], Care]  # told whether the usage event is the gateway's own wish
+    classifier: Callable[[bool], EventClassifier]  # told whether the usage event is the gateway's own wish
     assembler: Callable[[], Assembler]
     is_answer: Callable[[Json], bool]
     counts_on_request: bool  # a stream tells its usage only when asked (`stream_options.include_usage`)
@@ -251,7 +251,7 @@ class Dialect:
 CHAT = Dialect(
     kind=Kind.CHAT,
     path="/chat/completions",
-    care=lambda drops_usage: ChatCare(drops_usage=drops_usage),
+    classifier=lambda drops_usage: ChatClassifier(drops_usage=drops_usage),
     assembler=ChatAssembler,
     is_answer=lambda body: isinstance(body.get("choices"), list) and not (body.get("error") and not body["choices"]),
     counts_on_request=True,
@@ -259,7 +259,7 @@ CHAT = Dialect(
 RESPONSES = Dialect(
     kind=Kind.RESPONSE,
     path="/responses",
-    care=lambda drops_usage: ResponsesCare(),
+    classifier=lambda drops_usage: ResponsesClassifier(),
     assembler=ResponsesAssembler,
     is_answer=lambda body: body.get("object") == "response",
     counts_on_request=False,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-class Marks(NamedTuple):
+class Fingerprints(NamedTuple):
     """Hashes of 32 bytes; they say nothing of whose they are, so they hold among one caller's turns only."""
 
     named: Sequence[bytes] = ()  # answers, or items of theirs, that it goes on from by their id; the likeliest first
@@ -33,7 +33,7 @@ class Marks(NamedTuple):
         yield from self.snapshots
 
     @property
-    def likeliest(self) -> bytes | None:
+    def best_parent(self) -> bytes | None:
         """The first of these."""
         return self.named[0] if self.named else self.snapshots[0] if self.snapshots else None
 
@@ -44,10 +44,10 @@ class Marks(NamedTuple):
         return tuple([mark for mark in (self.snapshot, self.answer, self.item) if mark is not None])
 
 
-NONE = Marks()
+NONE = Fingerprints()
 
 
-def marks_of(kind: Kind, asked: object, answered: object) -> Marks:
+def fingerprints_of(kind: Kind, asked: object, answered: object) -> Fingerprints:
     """Of a request's and an answer's parsed bodies, whatever they are."""
     request = asked if isinstance(asked, dict) else {}
     answer = answered if isinstance(answered, dict) else {}
@@ -56,13 +56,13 @@ def marks_of(kind: Kind, asked: object, answered: object) -> Marks:
     return _of_response(request, answer) if kind is Kind.RESPONSE else NONE
 
 
-def _of_chat(request: dict[str, Any], answer: dict[str, Any]) -> Marks:
+def _of_chat(request: dict[str, Any], answer: dict[str, Any]) -> Fingerprints:
     messages = request.get("messages")
     prefixes = prefix_hashes(messages)
     if not prefixes:
         return NONE
     said = _first_message(answer)
-    return Marks(
+    return Fingerprints(
         snapshots=[found for _, found in candidates(messages, prefixes)],
         snapshot=(snapshot_hash(prefixes, said) or None) if said is not None else None,
     )
@@ -78,11 +78,11 @@ def _first_message(completion: dict[str, Any]) -> dict[str, Any] | None:
     return message
 
 
-def _of_response(request: dict[str, Any], answer: dict[str, Any]) -> Marks:
+def _of_response(request: dict[str, Any], answer: dict[str, Any]) -> Fingerprints:
     """The upstream may keep what was said before: then the request names the answer before, or a conversation, and its
     input is only what is new."""
     output = answer.get("output")
-    own = Marks(answer=_id_mark("answer", answer.get("id")), item=_last_item(output))
+    own = Fingerprints(answer=_id_mark("answer", answer.get("id")), item=_last_item(output))
     if conversation := _conversation(request.get("conversation")):
         mark = _mark("conversation", conversation)
         return own._replace(snapshots=[mark], snapshot=mark, conversation=conversation)

@@ -21,7 +21,7 @@ class Parsed(NamedTuple):
     is_plain: bool
 
 
-class Piece(NamedTuple):
+class Slot(NamedTuple):
     """What stands before a value that differs from event to event, and how to get over that value."""
 
     before: bytes
@@ -30,10 +30,10 @@ class Piece(NamedTuple):
     is_text: bool  # the value is what the event says
 
 
-class Shape(NamedTuple):
+class ChunkTemplate(NamedTuple):
     """How events look that are like the one before."""
 
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[Slot, ...] = ()
     back: bytes = b"\0"  # what stands behind the last value
     text: str | None = None  # the member of the delta that is all such events say; None: they say more
 
@@ -42,15 +42,15 @@ class Shape(NamedTuple):
         return b"".join([piece.before + (text if piece.is_text else b'""') for piece in self.pieces]) + self.back
 
 
-NO_SHAPE = Shape()  # no event has it
+NO_SHAPE = ChunkTemplate()  # no event has it
 
 
 class _Run(NamedTuple):
-    shape: Shape
+    shape: ChunkTemplate
     texts: list[bytes]
 
 
-class Unfolded:
+class FoldQueue:
     """In order. Of a run, only the texts are kept and read: a tenth of what reading whole events costs."""
 
     __slots__ = ("_blocks", "count")
@@ -64,7 +64,7 @@ class Unfolded:
         self.count += 1
         self._blocks.append(block)
 
-    def add_run(self, shape: Shape, texts: list[bytes]) -> None:
+    def add_run(self, shape: ChunkTemplate, texts: list[bytes]) -> None:
         """Events of this shape, whose text is known by its name."""
         self.count += 1
         last = self._blocks[-1] if self._blocks else None

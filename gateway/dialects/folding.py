@@ -24,7 +24,7 @@ class Misfits(dict[str, list[Any]]):
         self[path] = [value]
 
 
-class Pieces(list[Any]):
+class Fragments(list[Any]):
     """A text in pieces, joined at the end (`+=` for each piece would be quadratic).
 
     A piece that is no string is a content part: Mistral's reasoning models send lists of parts first, then strings.
@@ -171,7 +171,7 @@ def by_kind(fold: Fold, name: str, value: Any) -> None:
     object wins, what the object was before is a misfit."""
     said = fold.fields.get(name)
     if said is None:
-        fold.fields[name] = Pieces((value,)) if isinstance(value, str) else value
+        fold.fields[name] = Fragments((value,)) if isinstance(value, str) else value
     elif _extend(said, value):
         return
     elif isinstance(said, dict) and isinstance(value, dict):
@@ -187,7 +187,7 @@ def by_kind(fold: Fold, name: str, value: Any) -> None:
 def _extend(said: Any, value: Any) -> bool:
     """Extends what was said in place, where both are of a kind that grows."""
     if isinstance(value, str):
-        if type(said) is Pieces:
+        if type(said) is Fragments:
             said.append(value)
             return True
     elif isinstance(value, list) and type(said) is list:
@@ -202,15 +202,15 @@ def thoughts(fold: Fold, name: str, value: Any) -> None:
     if isinstance(said, dict):
         said = fold.fields[name] = [said]
     if said is None:
-        fold.fields[name] = Pieces((value,)) if isinstance(value, str) else value
+        fold.fields[name] = Fragments((value,)) if isinstance(value, str) else value
     elif not isinstance(said, list) or not isinstance(value, str | dict | list):
         fold.misfit(name, value)
     elif isinstance(value, list):
         said.extend(value)
-    elif isinstance(value, dict) or isinstance(said, Pieces):
+    elif isinstance(value, dict) or isinstance(said, Fragments):
         said.append(value)
     else:
-        fold.fields[name] = Pieces((*said, value))
+        fold.fields[name] = Fragments((*said, value))
 
 
 def content(fold: Fold, name: str, value: Any) -> None:
@@ -220,7 +220,7 @@ def content(fold: Fold, name: str, value: Any) -> None:
         return
     said = fold.fields.get(name)
     if said is None:
-        said = fold.fields[name] = Pieces()
+        said = fold.fields[name] = Fragments()
     if isinstance(value, str):
         said.append(value)
     else:
@@ -273,7 +273,7 @@ def nested(rules: Mapping[str, Rule]) -> Rule:
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, Pieces | Fold | Calls):
+    if isinstance(value, Fragments | Fold | Calls):
         return value.whole()
     return value.copy() if isinstance(value, list | dict) else value
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gateway.dialects.classifier import CHAT, RESPONSES
 from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
 from gateway.edge.http.bodies import (
-    Pieces,
+    BodyChunks,
     Resumed,
     further_models_in,
     model_in,
@@ -20,7 +20,7 @@ from gateway.edge.http.bodies import (
     require_json,
     take,
 )
-from gateway.edge.http.callers import client_of, open_talk, path_of
+from gateway.edge.http.callers import client_of, open_context, path_of
 from gateway.edge.http.multipart import Unclear, model_in_form
 from gateway.edge.http.origin_check import require_typed
 from gateway.edge.http.paths import RESPONSES_PATH, passed_on
@@ -51,13 +51,13 @@ async def responses(request: web.Request) -> web.StreamResponse:
 async def _converse(request: web.Request, dialect: Dialect) -> web.StreamResponse:
     _require_plain_http(request)
     settings = request.app[SETTINGS]
-    talk = await open_talk(request)
-    require_json(request, talk.caller)
+    context = await open_context(request)
+    require_json(request, context.caller)
     asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
     if asked.root_id is None and (conversation := request.headers.get("x-conversation-id")):
         asked = replace(asked, root_id=conversation[:512])
-    client = client_of(request, talk)
-    await request.app[EXCHANGE].converse(talk, asked, dialect, client)
+    client = client_of(request, context)
+    await request.app[EXCHANGE].converse(context, asked, dialect, client)
     return client.answered()
 
 
@@ -72,12 +72,12 @@ async def anything(request: web.Request) -> web.StreamResponse:
         if request.method not in READING_METHODS or request.can_read_body:
             raise web.HTTPMethodNotAllowed(request.method, ("POST",))
     path += mark + query
-    talk = await open_talk(request)
-    require_typed(request, talk.caller)
-    client = client_of(request, talk)
+    context = await open_context(request)
+    require_typed(request, context.caller)
+    client = client_of(request, context)
     kind = Kind.IMAGE if request.method == "POST" and path.lower().startswith("/images/") else Kind.OTHER
-    upload = await _upload(request, talk.caller)
-    await request.app[EXCHANGE].pass_through(talk, kind, path, upload, client)
+    upload = await _upload(request, context.caller)
+    await request.app[EXCHANGE].pass_through(context, kind, path, upload, client)
     return client.answered()
 
 
@@ -116,7 +116,7 @@ async def _upload(request: web.Request, caller: Principal) -> Upload:
         )
     if kind == "multipart/form-data" and caller.allowed_models is not None:
         return await _whole_form(request, settings)
-    pieces = Pieces(request, settings.server.body_timeout_s)
+    pieces = BodyChunks(request, settings.server.body_timeout_s)
     if kind != "multipart/form-data":
         return Upload(pieces, request.content_length)
     taken = await take(pieces, HEAD_OF_FORM_BYTES)

@@ -23,7 +23,7 @@ GO_ELSEWHERE = "or set DATABASE_URL to a PostgreSQL of your own"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ServerAccount:
     name: str
     uid: int
     gid: int
@@ -34,7 +34,7 @@ class Account:
         return self.uid == os.geteuid()
 
 
-def server_account(data: Path) -> Account:
+def server_account(data: Path) -> ServerAccount:
     """Who runs the server on this data directory: ourselves; as root, the directory's owner or an unprivileged one."""
     owner = data.stat() if data.exists() else None
     if os.geteuid() != 0:
@@ -43,13 +43,13 @@ def server_account(data: Path) -> Account:
                 f"{data} belongs to {_name(owner.st_uid)}, but the gateway runs as {_name(os.geteuid())}: "
                 f"start it as {_name(owner.st_uid)}, choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
             )
-        return Account(_name(os.geteuid()), os.geteuid(), os.getegid())
+        return ServerAccount(_name(os.geteuid()), os.geteuid(), os.getegid())
     if owner is not None and owner.st_uid != 0:
-        return Account(_name(owner.st_uid), owner.st_uid, owner.st_gid)
+        return ServerAccount(_name(owner.st_uid), owner.st_uid, owner.st_gid)
     return _unprivileged()
 
 
-def is_reachable(path: Path, account: Account) -> bool:
+def is_reachable(path: Path, account: ServerAccount) -> bool:
     """Whether the account may enter each folder above `path`, and enter or run `path` itself; by mode bits alone."""
     if account.is_own:
         return True
@@ -59,20 +59,20 @@ def is_reachable(path: Path, account: Account) -> bool:
     return all(_may(folder, account, 0o1) for folder in real.parents)
 
 
-def _unprivileged() -> Account:
+def _unprivileged() -> ServerAccount:
     for name in UNPRIVILEGED:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+        return ServerAccount(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedPostgresError(
         f"PostgreSQL refuses to run as root, and there is no account {' or '.join(UNPRIVILEGED)} for it: "
         f"start the gateway as an ordinary user, {GO_ELSEWHERE}"
     )
 
 
-def _may(path: Path, account: Account, wanted: int) -> bool:
+def _may(path: Path, account: ServerAccount, wanted: int) -> bool:
     try:
         found = path.stat()
     except OSError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.embedded_postgres.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable
+from gateway.embedded_postgres.account import GO_ELSEWHERE, EmbeddedPostgresError, ServerAccount, is_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +72,7 @@ def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = Non
     )
 
 
-def within_reach(binaries: Binaries, account: Account, places: Sequence[Path]) -> Binaries:
+def within_reach(binaries: Binaries, account: ServerAccount, places: Sequence[Path]) -> Binaries:
     """The programs where `account` can run them: in place, or copied once into the first of `places` that works."""
     if account.is_own:
         return binaries
@@ -120,7 +120,7 @@ def _look_at(folder: Path) -> Binaries | None:
     return replace(binaries, version=match[1])
 
 
-def _tried(binaries: Binaries, account: Account) -> Binaries:
+def _tried(binaries: Binaries, account: ServerAccount) -> Binaries:
     """As the account: root in a container may lack the right to change users, a file system may forbid programs."""
     subprocess.run(  # noqa: S603  a fixed program, no shell
         [binaries.directory / "postgres", "--version"],

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.embedded_postgres.account import GO_ELSEWHERE, Account, EmbeddedPostgresError, is_reachable, server_account
+from gateway.embedded_postgres.account import (
+    GO_ELSEWHERE,
+    EmbeddedPostgresError,
+    ServerAccount,
+    is_reachable,
+    server_account,
+)
 from gateway.embedded_postgres.binaries import Binaries, find_binaries, within_reach
 from gateway.embedded_postgres.launcher import HELD
 
@@ -38,7 +44,7 @@ class Cluster:
     """One data directory with all that is needed to serve it. `marker` stands in each server process's command line."""
 
     directory: Path
-    account: Account
+    account: ServerAccount
     binaries: Binaries
     socket: Path
     marker: str
@@ -190,14 +196,14 @@ def _major_of(data: Path) -> int | None:
         ) from error
 
 
-def _places_for_programs(directory: Path, account: Account) -> list[Path]:
+def _places_for_programs(directory: Path, account: ServerAccount) -> list[Path]:
     """Where a copy of them may lie. initdb calls postgres through a shell, with poor quotes around its path."""
     places = (directory, Path("/var/cache/llm-gateway"), Path(tempfile.gettempdir()))
     plain = (place for place in places if not set(str(place)) & set('"$`\\'))
     return [place for place in plain if is_reachable(place if place.exists() else place.parent, account)]
 
 
-def _socket_folder(directory: Path, account: Account) -> Path:
+def _socket_folder(directory: Path, account: ServerAccount) -> Path:
     """A folder that only the server's account may enter; the same one at each start, so that connections come back."""
     runtime = Path("/run") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}")
     name = f"llm-gateway-{_digest(directory)}"
@@ -217,7 +223,7 @@ def _takes_socket(folder: Path) -> bool:
     return len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and re.search(r"[,\udc80-\udcff]", path) is None
 
 
-def _make_private(folder: Path, account: Account) -> bool:
+def _make_private(folder: Path, account: ServerAccount) -> bool:
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)

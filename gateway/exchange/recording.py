@@ -31,7 +31,7 @@ class Recorder(Protocol):
     def begin(self, interaction: Interaction) -> Entry: ...
 
 
-class Account:
+class Recording:
     """Times, status and end of one interaction on its way into the record, and into the request's log line."""
 
     __slots__ = ("_entry", "_lost", "_started", "answer", "first_at", "head", "interaction")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gateway.health.hosts import HostWatch
     from gateway.journal.journal import JournalState
-    from gateway.shipping.reshipping import Figures
+    from gateway.shipping.reshipping import ReshipFigures
     from gateway.shipping.shipper import Shipper, SinkState
     from gateway.store.partitions import Partitions
     from gateway.store.pool import PoolState
@@ -36,7 +36,7 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class Gauges:
     """Whom to ask about the way of a record: journal, shipper, Postgres, and the security monitor if there is one."""
 
     journal: Callable[[], JournalState]
@@ -101,7 +101,7 @@ def _of_sinks(sinks: Sequence[SinkState], *, is_monitor_away: bool) -> Iterator[
         pending.add_metric((sink.name,), sink.pending)
         oldest.add_metric((sink.name,), sink.oldest_s)
         waits = is_monitor_away and sink.name == "submissions"
-        is_up.add_metric((sink.name,), not (sink.is_away or waits))
+        is_up.add_metric((sink.name,), not (sink.is_down or waits))
         kept.add_metric((sink.name,), sink.kept)
         apart.add_metric((sink.name,), sink.apart)
         for cause in sink.faults or ("away" if waits else "",):
@@ -109,7 +109,7 @@ def _of_sinks(sinks: Sequence[SinkState], *, is_monitor_away: bool) -> Iterator[
     yield from (pending, oldest, is_up, kept, apart, faults)
 
 
-def _of_set_backs(again: Figures) -> Iterator[Metric]:
+def _of_set_backs(again: ReshipFigures) -> Iterator[Metric]:
     yield _counter(
         "set_backs", "Journals of which Postgres had forgotten rows: a restore, a failover.", again.set_backs
     )

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class HostWatchOptions:
     """Nobody has to set this, except for tests."""
 
     tick_s: float = 30.0
@@ -73,7 +73,7 @@ class HostWatch:
         folders: Folders,
         ids: Ids,
         on_skew: Callable[[float], None],
-        tuning: Tuning = Tuning(),
+        tuning: HostWatchOptions = HostWatchOptions(),
     ) -> None:
         self._table = table
         self._journal = journal

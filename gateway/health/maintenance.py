@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.shipping.shipper import Shipper
-    from gateway.store.change_feed import Arrivals
+    from gateway.store.change_feed import ChangeFeed
     from gateway.store.condition import Condition, Schema
     from gateway.store.partitions import Partitions
     from gateway.store.pool import Connection, Database
@@ -58,7 +58,7 @@ class DatabaseState:
     is_pooled: bool = False
 
 
-class Upkeep:
+class Maintenance:
     """Looks at the database each second over a connection of its own, so that neither readers nor a frozen server delay
     what is known of it. A schema that is missing or old, also later on, is brought up to date beside the traffic."""
 
@@ -265,7 +265,7 @@ def refreshing(reports: Reports) -> Chore:
     return Chore("report upkeep", REPORT_S, refresh)
 
 
-def forgetting(arrivals: Arrivals) -> Chore:
+def forgetting(arrivals: ChangeFeed) -> Chore:
     """Forgets arrivals that nobody comes back for any more."""
     return Chore("arrivals upkeep", FORGET_S, lambda: arrivals.forget(KEPT))
 

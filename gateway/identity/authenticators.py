@@ -12,8 +12,8 @@ from gateway.identity.key_cache import PREFIX
 from gateway.model import Principal, Role
 
 if TYPE_CHECKING:
-    from gateway.identity.credentials import Evidence, RawHeaders
-    from gateway.identity.key_cache import KeyRing
+    from gateway.identity.credentials import Credentials, RawHeaders
+    from gateway.identity.key_cache import KeyCache
     from gateway.identity.proxies import Proxies
     from gateway.identity.tokens import Tokens
 
@@ -23,7 +23,7 @@ LOCAL_USER = Principal(user="local", roles=frozenset((Role.USER,)), is_ambient=T
 LOCAL_ADMIN = replace(LOCAL_USER, roles=frozenset(Role))  # the same, by a one-time link
 
 
-class Identity:
+class Authenticators:
     """Makes a principal of what a request shows.
 
     A trusted proxy's word comes first, then a key or token. `open` is for callers who show nothing at all and do not
@@ -37,7 +37,7 @@ class Identity:
         self,
         *,
         is_open: bool = False,
-        keys: KeyRing | None = None,
+        keys: KeyCache | None = None,
         tokens: Tokens | None = None,
         proxies: Proxies | None = None,
     ) -> None:
@@ -53,7 +53,7 @@ class Identity:
         """Everybody is the one local user, whatever they show."""
         return self._is_open and self._keys is None and self._tokens is None and self._proxies is None
 
-    async def identify(self, evidence: Evidence) -> Principal:
+    async def identify(self, evidence: Credentials) -> Principal:
         """Raises NotAuthenticated; IdentityUnavailable when it cannot be told now."""
         if self.asks_nobody:
             return LOCAL_USER
@@ -99,13 +99,13 @@ class Identity:
             return self._keys.principal(credential)
         raise NotAuthenticated("this gateway takes no keys: leave yours out")
 
-    def _is_local(self, evidence: Evidence) -> bool:
+    def _is_local(self, evidence: Credentials) -> bool:
         if evidence.has_credential:  # though it was empty, or of no known form
             return False
         proxies = self._proxies
         return proxies is None or not (proxies.is_trusted(evidence.peer) or proxies.is_claimed(evidence))
 
-    def _missing(self, evidence: Evidence) -> NotAuthenticated:
+    def _missing(self, evidence: Credentials) -> NotAuthenticated:
         proxies = self._proxies
         if proxies is not None and not proxies.is_trusted(evidence.peer) and proxies.is_claimed(evidence):
             return NotAuthenticated(

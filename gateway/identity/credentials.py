@@ -13,7 +13,7 @@ CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 _LENGTHS = frozenset((7, 9, 13))  # of the three names below; most headers are told apart by this alone
 
 
-class Evidence(NamedTuple):
+class Credentials(NamedTuple):
     """Of one request. A header that came twice is joined by a comma (RFC 9110 section 5.3), which no key has."""
 
     authorization: bytes | None = None
@@ -23,7 +23,7 @@ class Evidence(NamedTuple):
     peer: str | None = None  # IP address; None: not known, as for a unix socket
 
     @classmethod
-    def of(cls, headers: RawHeaders, peer: str | None) -> Evidence:
+    def of(cls, headers: RawHeaders, peer: str | None) -> Credentials:
         """From raw headers: a byte that is no text stays what it is, instead of failing somewhere later."""
         shown: dict[bytes, bytes] = {}
         for name, value in headers:

@@ -47,7 +47,7 @@ class _Held(NamedTuple):
     expires_at: float
 
 
-class KeyRing:
+class KeyCache:
     """All keys that are not revoked. Reading it is the hot path; it is replaced as a whole."""
 
     __slots__ = ("_admin", "_clock", "_held", "_used")

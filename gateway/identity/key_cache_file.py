@@ -19,11 +19,11 @@ VERSION = 1
 LARGEST = 256 * 1024 * 1024
 
 
-class RingFileError(Exception):
+class KeyCacheFileError(Exception):
     """The file is not there, or is not to be trusted; the text says why."""
 
 
-class RingFile:
+class KeyCacheFile:
     """One file that only this gateway's account may read or write. All verbs block for the time of a disk.
 
     `place` names the database that the keys are of: those of another one are not taken.
@@ -68,18 +68,18 @@ class RingFile:
         try:
             document = orjson.loads(self._text())
             if document["version"] != VERSION:
-                raise RingFileError(f"{self._path} is of another version of the gateway")
+                raise KeyCacheFileError(f"{self._path} is of another version of the gateway")
             if document["place"] != self._place:
-                raise RingFileError(f"{self._path} has the keys of another database")
+                raise KeyCacheFileError(f"{self._path} has the keys of another database")
             revoked = document.get("revoked", [])  # older gateways write none
             return (
                 [_read(each) for each in document["keys"]],
                 [Revocation(UUID(each["id"]), float(each["at"]), str(each["by"])) for each in revoked],
             )
         except OSError as error:
-            raise RingFileError(f"{self._path} cannot be read: {error.strerror or error}") from error
+            raise KeyCacheFileError(f"{self._path} cannot be read: {error.strerror or error}") from error
         except (ValueError, TypeError, KeyError) as error:
-            raise RingFileError(f"{self._path} is damaged") from error
+            raise KeyCacheFileError(f"{self._path} is damaged") from error
 
     def _text(self) -> bytes:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -87,7 +87,9 @@ class RingFile:
             found = os.fstat(file.fileno())
             # Whoever can write here can make keys.
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-                raise RingFileError(f"{self._path} is not this account's alone (mode {stat.filemode(found.st_mode)})")
+                raise KeyCacheFileError(
+                    f"{self._path} is not this account's alone (mode {stat.filemode(found.st_mode)})"
+                )
             return file.read(LARGEST)
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from gateway.errors import StoreUnavailable
-from gateway.identity.key_cache_file import RingFileError
+from gateway.identity.key_cache_file import KeyCacheFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
     from uuid import UUID
 
-    from gateway.identity.key_cache import KeyRing
-    from gateway.identity.key_cache_file import RingFile
+    from gateway.identity.key_cache import KeyCache
+    from gateway.identity.key_cache_file import KeyCacheFile
     from gateway.model import ApiKey, Revocation
 
 START_S = 5.0  # how long a start waits for the database before it takes the keys from the file
@@ -40,14 +40,14 @@ class KeySource(Protocol):
     async def note_uses(self, uses: Mapping[UUID, float]) -> None: ...
 
 
-class KeyWatch:
+class KeyRefresh:
     """One task that looks for changes every few seconds. While the database is away the keys stay as they were."""
 
     def __init__(
         self,
-        ring: KeyRing,
+        ring: KeyCache,
         source: KeySource,
-        file: RingFile,
+        file: KeyCacheFile,
         *,
         every_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -157,13 +157,13 @@ class KeyWatch:
     def _read_revoked(self) -> dict[UUID, Revocation]:
         try:
             return {one.key_id: one for one in self._file.read_revoked()}
-        except RingFileError:
+        except KeyCacheFileError:
             return {}
 
     async def _take_from_file(self) -> None:
         try:
             keys = await asyncio.to_thread(self._file.read)
-        except RingFileError as error:
+        except KeyCacheFileError as error:
             log.warning("no keys are known until the database is there", error=str(error))
             return
         if not self._ring.is_loaded:  # the database may have answered meanwhile

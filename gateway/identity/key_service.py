@@ -64,7 +64,7 @@ class NewKey:
     key: ApiKey
 
 
-class KeyOffice:
+class KeyService:
     """Checks who may, and what is ordered. `changed` is awaited after each change, so that this process knows it; it
     must not fail, for by then the change is made. `own_life_s`: how long a key lasts that a user makes; 0: they make
     none."""

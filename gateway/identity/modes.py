@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from gateway.identity.authenticators import Identity
+from gateway.identity.authenticators import Authenticators
 from gateway.identity.fetching import HttpFetcher
 from gateway.identity.issuer import Issuer
-from gateway.identity.key_cache import KeyRing
-from gateway.identity.key_cache_file import RingFile
-from gateway.identity.key_refresh import KeyWatch
+from gateway.identity.key_cache import KeyCache
+from gateway.identity.key_cache_file import KeyCacheFile
+from gateway.identity.key_refresh import KeyRefresh
 from gateway.identity.proxies import Proxies
 from gateway.identity.tokens import Tokens
 
@@ -27,11 +27,11 @@ FILE_NAME = "keys.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
+class IdentityModes:
     """Identity, with the watch and the issuer behind it where there are such."""
 
-    identity: Identity
-    watch: KeyWatch | None
+    identity: Authenticators
+    watch: KeyRefresh | None
     issuer: Issuer | None
 
     async def keys_changed(self) -> None:
@@ -50,29 +50,29 @@ class Reception:
 
 
 @asynccontextmanager
-async def open_reception(settings: Settings, source: KeySource) -> AsyncIterator[Reception]:
+async def open_modes(settings: Settings, source: KeySource) -> AsyncIterator[IdentityModes]:
     """Starts without Postgres and without the issuer, if need be: what they would tell is then told later."""
     auth = settings.auth
     admin = bytes.fromhex(auth.admin_key.reveal()) if auth.admin_key is not None else None
-    ring = KeyRing(admin=admin) if "keys" in auth.modes else None
+    ring = KeyCache(admin=admin) if "keys" in auth.modes else None
     watch = issuer = None
     async with AsyncExitStack() as stack:
         if ring is not None:
-            file = RingFile(settings.data_dir / FILE_NAME, place_of(settings))
-            watch = KeyWatch(ring, source, file, every_s=auth.keys_refresh_s)
+            file = KeyCacheFile(settings.data_dir / FILE_NAME, place_of(settings))
+            watch = KeyRefresh(ring, source, file, every_s=auth.keys_refresh_s)
             stack.push_async_callback(watch.aclose)
             await watch.start()
         if "jwt" in auth.modes:
             issuer = Issuer(auth, HttpFetcher(settings.proxy_for))
             stack.push_async_callback(issuer.aclose)
             issuer.look_after()  # so that the first token need not wait
-        identity = Identity(
+        identity = Authenticators(
             is_open=auth.is_open,
             keys=ring,
             tokens=Tokens(auth, issuer) if issuer is not None else None,
             proxies=Proxies(auth) if "header" in auth.modes else None,
         )
-        yield Reception(identity, watch, issuer)
+        yield IdentityModes(identity, watch, issuer)
 
 
 def place_of(settings: Settings) -> str:

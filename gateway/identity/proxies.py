@@ -10,7 +10,7 @@ from gateway.identity.names import LONGEST, RoleTable, is_name
 from gateway.model import Principal
 
 if TYPE_CHECKING:
-    from gateway.identity.credentials import Evidence
+    from gateway.identity.credentials import Credentials
     from gateway.settings.settings import AuthSettings
 
 REMEMBERED_PEERS = 4096
@@ -55,11 +55,11 @@ class Proxies:
             address = address.ipv4_mapped or address  # an IPv4 peer on a listener for both
         return any(address in network for network in self._networks)
 
-    def is_claimed(self, evidence: Evidence) -> bool:
+    def is_claimed(self, evidence: Credentials) -> bool:
         """Whether the header is there, from wherever."""
         return bool(evidence.values(self._user))
 
-    def principal(self, evidence: Evidence) -> Principal | None:
+    def principal(self, evidence: Credentials) -> Principal | None:
         """Who a trusted proxy says it is; None when it is no trusted proxy or says nothing. Raises NotAuthenticated."""
         if not self.is_trusted(evidence.peer):
             return None
@@ -75,7 +75,7 @@ class Proxies:
             is_ambient=True,
         )
 
-    def _text(self, evidence: Evidence, header: bytes | None, longest: int = LONGEST) -> str | None:
+    def _text(self, evidence: Credentials, header: bytes | None, longest: int = LONGEST) -> str | None:
         """What the header says; None where it is empty or missing. Raises NotAuthenticated."""
         values = evidence.values(header) if header is not None else []
         if header is None or not any(values):

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from uuid import UUID
 
-    from gateway.exchange.exchange import Talk
-    from gateway.in_flight.replay import Replay
+    from gateway.exchange.exchange import RequestContext
+    from gateway.in_flight.replay import ReplayBuffer
 
 
 class Handling(Protocol):
     """A request whose handler runs, as its server sees it."""
 
     @property
-    def talk(self) -> Talk | None: ...
+    def context(self) -> RequestContext | None: ...
 
     @property
-    def followed(self) -> Talk | None:
+    def followed(self) -> RequestContext | None:
         """Another request's running answer, if this one only reads it."""
         ...
 
@@ -34,21 +34,21 @@ class Handling(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RunningAnswer:
     """An answer that is being made in a task of its own, and what it answers."""
 
-    talk: Talk
+    context: RequestContext
     task: asyncio.Task[None]
     root: str
     asked: bytes  # digest of the request
-    replay: Replay | None = None  # of a stream
+    replay: ReplayBuffer | None = None  # of a stream
 
     def told(self) -> dict[str, Any]:
         """What its caller may know of it while it is made, and other workers on its behalf; names as in its row."""
-        account = self.talk.account
-        asked = None if account is None else account.interaction
+        recording = self.context.recording
+        asked = None if recording is None else recording.interaction
         return {
-            "id": str(self.talk.id),
+            "id": str(self.context.id),
             "root_id": indexed_text(self.root),
             "model": asked and indexed_text(asked.model or ""),
             "started_at": asked and asked.started_at,
@@ -59,20 +59,20 @@ class Story:
 
     def headers(self) -> dict[str, str]:
         """By which an answer tells what it is."""
-        return {"x-interaction-id": str(self.talk.id), "x-conversation-id": header_of(self.root, self.talk)}
+        return {"x-interaction-id": str(self.context.id), "x-conversation-id": header_of(self.root, self.context)}
 
 
-def header_of(root: str, talk: Talk) -> str:
+def header_of(root: str, context: RequestContext) -> str:
     """The conversation's id, where a header can hold it."""
-    return root if root.isascii() and root.isprintable() else str(talk.id)
+    return root if root.isascii() and root.isprintable() else str(context.id)
 
 
-class Live:
+class InFlight:
     """Knows the handlers that run, and the stories that run in tasks of their own and may outlive their handlers."""
 
     def __init__(self) -> None:
         self._handlers: dict[asyncio.Task[object], Handling] = {}
-        self._stories: dict[UUID, Story] = {}
+        self._stories: dict[UUID, RunningAnswer] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
@@ -100,12 +100,17 @@ class Live:
         self._look_if_idle()
 
     def start(
-        self, talk: Talk, answering: Coroutine[None, None, None], root: str, asked: bytes, replay: Replay | None = None
-    ) -> Story:
+        self,
+        context: RequestContext,
+        answering: Coroutine[None, None, None],
+        root: str,
+        asked: bytes,
+        replay: ReplayBuffer | None = None,
+    ) -> RunningAnswer:
         """Run it as a task that its caller may leave; it can be found and stopped by the interaction's id."""
         task = asyncio.get_running_loop().create_task(answering)
-        self._stories[talk.id] = story = Story(talk, task, root, asked, replay)
-        task.add_done_callback(lambda _: self._forget(talk.id))
+        self._stories[context.id] = story = RunningAnswer(context, task, root, asked, replay)
+        task.add_done_callback(lambda _: self._forget(context.id))
         return story
 
     def _forget(self, interaction_id: UUID) -> None:
@@ -116,27 +121,31 @@ class Live:
         if not self._handlers and not self._stories:
             self._idle.set()
 
-    def story(self, interaction_id: UUID, user: str) -> Story | None:
+    def story(self, interaction_id: UUID, user: str) -> RunningAnswer | None:
         """None also for an answer of somebody else."""
         story = self._stories.get(interaction_id)
-        return story if story is not None and story.talk.caller.user == user else None
+        return story if story is not None and story.context.caller.user == user else None
 
-    def stories_of(self, user: str) -> list[Story]:
+    def stories_of(self, user: str) -> list[RunningAnswer]:
         """A user's answers that are being made, newest first."""
-        found = (story for story in self._stories.values() if story.talk.caller.user == user)
-        return sorted(found, key=lambda story: story.talk.id, reverse=True)
+        found = (story for story in self._stories.values() if story.context.caller.user == user)
+        return sorted(found, key=lambda story: story.context.id, reverse=True)
 
-    def talks(self) -> list[Talk]:
+    def contexts(self) -> list[RequestContext]:
         """Those that are on record and not answered yet, whoever still hears them."""
-        talks = {story.talk.id: story.talk for story in self._stories.values()}
+        contexts = {story.context.id: story.context for story in self._stories.values()}
         for handling in self._handlers.values():
-            if (talk := handling.talk) is not None:
-                talks[talk.id] = talk
-        return [talk for talk in talks.values() if talk.account is not None and talk.account.answer is None]
+            if (context := handling.context) is not None:
+                contexts[context.id] = context
+        return [
+            context
+            for context in contexts.values()
+            if context.recording is not None and context.recording.answer is None
+        ]
 
-    def stop(self, story: Story) -> None:
+    def stop(self, story: RunningAnswer) -> None:
         """End an answer at its caller's wish."""
-        _end(story.talk, story.task, Stopped("the answer was stopped at the caller's wish"))
+        _end(story.context, story.task, Stopped("the answer was stopped at the caller's wish"))
 
     def begin_drain(self) -> None:
         """Readiness turns red, and every answer that has not begun is the last one on its connection."""
@@ -162,17 +171,17 @@ class Live:
         self._is_over = True
         why = ShuttingDown("the gateway is shutting down")
         for story in tuple(self._stories.values()):
-            _end(story.talk, story.task, why)
-        told = {id(story.talk) for story in self._stories.values()}
+            _end(story.context, story.task, why)
+        told = {id(story.context) for story in self._stories.values()}
         for task, handling in tuple(self._handlers.items()):
-            if id(handling.talk) not in told and id(handling.followed) not in told:
-                _end(handling.talk, task, why)
+            if id(handling.context) not in told and id(handling.followed) not in told:
+                _end(handling.context, task, why)
 
 
-def _end(talk: Talk | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:
+def _end(context: RequestContext | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:
     """Once: what ends already, at a wish or by itself, only waits for its record, and would be broken off in that."""
-    if talk is not None:
-        if talk.stopped is not None or (talk.account is not None and talk.account.answer is not None):
+    if context is not None:
+        if context.stopped is not None or (context.recording is not None and context.recording.answer is not None):
             return
-        talk.stopped = why
+        context.stopped = why
     task.cancel()

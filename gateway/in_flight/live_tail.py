@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.model import Principal
-    from gateway.store.change_feed import Arrival, End
+    from gateway.store.change_feed import Change, End
 
 EVERY_S = 0.5
 BATCH = 200
@@ -38,10 +38,10 @@ class Source(Protocol):
 
     async def end(self) -> End: ...
 
-    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Arrival]: ...
+    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Change]: ...
 
 
-class Watchers:
+class LiveTail:
     """`position` is how far Postgres has been read; None: nobody watches, or it has not answered yet."""
 
     def __init__(
@@ -50,12 +50,12 @@ class Watchers:
         self._source = source
         self._every_s = every_s
         self._batch = batch
-        self._kept: deque[Arrival] = deque(maxlen=most_kept)
+        self._kept: deque[Change] = deque(maxlen=most_kept)
         self._watching: list[Principal] = []  # auditors, all of them
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self.position: int | None = None
-        self.is_away = False
+        self.is_down = False
 
     @contextmanager
     def watching(self, caller: Principal) -> Iterator[None]:
@@ -80,9 +80,9 @@ class Watchers:
         has_missed = not end.forgotten <= seen <= end.position
         return (end.position if has_missed else seen), has_missed
 
-    async def after(self, caller: Principal, position: int, patience_s: float) -> tuple[Sequence[Arrival], int]:
+    async def after(self, caller: Principal, position: int, patience_s: float) -> tuple[Sequence[Change], int]:
         """What has come since then, waited for a while, and how far that is. The caller is `watching`."""
-        if self.is_away or self.position is None or self.position <= position:
+        if self.is_down or self.position is None or self.position <= position:
             await self._wait(patience_s)
         read = self.position
         if read is None or read <= position:
@@ -116,12 +116,12 @@ class Watchers:
             while self._watching:
                 try:
                     await self._look(self._watching[0])
-                    self.is_away = False
+                    self.is_down = False
                 except StoreUnavailable:
-                    self._tell(is_away=True)
+                    self._tell(is_down=True)
                 except Exception:
                     log.exception("nothing new can be shown to those who watch")
-                    self._tell(is_away=True)
+                    self._tell(is_down=True)
                 await asyncio.sleep(self._every_s)
         finally:
             self.position = None
@@ -135,13 +135,13 @@ class Watchers:
         while fresh := await self._source.after(caller, self.position, self._batch):
             self._kept.extend(fresh)
             self.position = fresh[-1].position
-            self._tell(is_away=False)
-        if self.is_away:
-            self._tell(is_away=False)
+            self._tell(is_down=False)
+        if self.is_down:
+            self._tell(is_down=False)
 
-    def _tell(self, *, is_away: bool) -> None:
-        if is_away and self.is_away:
+    def _tell(self, *, is_down: bool) -> None:
+        if is_down and self.is_down:
             return
-        self.is_away = is_away
+        self.is_down = is_down
         self._news.set()
         self._news = asyncio.Event()

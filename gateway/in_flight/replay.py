@@ -17,7 +17,7 @@ MOST_OF_ALL = 64 << 20
 BEATS = 8  # in the time of one heartbeat: its client measures silence by them
 
 
-class Room:
+class MemoryBudget:
     """Memory that the replays of a process share."""
 
     def __init__(self, most: int = MOST_OF_ALL) -> None:
@@ -33,12 +33,12 @@ class Room:
         self._left += size
 
 
-class Replay:
+class ReplayBuffer:
     """Whole events as they were sent. One that grows too large for that is not kept any more, nor can it be joined."""
 
     __slots__ = ("_error", "_followers", "_is_over", "_more", "_most", "_room", "_size", "is_lost", "text")
 
-    def __init__(self, room: Room, most: int = MOST_OF_ONE) -> None:
+    def __init__(self, room: MemoryBudget, most: int = MOST_OF_ONE) -> None:
         self._room = room
         self._most = most
         self._size = 0
@@ -117,15 +117,15 @@ class Replay:
                 return await client.end(b"")
             else:
                 await self._wait(heartbeat_s / BEATS)
-                client.beat(asyncio.get_running_loop().time())
+                client.tick(asyncio.get_running_loop().time())
 
 
-class Replayed(Client):
+class ReplayingClient(Client):
     """The caller's side of a stream that is kept for a replay on its way."""
 
     __slots__ = ("_client", "_replay")
 
-    def __init__(self, client: Client, replay: Replay) -> None:
+    def __init__(self, client: Client, replay: ReplayBuffer) -> None:
         self._client = client
         self._replay = replay
 
@@ -140,8 +140,8 @@ class Replayed(Client):
     async def drained(self) -> None:
         await self._client.drained()
 
-    def beat(self, now: float) -> bool:
-        return self._client.beat(now)
+    def tick(self, now: float) -> bool:
+        return self._client.tick(now)
 
     @property
     def starts_at_once(self) -> bool:

@@ -15,22 +15,22 @@ from gateway.store.rows import indexed_text, storable_text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gateway.exchange.exchange import Talk
-    from gateway.in_flight.in_flight import Live
+    from gateway.exchange.exchange import RequestContext
+    from gateway.in_flight.in_flight import InFlight
 
 EVERY_S = 0.5
 MOST_TOLD = 200  # the oldest: those are what one looks for
 _SOURCES = {Kind.CHAT: "chat", Kind.RESPONSE: "chat", Kind.IMAGE: "image", Kind.OTHER: "api"}
 
 
-def told_of(live: Live) -> list[dict[str, Any]]:
+def told_of(live: InFlight) -> list[dict[str, Any]]:
     """What this process is answering, the oldest first, and not more than are shown."""
-    return [_told(talk) for talk in sorted(live.talks(), key=lambda talk: talk.id)[:MOST_TOLD]]
+    return [_told(context) for context in sorted(live.contexts(), key=lambda context: context.id)[:MOST_TOLD]]
 
 
-def _told(talk: Talk) -> dict[str, Any]:
-    assert talk.account is not None
-    asked = talk.account.interaction
+def _told(context: RequestContext) -> dict[str, Any]:
+    assert context.recording is not None
+    asked = context.recording.interaction
     return {
         "id": str(asked.id),
         "source": _SOURCES[asked.kind],
@@ -42,10 +42,10 @@ def _told(talk: Talk) -> dict[str, Any]:
     }
 
 
-class Underway:
+class InFlightSnapshot:
     """The newest known state; `now` never waits."""
 
-    def __init__(self, live: Live, ask_others: Callable[[], Awaitable[Iterable[Any]]]) -> None:
+    def __init__(self, live: InFlight, ask_others: Callable[[], Awaitable[Iterable[Any]]]) -> None:
         self._live = live
         self._ask_others = ask_others
         self._known: list[dict[str, Any]] = []

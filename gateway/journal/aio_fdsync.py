@@ -20,7 +20,7 @@ _MOST = 4  # at once; the journal has one under way
 _REFUSALS = (ValueError, OverflowError, SystemError)  # as which caio tells EINVAL, EBADF, EAGAIN, ENOSYS and the like
 
 
-class SyncQueue:
+class AioFdsync:
     """Used on the loop's thread alone."""
 
     def __init__(self) -> None:

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from gateway.journal.entry import Entry
+    from gateway.journal.entry import JournalEntry
     from gateway.journal.segments import Segments, Span
-    from gateway.journal.subscription import Feed
+    from gateway.journal.subscription import Subscription
 
 MOVES_A_TURN = 200
 
 
-def move_stragglers(entries: dict[bytes, Entry], folder: Path, segments: Segments, feeds: Sequence[Feed]) -> None:
+def compact(
+    entries: dict[bytes, JournalEntry], folder: Path, segments: Segments, feeds: Sequence[Subscription]
+) -> None:
     """Move the oldest of these (they stand in the order of their BEGUN frames) out of the files that could go soon."""
     newest = segments.end.segment
     for entry in list(islice(entries.values(), MOVES_A_TURN)):
@@ -39,7 +41,7 @@ def move_stragglers(entries: dict[bytes, Entry], folder: Path, segments: Segment
             feed.moved(entry.key, entry.begun)
 
 
-def _move(entry: Entry, folder: Path, segments: Segments) -> None:
+def _move(entry: JournalEntry, folder: Path, segments: Segments) -> None:
     """Its parts become one behind the new BEGUN; a reader lets these two take the place of all earlier ones."""
     said = [_part(folder, entry.key, span) for span in entry.parts]
     assert entry.begun is not None

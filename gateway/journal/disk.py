@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import structlog
 
-from gateway.journal.aio_fdsync import SyncQueue
+from gateway.journal.aio_fdsync import AioFdsync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,10 +53,10 @@ class Disk:
     def sync(self, fd: int) -> None:
         os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
 
-    def sync_queue(self) -> SyncQueue | None:
+    def sync_queue(self) -> AioFdsync | None:
         """The kernel's own queue for syncs, which spares the thread; None where there is none."""
         try:
-            return SyncQueue()
+            return AioFdsync()
         except OSError:
             return None
 

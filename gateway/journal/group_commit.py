@@ -14,7 +14,7 @@ INTERVAL_S = 0.05
 SPACING_S = 0.002  # between the starts of two syncs while several wait for each: one costs some 60 µs of CPU
 
 
-class GroupSync:
+class GroupCommit:
     """Makes what was written durable, on demand.
 
     When a sync fails, Linux marks the pages as clean: asking again would only seem to succeed ("fsyncgate"). So those

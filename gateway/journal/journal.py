@@ -16,18 +16,18 @@ import structlog
 
 from gateway.errors import JournalFull, ServiceError
 from gateway.journal import lock, shipped_segments
-from gateway.journal.compaction import move_stragglers
+from gateway.journal.compaction import compact
 from gateway.journal.disk import Disk, DiskThread
-from gateway.journal.entry import Entry
+from gateway.journal.entry import JournalEntry
 from gateway.journal.frames import NOWHERE
-from gateway.journal.group_commit import GroupSync
+from gateway.journal.group_commit import GroupCommit
 from gateway.journal.lock import Folder
 from gateway.journal.losses import Losses
-from gateway.journal.memory_fallback import Unwritten
+from gateway.journal.memory_fallback import MemoryFallback
 from gateway.journal.meta import of_answer, of_interaction
 from gateway.journal.pending import Pending
 from gateway.journal.segments import NO_ROOM, Segments, Span
-from gateway.journal.subscription import Cursor, Feed
+from gateway.journal.subscription import Cursor, Subscription
 from gateway.model import Record
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class JournalOptions:
     """What nobody has to set, but tests."""
 
     tick_s: float = 1.0
@@ -77,7 +77,7 @@ class Journal:
         settings: JournalSettings,
         directory: Path,
         disk: Disk | None = None,
-        tuning: Tuning = Tuning(),
+        tuning: JournalOptions = JournalOptions(),
     ) -> None:
         self._settings = settings
         self._disk = disk or Disk()
@@ -85,8 +85,8 @@ class Journal:
         self._is_group = settings.sync == "group"
         self._serves_full = settings.when_full == "serve"
         self._folder = Folder.fresh(directory)
-        self._feeds: list[Feed] = []
-        self._entries: dict[bytes, Entry] = {}  # begun and not finished
+        self._feeds: list[Subscription] = []
+        self._entries: dict[bytes, JournalEntry] = {}  # begun and not finished
         self._cached_bytes = 0
         self._lost_parts = 0
         self._refusals = 0
@@ -96,9 +96,9 @@ class Journal:
 
     # --- life --------------------------------------------------------------------------------------------------------
 
-    def follow(self, name: str) -> Feed:
+    def follow(self, name: str) -> Subscription:
         """A keeper of this name gets everything, and no segment goes before it has it. Before the first `begin`."""
-        feed = Feed(Cursor(self._folder.path / f"{name}.cursor"), self._shipped, len(self._feeds))
+        feed = Subscription(Cursor(self._folder.path / f"{name}.cursor"), self._shipped, len(self._feeds))
         self._feeds.append(feed)
         return feed
 
@@ -117,8 +117,8 @@ class Journal:
                 raise ServiceError(reason, code="journal_unusable") from error
         self._segments = Segments(self._folder, self._settings, self._disk, self._thread)
         self._frames = self._segments.frames
-        self._unwritten = Unwritten(self._segments, self._feeds, self._tuning.unwritten_bytes)
-        self._sync = GroupSync(self._segments, self._tuning.sync_patience_s)
+        self._unwritten = MemoryFallback(self._segments, self._feeds, self._tuning.unwritten_bytes)
+        self._sync = GroupCommit(self._segments, self._tuning.sync_patience_s)
         await self._segments.open()
         self._ticking = asyncio.create_task(self._tick_for_ever(), name="journal")
 
@@ -148,13 +148,13 @@ class Journal:
 
     # --- on the request's path ---------------------------------------------------------------------------------------
 
-    def begin(self, interaction: Interaction) -> Entry:
+    def begin(self, interaction: Interaction) -> JournalEntry:
         """Write the request down. Raises JournalFull when there is no room, unless the settings say to serve."""
         key = interaction.id.bytes
         span = None
         if self._segments.refusal is None:
             span = self._appended(self._frames.begun(key, of_interaction(interaction), interaction.body))
-        entry = Entry(self, interaction, key, span)
+        entry = JournalEntry(self, interaction, key, span)
         if span is None:
             if not self._serves_full:
                 raise self._full()
@@ -167,7 +167,7 @@ class Journal:
             self._sync_soon()
         return entry
 
-    def write_part(self, entry: Entry, chunks: list[bytes]) -> None:
+    def write_part(self, entry: JournalEntry, chunks: list[bytes]) -> None:
         assert entry.begun is not None
         span = None
         if entry.unwritten:
@@ -181,7 +181,7 @@ class Journal:
             self._lost_parts += 1
             entry.unwritten = chunks
 
-    def write_end(self, entry: Entry, answer: Answer) -> None:
+    def write_end(self, entry: JournalEntry, answer: Answer) -> None:
         span: Span | None = None
         begun = entry.begun[:2] if entry.begun is not None else NOWHERE
         end = self._frames.finished(entry.key, of_answer(answer), answer.body, begun)
@@ -219,7 +219,7 @@ class Journal:
     def _are_feeds_short(self) -> bool:
         return bool(self._feeds) and not any(feed.is_long for feed in self._feeds)
 
-    async def keep(self, entry: Entry) -> None:
+    async def keep(self, entry: JournalEntry) -> None:
         if entry.failed:
             raise self._full()
         if not self._is_group or not entry.mark:
@@ -242,7 +242,7 @@ class Journal:
     # --- after the request -------------------------------------------------------------------------------------------
 
     @property
-    def feeds(self) -> Sequence[Feed]:
+    def feeds(self) -> Sequence[Subscription]:
         return self._feeds
 
     @property
@@ -314,6 +314,6 @@ class Journal:
         if self._segments.refusal is not None and self._settings.sync != "none":
             self._sync.retry()
         self._unwritten.write()
-        move_stragglers(self._entries, self._folder.path, self._segments, self._feeds)
+        compact(self._entries, self._folder.path, self._segments, self._feeds)
         self._let_go()
         self._segments.note()

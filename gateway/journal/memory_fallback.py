@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gateway.journal.pending import Pending
     from gateway.journal.segments import Segments
-    from gateway.journal.subscription import Feed
+    from gateway.journal.subscription import Subscription
     from gateway.model import Answer, Interaction
 
 IDS_A_LINE = 100  # a log line shows no more of a list
@@ -28,10 +28,10 @@ class _Waiting(NamedTuple):
     frames: list[list[bytes]]  # that the disk lacks: FINISHED, or BEGUN and FINISHED
 
 
-class Unwritten:
+class MemoryFallback:
     """What has begun on disk is always taken; of what never was there (`serve`), as much as the limit allows."""
 
-    def __init__(self, segments: Segments, feeds: Sequence[Feed], limit: int) -> None:
+    def __init__(self, segments: Segments, feeds: Sequence[Subscription], limit: int) -> None:
         self._segments = segments
         self._feeds = feeds
         self._limit = limit

@@ -73,7 +73,7 @@ class Damage:
     is_shown: bool  # the record goes to quarantine under its own id, these bytes with it
 
 
-class Replay:
+class JournalRecovery:
     """Reads a folder from a position on; once. `shipped`: how many of its records were handed out before."""
 
     def __init__(self, folder: Path, start: Position, shipped: int = 0, *, with_kept: bool = False) -> None:

@@ -65,7 +65,7 @@ class Cursor:
             self._fd = -1
 
 
-class Feed:
+class Subscription:
     """One keeper's view of the journal of this process."""
 
     def __init__(self, cursor: Cursor, on_shipped: Callable[[Sequence[Pending]], None], number: int = 0) -> None:

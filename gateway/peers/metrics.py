@@ -16,16 +16,16 @@ from gateway.telemetry.metrics import PREFIX
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gateway.peers.peers import Siblings
+    from gateway.peers.peers import Peers
 
 FIGURES = "/figures"  # where a worker tells its own to the others
 WORKER = "worker"
 
 
-class Scrape:
+class PeerMetrics:
     """One worker's figures, and those of all."""
 
-    def __init__(self, siblings: Siblings, look: Callable[[], Awaitable[Iterable[Metric]]]) -> None:
+    def __init__(self, siblings: Peers, look: Callable[[], Awaitable[Iterable[Metric]]]) -> None:
         self._siblings = siblings
         self._look = look
 

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class WorkerIdentity:
     """Which worker this is, and where the workers of its supervisor meet; a process without one is worker 0."""
 
     number: int = 0
@@ -45,10 +45,10 @@ class Seat:
         return sorted({self.number, *(int(path.stem) for path in self.folder.glob("*.sock"))})
 
 
-class Siblings:
+class Peers:
     """The other workers, as one of them sees them; and what it tells them when they ask."""
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: WorkerIdentity) -> None:
         self._seat = seat
         self._runner: web.AppRunner | None = None
 

@@ -14,7 +14,7 @@ from gateway.app import build_app, open_database
 from gateway.edge.http.app_keys import LINKS, LIVE
 from gateway.edge.http.connection import Runner
 from gateway.errors import ServiceError
-from gateway.peers.peers import Seat
+from gateway.peers.peers import WorkerIdentity
 from gateway.process.listener import BACKLOG, accept_rest, bound
 from gateway.process.signals import heed_signals
 from gateway.process.supervisor import watch_parent
@@ -36,7 +36,7 @@ LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be ca
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: Seat | None = None) -> None:
+async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: WorkerIdentity | None = None) -> None:
     """Serve until SIGTERM or another of `signals.STOPS`; as a worker, which has a seat, also until the supervisor is
     gone; `recorder` as of `build_app`.
 
@@ -47,7 +47,7 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: S
     heed_signals(stopping)
     if seat is not None:
         watch_parent(stopping)
-    place = seat or Seat()
+    place = seat or WorkerIdentity()
     app = build_app(settings, recorder, place)
     runner = Runner(
         app,
@@ -109,7 +109,7 @@ async def _stop_listening(runner: web.AppRunner, site: web.SockSite, listening: 
         await asyncio.get_running_loop().connect_accepted_socket(runner.server, each)
 
 
-async def _announce(runner: web.AppRunner, settings: Settings, seat: Seat) -> None:
+async def _announce(runner: web.AppRunner, settings: Settings, seat: WorkerIdentity) -> None:
     """In the log; of several workers, the first greets a person, and makes the link."""
     host, port = runner.addresses[0][:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

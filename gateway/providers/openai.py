@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from gateway.transport.call import Call, Ending, Head, Provider, Reply, Sink
-from gateway.transport.connection import WirePool
+from gateway.transport.call import BodySink, Call, Ending, Head, Provider, Reply
+from gateway.transport.connection import ConnectionPool
 from gateway.transport.redirects import is_redirect, relocated
 from gateway.transport.session import Session
 
 if TYPE_CHECKING:
-    from gateway.transport.origin import Origin, Patience
+    from gateway.transport.origin import Origin, Timeouts
 
 
 log = structlog.get_logger()
@@ -22,14 +22,14 @@ log = structlog.get_logger()
 _OF_BODIES = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
 
-class Redirect(Reply):
+class RelocatedReply(Reply):
     """A redirect to a path of ours, or without a location. Its body, which may name an address, is left out."""
 
     def __init__(self, head: Head) -> None:
         headers = [header for header in head.headers if header[0] not in _OF_BODIES]
         self.head = Head(head.status, (*headers, (b"content-length", b"0")))
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         return Ending.WHOLE
 
     def close(self) -> None:
@@ -39,11 +39,11 @@ class Redirect(Reply):
 class OpenAICompatible(Provider):
     """Sends calls to one origin: on the quick wire where the body is at hand, else through a client session."""
 
-    def __init__(self, origin: Origin, patience: Patience, proxy: str | None = None) -> None:
+    def __init__(self, origin: Origin, patience: Timeouts, proxy: str | None = None) -> None:
         self.name = origin.netloc
         self._origin = origin
         self._is_proxied = proxy is not None
-        self._wires = WirePool(origin, patience)
+        self._wires = ConnectionPool(origin, patience)
         self._session = Session(origin, patience, proxy)
 
     async def open(self, call: Call) -> Reply:
@@ -62,7 +62,7 @@ class OpenAICompatible(Provider):
         if head.get(b"location") is None:
             host = _host_in(reply.head)
             log.warning("the upstream redirects elsewhere", status=head.status, host=host, upstream=self.name)
-        return Redirect(head)
+        return RelocatedReply(head)
 
     async def aclose(self) -> None:
         await self._wires.aclose()

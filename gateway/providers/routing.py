@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.providers.demo.provider import DemoProvider
 from gateway.providers.openai import OpenAICompatible
-from gateway.transport.origin import IMAGE_PATH, Origin, Patience
+from gateway.transport.origin import IMAGE_PATH, Origin, Timeouts
 
 if TYPE_CHECKING:
     from gateway.settings.settings import Settings
@@ -58,6 +58,6 @@ def _compatible(origin: Origin, settings: Settings) -> Provider:
     upstream = settings.upstream
     return OpenAICompatible(
         replace(origin, content_type=upstream.content_type),
-        Patience(upstream.connect_s, upstream.head_s, upstream.stall_s, upstream.idle_s),
+        Timeouts(upstream.connect_s, upstream.head_s, upstream.stall_s, upstream.idle_s),
         settings.proxy_for(origin.site),
     )

@@ -12,7 +12,7 @@ from gateway.dialects.classifier import parsed
 from gateway.dialects.shapes import error_in, usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
-from gateway.relay.passthrough import Digest, Passage, WholeBody
+from gateway.relay.passthrough import BufferSink, Digest, PassthroughSink
 from gateway.transport.call import Ending
 from gateway.transport.encoding import InflatingSink, decoded, plain_head
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHOWN_BYTES = 1000  # of a plain text that says why a request was refused
 
 
-class Whole(Struct, frozen=True):
+class BufferedAnswer(Struct, frozen=True):
     """A body as the upstream sent it, and the judgement of it.
 
     The caller gets `body`, or `told` in its place, with `head`; or, with `error` and nothing told, that error.
@@ -44,17 +44,17 @@ class Whole(Struct, frozen=True):
     answer: Json | None = None
 
 
-async def read_whole(reply: Reply, dialect: Dialect, limit: int) -> Whole:
+async def read_whole(reply: Reply, dialect: Dialect, limit: int) -> BufferedAnswer:
     """Read a body to its end and judge it. Raises UpstreamGarbled for a content coding that is not known."""
-    held = WholeBody(limit)
+    held = BufferSink(limit)
     inflating = decoded(reply.head, held)
     ending = await reply.pump(inflating or held)
     return whole_of(reply.head, held, inflating, ending, dialect, limit)
 
 
 def whole_of(
-    head: Head, held: WholeBody, inflating: InflatingSink | None, ending: Ending, dialect: Dialect, limit: int
-) -> Whole:
+    head: Head, held: BufferSink, inflating: InflatingSink | None, ending: Ending, dialect: Dialect, limit: int
+) -> BufferedAnswer:
     """What a body is that ended like this, as HTTP saw it."""
     if inflating is not None:
         ending = inflating.ending(ending)
@@ -62,11 +62,11 @@ def whole_of(
     error = _fault(held, inflating, ending, limit)
     if error is not None:
         outcome = Outcome.TRUNCATED if isinstance(error, UpstreamCut) and held.size else Outcome.UPSTREAM_ERROR
-        return Whole(held.body, held.size, outcome, head, held.first_at, fault=error.message, error=error)
+        return BufferedAnswer(held.body, held.size, outcome, head, held.first_at, fault=error.message, error=error)
     return judged(head, held, dialect, is_proved=ending is Ending.WHOLE)
 
 
-def _fault(held: WholeBody, inflating: InflatingSink | None, ending: Ending, limit: int) -> GatewayError | None:
+def _fault(held: BufferSink, inflating: InflatingSink | None, ending: Ending, limit: int) -> GatewayError | None:
     if held.is_too_large:
         return UpstreamGarbled(f"the upstream's answer is longer than {limit} bytes")
     if inflating is not None and inflating.fault is not None:
@@ -84,12 +84,12 @@ def _cut() -> UpstreamCut:
     return UpstreamCut("the upstream's answer ended before it was whole")
 
 
-def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) -> Whole:
+def judged(head: Head, held: BufferSink, dialect: Dialect, *, is_proved: bool) -> BufferedAnswer:
     """What a body that came to its end is: an answer, the upstream's refusal, or nothing of this protocol."""
     body = parsed(held.body)
     if head.status < 300 and body is not None and dialect.is_answer(body):
         has_failed = body.get("status") == "failed" or error_in(body) is not None
-        return Whole(
+        return BufferedAnswer(
             held.body,
             held.size,
             Outcome.UPSTREAM_ERROR if has_failed else Outcome.COMPLETE,
@@ -101,7 +101,7 @@ def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) ->
             usage=usage_of(body.get("usage")),
             answer=body,
         )
-    failed = Whole(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
+    failed = BufferedAnswer(held.body, held.size, Outcome.UPSTREAM_ERROR, head, held.first_at)
     if head.status < 300 and body is None and not is_proved and held.body.lstrip().startswith(b"{"):
         return structs.replace(failed, outcome=Outcome.TRUNCATED, fault=_cut().message, error=_cut())
     if head.status >= 400 or (head.status < 300 and body is not None and error_in(body) is not None):
@@ -110,7 +110,7 @@ def judged(head: Head, held: WholeBody, dialect: Dialect, *, is_proved: bool) ->
     return structs.replace(failed, fault=error.message, error=error)
 
 
-def _refused(failed: Whole, body: Json) -> Whole:
+def _refused(failed: BufferedAnswer, body: Json) -> BufferedAnswer:
     """The upstream's own error, with its own status; one that came as a success is told as what it is."""
     head = failed.head
     status = head.status if 400 <= head.status < 600 else 502
@@ -134,7 +134,7 @@ def _shaped(body: Json, message: str) -> Json:
     }
 
 
-def _reason(failed: Whole, body: Json) -> str | None:
+def _reason(failed: BufferedAnswer, body: Json) -> str | None:
     """What the upstream said for people, where that can be found."""
     for name in ("error", "message", "detail", "errors"):
         said = body.get(name)
@@ -149,7 +149,7 @@ def _kind(head: Head) -> str:
     return head.media_type or "a body without a type"
 
 
-def kept_fields(passage: Passage, head: Head, sent: Digest | None) -> dict[str, Any]:
+def kept_fields(passage: PassthroughSink, head: Head, sent: Digest | None) -> dict[str, Any]:
     """What the record keeps of a call that was streamed through: small texts whole, the rest by size and digest."""
     digest = passage.digest
     kept = digest.body if is_text(head) else None

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.codec.sse import begins_like_events, begins_like_json
-from gateway.relay.passthrough import WholeBody
-from gateway.transport.call import Sink
+from gateway.relay.passthrough import BufferSink
+from gateway.transport.call import BodySink
 
 if TYPE_CHECKING:
     from gateway.relay.stream import Relay
@@ -36,7 +36,7 @@ class Starter(Protocol):
     async def start(self, head: Head, *, is_events: bool) -> None: ...
 
 
-class Opening(Sink):
+class Opening(BodySink):
     """Gives an answer to the relay when it begins as a stream, else it is `held`. `head` fits what the client gets."""
 
     __slots__ = (
@@ -57,17 +57,17 @@ class Opening(Sink):
         self._relay = relay
         self._is_declared = head.media_type == EVENTS
         self._early = b""
-        self._target: Relay | WholeBody | None = None
+        self._target: Relay | BufferSink | None = None
         self._silent_since: float | None = None
         self.head = head
         self._limit = limit
-        self._held: WholeBody | None = None
+        self._held: BufferSink | None = None
         self.is_starting = False  # it is a stream, and the client's head is not out yet
 
     @property
-    def held(self) -> WholeBody:
+    def held(self) -> BufferSink:
         """The body of an answer that is not a stream."""
-        self._held = held = self._held or WholeBody(self._limit)
+        self._held = held = self._held or BufferSink(self._limit)
         return held
 
     @property
@@ -151,9 +151,9 @@ class Opening(Sink):
             else:
                 self._hold()
 
-    def beat(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         if self.is_stream:
-            self._relay.beat(now)
+            self._relay.tick(now)
         elif self._target is None and self._is_declared and not self.is_starting:
             self._silent_since = self._silent_since or now
             if now - self._silent_since >= FIRST_EVENT_S and self._client.starts_at_once:

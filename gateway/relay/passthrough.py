@@ -6,15 +6,15 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from gateway.transport.call import Sink
+from gateway.transport.call import BodySink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gateway.relay.stream import Client
+    from gateway.relay.stream import RelayClient
 
 
-class WholeBody(Sink):
+class BufferSink(BodySink):
     """Holds a body until it is whole, up to a limit."""
 
     __slots__ = ("_limit", "_parts", "first_at", "is_too_large", "size")
@@ -96,13 +96,13 @@ class _Counted:
         return part
 
 
-class Passage(Sink):
+class PassthroughSink(BodySink):
     """Streams a body through. What would show the caller its end is held in `last` until the record is written: the
     piece that meets the announced length, or a closing `[DONE]`. Of other bodies the end is the last chunk's frame."""
 
     __slots__ = ("_client", "_expected", "digest", "first_at", "last")
 
-    def __init__(self, client: Client, digest: Digest, expected: int | None) -> None:
+    def __init__(self, client: RelayClient, digest: Digest, expected: int | None) -> None:
         self._client = client
         self._expected = expected
         self.digest = digest

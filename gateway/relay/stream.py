@@ -1,6 +1,6 @@
 """The relay: takes an answer's bytes as they come, passes whole events on at once, and keeps what was said.
 
-It is a `Sink` without tasks of its own. What an event means for it is said by the dialect's `Care`.
+It is a `BodySink` without tasks of its own. What an event means for it is said by the dialect's `EventClassifier`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from gateway.codec.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
-from gateway.dialects.classifier import Assembler, Care, Step
-from gateway.dialects.fold_queue import Unfolded
+from gateway.dialects.classifier import Assembler, EventAction, EventClassifier
+from gateway.dialects.fold_queue import FoldQueue
 from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.model import Outcome
-from gateway.transport.call import Ending, Sink
+from gateway.transport.call import BodySink, Ending
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
@@ -26,11 +26,11 @@ FOLD_EVERY = 64
 FOLD_AT_BYTES = 32 * 1024
 FILE_AT_BYTES = 256 * 1024  # of unfiled answer; else it is filed by the pulse
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-_PASSING = (Step.PASS, Step.PASS_UNKEPT)
-_WAITING = (Step.KEEP_THEN_PASS, Step.ERROR)
+_PASSING = (EventAction.PASS, EventAction.PASS_UNKEPT)
+_WAITING = (EventAction.KEEP_THEN_PASS, EventAction.ERROR)
 
 
-class Client(Protocol):
+class RelayClient(Protocol):
     """The caller's side of an exchange, as the relay needs it. What is written to one who has left goes nowhere."""
 
     @property
@@ -40,7 +40,7 @@ class Client(Protocol):
 
     async def drained(self) -> None: ...
 
-    def beat(self, now: float) -> bool:
+    def tick(self, now: float) -> bool:
         """A moment between two events, `now` on the event loop's clock: one for a heartbeat, if it is time. Returns
         whether it was."""
         ...
@@ -52,7 +52,7 @@ class Keeping(Protocol):
     def part(self, chunks: list[bytes]) -> None: ...
 
 
-class Relay(Sink):
+class Relay(BodySink):
     """One streamed answer on its way. `close` or `close_early` settles `outcome`, `fault` and `last`: what the client
     gets last."""
 
@@ -79,16 +79,18 @@ class Relay(Sink):
         "outcome",
     )
 
-    def __init__(self, client: Client, keeping: Keeping, care: Care, assembler: Assembler, limit: int) -> None:
+    def __init__(
+        self, client: RelayClient, keeping: Keeping, classifier: EventClassifier, assembler: Assembler, limit: int
+    ) -> None:
         self._client = client
         self._keeping = keeping
-        self._care = care
+        self._classifier = classifier
         self._assembler = assembler
         self._limit = limit
         self._splitter = EventSplitter(min(limit, MAX_EVENT_BYTES))
         self._tee: list[bytes] = []
         self._tee_size = 0
-        self._unfolded = Unfolded()
+        self._unfolded = FoldQueue()
         self._line_end = b"\n"
         self._has_beaten = False  # before the first event
         self._drops_line_feed = False  # of an event that was dropped, which may come with the next read
@@ -125,8 +127,8 @@ class Relay(Sink):
                 return False
         if self.bytes_in > self._limit:
             return self._broken(f"the answer is longer than {self._limit} bytes")
-        care = self._care
-        plain, texts = care.plain(block)
+        classifier = self._classifier
+        plain, texts = classifier.plain(block)
         if plain < len(block):
             if plain:
                 self._keep(block[:plain])
@@ -134,16 +136,16 @@ class Relay(Sink):
         if texts is None:
             self._keep(block)
         else:
-            self._unfolded.add_run(care.shape, texts)
+            self._unfolded.add_run(classifier.shape, texts)
             self._file_later(block)
         self._pass_on(block)
         if self._unfolded.count >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
             self._fold()
         return self.outcome is not None
 
-    def beat(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         self.file()
-        if self._client.beat(now) and self.first_at is None:
+        if self._client.tick(now) and self.first_at is None:
             self._has_beaten = True
 
     def file(self) -> None:
@@ -189,7 +191,7 @@ class Relay(Sink):
 
     def _take_unfinished(self, event: bytes) -> None:
         """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
-        if event and self._care.judge_raw(event) not in (Step.GARBLED, Step.PASS_UNKEPT):
+        if event and self._classifier.judge_raw(event) not in (EventAction.GARBLED, EventAction.PASS_UNKEPT):
             self._look_closely(event + (b"\n" if event.endswith(b"\n") else b"\n\n"))
 
     def said(self) -> bytes:
@@ -222,19 +224,19 @@ class Relay(Sink):
         passing = [block[:plain]]
         waiting: list[bytes] = []
         for raw in split_events(block[plain:]):
-            step = self._care.judge_raw(raw)
-            if step is not Step.PASS_UNKEPT:
+            step = self._classifier.judge_raw(raw)
+            if step is not EventAction.PASS_UNKEPT:
                 self._keep(raw)
             if self.outcome is not None:
                 break
-            if step is Step.ERROR and not self._has_failed:
+            if step is EventAction.ERROR and not self._has_failed:
                 self._has_failed = True
                 self.fault = ENDED_BY_ERROR
             if step in _WAITING or (waiting and step in _PASSING):
                 waiting.append(raw)
             elif step in _PASSING:
                 passing.append(raw)
-            elif step is not Step.KEEP_ONLY:
+            elif step is not EventAction.KEEP_ONLY:
                 self._ends(step, raw)
                 break
             else:
@@ -248,20 +250,20 @@ class Relay(Sink):
             self.last = passed + self.last
         return self.outcome is not None
 
-    def _ends(self, step: Step, raw: bytes) -> None:
+    def _ends(self, step: EventAction, raw: bytes) -> None:
         if raw.endswith(b"\r\n\r"):
             raw += b"\n"  # of the CRLF that ends it; it had not come yet, and nobody waits for it
         match step:
-            case Step.LAST:
+            case EventAction.LAST:
                 self._settle(Outcome.UPSTREAM_ERROR if self._has_failed else Outcome.COMPLETE, raw)
-            case Step.LAST_ERROR:
+            case EventAction.LAST_ERROR:
                 self.fault = ENDED_BY_ERROR
                 self._settle(Outcome.UPSTREAM_ERROR, raw)
             case _:
                 self._broken("the upstream sent an event that is not JSON")
 
     def _keep(self, raw: bytes) -> None:
-        self._unfolded.add(self._care.take_parsed(raw) or raw)
+        self._unfolded.add(self._classifier.take_parsed(raw) or raw)
         self._file_later(raw)
 
     def _file_later(self, raw: bytes) -> None:

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 PULSE_S = 0.2
 
 
-class Living(Protocol):
+class Ticking(Protocol):
     """Something that wants to be looked after while it lives."""
 
-    def beat(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """`now` is the event loop's clock, in seconds."""
         ...
 
 
-class Pulse:
+class Ticker:
     """Beats for whatever is being watched; rests when nothing is."""
 
     def __init__(self) -> None:
-        self._watched: dict[Living, None] = {}
+        self._watched: dict[Ticking, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -33,7 +33,7 @@ class Pulse:
         return len(self._watched)
 
     @contextmanager
-    def watching(self, living: Living) -> Iterator[None]:
+    def watching(self, living: Ticking) -> Iterator[None]:
         self._watched[living] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
@@ -48,7 +48,7 @@ class Pulse:
         now = loop.time()
         for living in tuple(self._watched):
             try:
-                living.beat(now)
+                living.tick(now)
             except Exception as error:  # noqa: BLE001 (one that fails must not take the beat from all the others)
                 loop.call_exception_handler({"message": f"the pulse of {living!r} failed", "exception": error})
 

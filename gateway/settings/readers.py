@@ -72,7 +72,7 @@ class Secret:
         return hash(self._value)
 
 
-class Form(NamedTuple):
+class Reader(NamedTuple):
     """What a setting takes: how to read it, how to show it, and the words for what would have been right."""
 
     takes: str
@@ -109,7 +109,7 @@ def as_flag(value: object, _: Environ) -> bool:
     raise ValueError
 
 
-def _whole(low: int, high: int) -> Form:
+def _whole(low: int, high: int) -> Reader:
     def read(value: object, _: Environ) -> int:
         if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
             value = int(value)
@@ -117,10 +117,10 @@ def _whole(low: int, high: int) -> Form:
             raise ValueError
         return value
 
-    return Form(f"a whole number from {low} to {high}", read)
+    return Reader(f"a whole number from {low} to {high}", read)
 
 
-def _number(takes: str, highest: float, *, may_be_zero: bool = False) -> Form:
+def _number(takes: str, highest: float, *, may_be_zero: bool = False) -> Reader:
     def read(value: object, _: Environ) -> float:
         if isinstance(value, str) and re.fullmatch(
             r"[0-9]{0,18}\.?[0-9]{1,18}(e[+-]?[0-9]{1,2})?", value.strip().lower()
@@ -132,7 +132,7 @@ def _number(takes: str, highest: float, *, may_be_zero: bool = False) -> Form:
             raise ValueError
         return float(value)
 
-    return Form(takes, read, lambda value: f"{value:g}")
+    return Reader(takes, read, lambda value: f"{value:g}")
 
 
 _UNITS = {"": 1, "b": 1}
@@ -160,24 +160,24 @@ def shown_size(value: int) -> str:
     return str(value)
 
 
-def _size(low: int, high: int) -> Form:
+def _size(low: int, high: int) -> Reader:
     def read(value: object, _: Environ) -> int:
         size = _as_size(value)
         if not low <= size <= high:
             raise ValueError(f"it is not between {shown_size(low)} and {shown_size(high)}")
         return size
 
-    return Form('a size such as "64MiB", "10MB" or a number of bytes', read, shown_size)
+    return Reader('a size such as "64MiB", "10MB" or a number of bytes', read, shown_size)
 
 
-def _choice(*words: str) -> Form:
+def _choice(*words: str) -> Reader:
     def read(value: object, _: Environ) -> str:
         word = _as_text(value).lower()
         if word not in words:
             raise ValueError
         return word
 
-    return Form(f"one of {', '.join(words)}", read)
+    return Reader(f"one of {', '.join(words)}", read)
 
 
 def _as_host(value: object, _: Environ) -> str:
@@ -223,7 +223,7 @@ def _split(text: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def _url(takes: str, *, query: bool = False, credentials: bool = False) -> Form:
+def _url(takes: str, *, query: bool = False, credentials: bool = False) -> Reader:
     def read(value: object, _: Environ) -> str:
         parts = _split(_as_text(value), ("http", "https"))
         if not credentials and "@" in parts.netloc:
@@ -234,7 +234,7 @@ def _url(takes: str, *, query: bool = False, credentials: bool = False) -> Form:
             raise ValueError("it has a fragment" if query else "it has a query or a fragment")
         return parts.geturl().rstrip("/")
 
-    return Form(takes, read, redacted_url)
+    return Reader(takes, read, redacted_url)
 
 
 def _as_proxy(value: object, environ: Environ) -> str:
@@ -259,14 +259,14 @@ def _items(value: object) -> list[str]:
     return [text for text in texts if text]
 
 
-def _list(takes: str, read_one: Callable[[str], Any] = str, *, least: int = 0) -> Form:
+def _list(takes: str, read_one: Callable[[str], Any] = str, *, least: int = 0) -> Reader:
     def read(value: object, _: Environ) -> tuple[Any, ...]:
         found = tuple(dict.fromkeys(read_one(item) for item in _items(value)))
         if len(found) < least:
             raise ValueError
         return found
 
-    return Form(takes, read, lambda values: ", ".join(map(str, values)))
+    return Reader(takes, read, lambda values: ", ".join(map(str, values)))
 
 
 _PRICE = r"[0-9]{1,6}(\.[0-9]{1,9})?"
@@ -486,21 +486,23 @@ def _as_database_url(value: object, environ: Environ) -> Secret:
 AUTH_MODES = _list("a list of open, keys, jwt, header", _one_of("open", "keys", "jwt", "header"), least=1)
 ALGORITHMS = _list("a list of EdDSA, ES256, RS256", _one_of("EdDSA", "ES256", "RS256"), least=1)
 NETWORKS = _list("a list of networks such as 10.1.0.0/16, with commas between them", _as_network)
-NETWORKS_OR_NONE = Form("`none`, or " + NETWORKS.takes, _as_networks_or_none, NETWORKS.show)
+NETWORKS_OR_NONE = Reader("`none`, or " + NETWORKS.takes, _as_networks_or_none, NETWORKS.show)
 NAMES = _list("a list of names with commas between them")
-PRICES = Form("a list of sizes and prices such as 1024x1024=0.02, with commas between them", _as_prices, _shown_prices)
-NAME = Form("a name of at most 256 characters", _as_name)
-TOKEN_PRICES = Form(
+PRICES = Reader(
+    "a list of sizes and prices such as 1024x1024=0.02, with commas between them", _as_prices, _shown_prices
+)
+NAME = Reader("a name of at most 256 characters", _as_name)
+TOKEN_PRICES = Reader(
     "a list of models and prices such as gpt-5=1.25/10, with commas between them", _as_token_prices, _shown_token_prices
 )
-HEADER_NAME = Form("a header's name such as X-Forwarded-User", _as_header_name)
+HEADER_NAME = Reader("a header's name such as X-Forwarded-User", _as_header_name)
 HEADER_PATTERNS = _list(
     "a list of headers' names such as x-corp-team or x-corp-*, with commas between them", _as_header_pattern
 )
-ISSUER = Form("the URL of an OpenID issuer, without query", _as_issuer)
+ISSUER = Reader("the URL of an OpenID issuer, without query", _as_issuer)
 LEEWAY = _number("a number of seconds above 0, at most 300", 300)
 ORIGINS = _list("a list of origins such as https://chat.example, with commas between them", _as_origin)
-USE_CASES = Form(
+USE_CASES = Reader(
     "a list of use cases, each with a name and a prompt (in the environment as JSON, or file:/path)",
     _as_use_cases,
     lambda values: ", ".join(each["name"] for each in values),
@@ -510,18 +512,18 @@ ENDPOINT = _url("the whole URL of an endpoint, such as https://host.example/v1/c
 ANY_ENDPOINT = _url("the whole URL of an endpoint, such as https://host.example/submissions", query=True)
 LINK = _url("the URL of a page, such as https://host.example/policy", query=True)
 _PROXY_URL = _url("", credentials=True)
-PROXY = Form("the URL of an HTTP proxy, such as http://proxy.example:3128", _as_proxy, redacted_url)
-BASE_URL = Form("a base URL such as https://host.example/v1", _as_base_url, redacted_url)
-HOST = Form("a host name or an IP address", _as_host)
+PROXY = Reader("the URL of an HTTP proxy, such as http://proxy.example:3128", _as_proxy, redacted_url)
+BASE_URL = Reader("a base URL such as https://host.example/v1", _as_base_url, redacted_url)
+HOST = Reader("a host name or an IP address", _as_host)
 HOSTS = _list("a list of host names such as llm.corp.example, with commas between them", _as_host_name)
-HOST_LIST = Form("a list of host names with commas between them", _as_text)
+HOST_LIST = Reader("a list of host names with commas between them", _as_text)
 PORT = _whole(0, 65535)
 WORKERS = _whole(1, 256)
 DEPTH = _whole(1, 1000)
 CALLS = _whole(1, 256)
 POOL_MIN = _whole(0, 1000)
 POOL_MAX = _whole(1, 1000)
-FLAG = Form("true or false", as_flag, lambda value: "true" if value else "false")
+FLAG = Reader("true or false", as_flag, lambda value: "true" if value else "false")
 SECONDS = _number("a number of seconds above 0", _LONGEST_SECONDS)
 SECONDS_OR_NONE = _number("a number of seconds, 0 or above", _LONGEST_SECONDS, may_be_zero=True)
 RATE = _number("a number above 0", 1e6)
@@ -529,15 +531,17 @@ SIZE = _size(0, 1 << 50)
 BODY_SIZE = _size(1, _LARGEST_BODY)
 SEGMENT_SIZE = _size(4096, _LARGEST_BODY)
 INLINE_SIZE = _size(0, _LARGEST_BODY)
-PATH = Form("a path", _as_path)
-MEDIA_TYPE = Form("a media type such as application/json", _as_media_type)
+PATH = Reader("a path", _as_path)
+MEDIA_TYPE = Reader("a media type such as application/json", _as_media_type)
 SYNC = _choice("group", "interval", "none")
 WHEN_FULL = _choice("refuse", "serve")
 LOG_FORMAT = _choice("auto", "json", "text")
 LOG_LEVEL = _choice("debug", "info", "warning", "error", "critical")
-HEADER_SECRET = Form("printable ASCII, or a file:/path or env:NAME that leads to it", _as_header_secret, is_secret=True)
-ADMIN_KEY = Form("a random text, or a file:/path or env:NAME that leads to it", _as_admin_key, is_secret=True)
-DATABASE_URL = Form(
+HEADER_SECRET = Reader(
+    "printable ASCII, or a file:/path or env:NAME that leads to it", _as_header_secret, is_secret=True
+)
+ADMIN_KEY = Reader("a random text, or a file:/path or env:NAME that leads to it", _as_admin_key, is_secret=True)
+DATABASE_URL = Reader(
     "postgresql://user:password@host/database, or a file:/path or env:NAME that leads to it",
     _as_database_url,
     is_secret=True,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.settings import readers
-from gateway.settings.readers import CHAT_PATH, Form, home, is_loopback, redacted_url, shown_size
+from gateway.settings.readers import CHAT_PATH, Reader, home, is_loopback, redacted_url, shown_size
 from gateway.settings.readers import Secret as Secret
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class SettingsError(Exception):
 
 
 def _set(
-    env: str, default: object, form: Form, text: str, default_text: str = "", *, is_shown: bool = True
+    env: str, default: object, form: Reader, text: str, default_text: str = "", *, is_shown: bool = True
 ) -> Any:  # of the field's type, which is checked when the settings are loaded
     """A setting: its environment names (the first is the documented one), default, form, and one line of help."""
     metadata = {"env": tuple(env.split()), "form": form, "help": text, "default_text": default_text}
@@ -508,7 +508,7 @@ class Setting(NamedTuple):
 
     name: str
     env: tuple[str, ...]
-    form: Form
+    form: Reader
     default: Any  # MISSING: worked out when loading
     help: str
     default_text: str

@@ -28,7 +28,7 @@ class Backoff:
         return min(self.longest_s, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
-class Pace:
+class CircuitBreaker:
     """Shared by all who call. The monitor counts as away after a few failures in a row, or at its own wish."""
 
     def __init__(self, calls: int, backoff: Backoff, *, away_after: int = 3) -> None:
@@ -44,12 +44,12 @@ class Pace:
         self.taken_at: float | None = None
 
     @property
-    def is_away(self) -> bool:
+    def is_down(self) -> bool:
         return self.away_since is not None
 
     def succeeded(self) -> bool:
         """Whether it was away."""
-        was_away = self.is_away
+        was_away = self.is_down
         self._failures = 0
         self.away_since = None
         self.taken_at = time.monotonic()
@@ -68,7 +68,7 @@ class Pace:
             self._not_before = now + self._backoff.pause_s(self._failures)
         if retry_after_s is not None:
             self._not_before = max(self._not_before, now + retry_after_s)
-        if self.is_away or (self._failures < self._away_after and retry_after_s is None):
+        if self.is_down or (self._failures < self._away_after and retry_after_s is None):
             return False
         self.away_since = now
         return True
@@ -78,9 +78,9 @@ class Pace:
         """One call may be made within; gives the time. While the monitor is away they are made one by one, with long
         pauses. `patience` tells how many seconds are left to wait; raises PatienceOver."""
         async with self._slots:
-            if self.is_away:
+            if self.is_down:
                 async with self._knocking:
-                    if self.is_away:
+                    if self.is_down:
                         await self._wait_to_knock(patience())
                         yield time.monotonic()
                         return

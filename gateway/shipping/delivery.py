@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from gateway.model import Record
-    from gateway.shipping.ordering import Place
+    from gateway.shipping.ordering import PartitionKey
     from gateway.shipping.quarantine import Quarantine
     from gateway.shipping.retries import Retries
-    from gateway.shipping.sink import Keeper
+    from gateway.shipping.sink import Sink
 
-    Unit = list[tuple[Record, Place]]  # records of one conversation, in order
+    Unit = list[tuple[Record, PartitionKey]]  # records of one conversation, in order
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
@@ -43,7 +43,7 @@ log = structlog.get_logger()
 class Delivery:
     """One at a time."""
 
-    def __init__(self, keeper: Keeper, quarantine: Quarantine, closing: asyncio.Event, retries: Retries) -> None:
+    def __init__(self, keeper: Sink, quarantine: Quarantine, closing: asyncio.Event, retries: Retries) -> None:
         self._keeper = keeper
         self._quarantine = quarantine
         self._closing = closing

@@ -13,30 +13,30 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.codec import jsontext
-from gateway.dialects.fingerprints import NONE, marks_of
+from gateway.dialects.fingerprints import NONE, fingerprints_of
 from gateway.model import Kind
 
 if TYPE_CHECKING:
-    from gateway.dialects.fingerprints import Marks
+    from gateway.dialects.fingerprints import Fingerprints
     from gateway.model import Record
 
 MOST_REMEMBERED = 32_768  # marks; a few megabytes
 CONVERSATIONS = (Kind.CHAT, Kind.RESPONSE)
 
 
-class Place(NamedTuple):
+class PartitionKey(NamedTuple):
     """`lane`: records with the same one are delivered in order. `marks`: by which a later record knows this one."""
 
     lane: str
     marks: tuple[str, ...]
 
 
-class Lanes:
+class Ordering:
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most = most
         self._lane_of: OrderedDict[str, str] = OrderedDict()  # by mark
 
-    def place(self, record: Record, marks: Marks) -> Place:
+    def place(self, record: Record, marks: Fingerprints) -> PartitionKey:
         """The record's lane; it is remembered for those that go on from it."""
         interaction = record.interaction
         user = interaction.principal.user
@@ -47,11 +47,11 @@ class Lanes:
             earlier = (_digest(user, "mark", mark.hex()) for mark in marks.earlier)
             known = (self._lane_of[each] for each in earlier if each in self._lane_of)
             lane = next(known, None) or _digest(user, "root", str(interaction.id))
-        place = Place(lane, tuple(_digest(user, "mark", mark.hex()) for mark in marks.own))
+        place = PartitionKey(lane, tuple(_digest(user, "mark", mark.hex()) for mark in marks.own))
         self.remember(place)
         return place
 
-    def remember(self, place: Place) -> None:
+    def remember(self, place: PartitionKey) -> None:
         for mark in place.marks:
             self._lane_of[mark] = place.lane
             self._lane_of.move_to_end(mark)
@@ -59,12 +59,12 @@ class Lanes:
             self._lane_of.popitem(last=False)
 
 
-def record_marks(record: Record) -> Marks:
+def record_fingerprints(record: Record) -> Fingerprints:
     """Reads both bodies: in a thread, please, where they are large."""
     kind = record.interaction.kind
     if kind not in CONVERSATIONS:
         return NONE
-    return marks_of(kind, _parsed(record.interaction.body), _parsed(record.answer.body))
+    return fingerprints_of(kind, _parsed(record.interaction.body), _parsed(record.answer.body))
 
 
 def _parsed(body: bytes) -> object:

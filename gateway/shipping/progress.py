@@ -30,7 +30,7 @@ _CRC = Struct("<I")
 log = structlog.get_logger()
 
 
-class Sink(Protocol):
+class CursorStore(Protocol):
     """The database: a keeper that says how far it is with each journal. Its verbs raise StoreUnavailable."""
 
     name: str
@@ -150,7 +150,7 @@ class Progress:
 class Followed:
     """The database, as a delivery sees it: what is kept there is noted as progress of the folder that it came from."""
 
-    def __init__(self, sink: Sink, on_set_back: Callable[[], None]) -> None:
+    def __init__(self, sink: CursorStore, on_set_back: Callable[[], None]) -> None:
         self._sink = sink
         self._on_set_back = on_set_back
         self.name = sink.name

@@ -33,7 +33,7 @@ REQUEST, RESPONSE, FRAMES, NOTE, GONE = ".request", ".response", ".frames", ".js
 log = structlog.get_logger()
 
 
-class Item(NamedTuple):
+class QuarantineItem(NamedTuple):
     """What lies in quarantine under one name."""
 
     name: str
@@ -85,7 +85,7 @@ class Quarantine:
     def names(self) -> list[str]:
         return sorted(path.stem for path in self._folder.glob("*" + NOTE))
 
-    def item(self, name: str) -> Item:
+    def item(self, name: str) -> QuarantineItem:
         """Raises FileNotFoundError when there is none, ValueError when its note is spoilt."""
         if os.sep in name or "\0" in name:
             raise FileNotFoundError(name)
@@ -97,7 +97,7 @@ class Quarantine:
         for ending in (REQUEST, RESPONSE, FRAMES):
             with suppress(FileNotFoundError):
                 bodies[ending] = (self._folder / (name + ending)).read_bytes()
-        return Item(name, note, bodies, path.stat().st_mtime)
+        return QuarantineItem(name, note, bodies, path.stat().st_mtime)
 
     def put_record(self, record: Record, reason: str, sink: str) -> None:
         """Raises OSError when the disk does not take it; then the record is where it was."""

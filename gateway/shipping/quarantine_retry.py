@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gateway.shipping.copies import Copies
     from gateway.shipping.quarantine import Quarantine
-    from gateway.shipping.sink import Keeper
+    from gateway.shipping.sink import Sink
 
 LOOK_S = 2.0
 CHECK_S = 30.0
@@ -34,7 +34,9 @@ class Stays:
     is_final: bool
 
 
-async def bring_back(quarantine: Quarantine, sink: Keeper, name: str, copies: Copies | None = None) -> Stays | None:
+async def retry_quarantined(
+    quarantine: Quarantine, sink: Sink, name: str, copies: Copies | None = None
+) -> Stays | None:
     """None: its records are rows, and its files are gone; each is a row once, whoever else does the same.
 
     Raises FileNotFoundError when there is no such item, StoreUnavailable while the sink is away, OSError.
@@ -60,14 +62,14 @@ async def bring_back(quarantine: Quarantine, sink: Keeper, name: str, copies: Co
         return None
 
 
-class BringBack:
+class QuarantineRetry:
     """A task of the gateway: keeps the count, and tries all of it again when the gateway's or the schema's version is
     another one than at the last try."""
 
     def __init__(
         self,
         quarantine: Quarantine,
-        sink: Keeper,
+        sink: Sink,
         versions: Callable[[], Awaitable[str]],
         copies: Copies | None = None,
     ) -> None:
@@ -100,7 +102,7 @@ class BringBack:
         back, staying = 0, []
         for name in await in_thread(self._quarantine.names):
             try:
-                stays = await bring_back(self._quarantine, self._sink, name, self._copies)
+                stays = await retry_quarantined(self._quarantine, self._sink, name, self._copies)
             except FileNotFoundError:
                 continue
             except OSError as error:

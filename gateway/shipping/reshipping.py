@@ -17,7 +17,7 @@ from gateway.journal.disk import in_thread
 from gateway.journal.lock import KEPT
 from gateway.journal.pending import BATCH_ROWS, batches
 from gateway.journal.reading import read
-from gateway.journal.recovery import Replay
+from gateway.journal.recovery import JournalRecovery
 from gateway.journal.segments import START, SUFFIX, numbers_in
 from gateway.model import ConversationEdit
 from gateway.shipping.copies import Copies
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gateway.journal.segments import Position
     from gateway.model import Record
     from gateway.shipping.delivery import Delivery
-    from gateway.shipping.progress import Sink
+    from gateway.shipping.progress import CursorStore
 
 CHECK_S = 30.0  # how often the database is told that we live, and asked whether it still has everything
 RETRY_S = 2.0
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Figures:
+class ReshipFigures:
     """For readiness and metrics; of this process, since it started."""
 
     set_backs: int = 0  # journals of which the database had forgotten rows
@@ -64,7 +64,7 @@ class ShipAgain:
         self,
         directory: Path,
         own: Progress,
-        sink: Sink,
+        sink: CursorStore,
         delivery_to: Callable[[Followed], Delivery],
         is_pending: Callable[[bytes], bool],
         copies: Copies,
@@ -81,7 +81,7 @@ class ShipAgain:
         self._waiting = waiting
         self._apply_edits = apply_edits
         self._woken = asyncio.Event()
-        self.figures = Figures()
+        self.figures = ReshipFigures()
 
     def was_set_back(self) -> None:
         """The database has forgotten rows of one more journal: look now."""
@@ -233,7 +233,7 @@ class Reshipped:
     oldest_at: float | None = None  # Unix time of the oldest record that is kept
 
 
-async def missing_copies(copies: Copies, sink: Sink) -> AsyncIterator[Record]:
+async def missing_copies(copies: Copies, sink: CursorStore) -> AsyncIterator[Record]:
     """Records that came apart from their journal, and that the sink does not have. Raises StoreUnavailable."""
     paths = await in_thread(copies.paths)
     ids = sorted(paths)
@@ -243,7 +243,7 @@ async def missing_copies(copies: Copies, sink: Sink) -> AsyncIterator[Record]:
                 yield await in_thread(decoded, paths[id_])
 
 
-async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
+async def reship(directory: Path, sink: CursorStore, since: float) -> Reshipped:
     """Bring to the sink what it does not have of the segments that were written since then. Needs no lock: it only
     reads, and takes of journals in use what is finished. Raises StoreUnavailable."""
     done = Reshipped()
@@ -268,13 +268,13 @@ async def reship(directory: Path, sink: Sink, since: float) -> Reshipped:
     return done
 
 
-async def _bring_missing(folder: Path, taken: Sequence[Pending], sink: Sink, done: Reshipped) -> None:
+async def _bring_missing(folder: Path, taken: Sequence[Pending], sink: CursorStore, done: Reshipped) -> None:
     missing = await sink.missing([pending.id for pending in taken])
     wanted = [pending for pending in taken if pending.id in missing]
     await _keep(list((await read(folder, wanted)).values()) if wanted else [], sink, done)
 
 
-async def _keep(records: list[Record], sink: Sink, done: Reshipped) -> None:
+async def _keep(records: list[Record], sink: CursorStore, done: Reshipped) -> None:
     if not records:
         return
     try:
@@ -289,7 +289,7 @@ async def _keep(records: list[Record], sink: Sink, done: Reshipped) -> None:
         done.new += len(records)
 
 
-async def _bring(record: Record, sink: Sink) -> bool:
+async def _bring(record: Record, sink: CursorStore) -> bool:
     try:
         await sink.keep([record])
     except RecordRefused:  # for its own data: then in the plainest form
@@ -305,5 +305,5 @@ async def _bring(record: Record, sink: Sink) -> bool:
 async def finished_in(folder: Path, start: Position, *, is_over: bool) -> AsyncIterator[list[Pending]]:
     """Finished records of a folder, kept and other ones, from a position on; with those that never ended, if the owner
     is dead."""
-    async for pendings in Replay(folder, start, with_kept=True).pendings():
+    async for pendings in JournalRecovery(folder, start, with_kept=True).pendings():
         yield [pending for pending in pendings if is_over or pending.finished is not None]

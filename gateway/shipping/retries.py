@@ -18,7 +18,7 @@ import structlog
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable, safe_text
 from gateway.journal.disk import in_thread
 from gateway.shipping.circuit_breaker import Backoff
-from gateway.shipping.ordering import Lanes, Place, record_marks
+from gateway.shipping.ordering import Ordering, PartitionKey, record_fingerprints
 from gateway.shipping.retry_spool import RetrySpool, decoded, encoded, frames_in
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.model import Record
     from gateway.shipping.copies import Copies
     from gateway.shipping.quarantine import Quarantine
-    from gateway.shipping.sink import Keeper
+    from gateway.shipping.sink import Sink
 
 LARGE_BYTES = 64 * 1024  # a record from this size on is read and written in a thread
 MOST_FAILURES = 8  # of a round: then there is a pause
@@ -51,7 +51,7 @@ class Retries:
 
     def __init__(
         self,
-        sink: Keeper,
+        sink: Sink,
         directory: Path,
         quarantine: Quarantine,
         tuning: RetryTuning,
@@ -63,7 +63,7 @@ class Retries:
         self._quarantine = quarantine
         self._tuning = tuning
         self._spool = RetrySpool(directory / f"retry-{sink.name}")
-        self._lanes = Lanes()
+        self._lanes = Ordering()
         self._turn: str | None = None  # the lane that was tried last
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -84,7 +84,7 @@ class Retries:
         for path in self._spool.paths:
             with suppress(OSError, ValueError, LookupError, TypeError):  # its turn comes, and then it is dealt with
                 note = orjson.loads((await in_thread(path.read_bytes)).partition(b"\n")[0])
-                self._lanes.remember(Place(note["lane"][USER_LETTERS:], tuple(note["marks"])))
+                self._lanes.remember(PartitionKey(note["lane"][USER_LETTERS:], tuple(note["marks"])))
 
     def start(self) -> None:
         if self._task is None:
@@ -110,14 +110,14 @@ class Retries:
 
     # --- what goes in ------------------------------------------------------------------------------------------------
 
-    async def split(self, records: Sequence[Record]) -> tuple[list[Record], list[tuple[Record, Place]]]:
+    async def split(self, records: Sequence[Record]) -> tuple[list[Record], list[tuple[Record, PartitionKey]]]:
         """Those that may go to the sink, and those whose conversation waits here. While nothing waits it costs
         nothing; while something does, only records of the same users are looked into."""
         if not self._spool:
             return list(records), []
         users = {lane[:USER_LETTERS] for lane in self._spool.lanes}
         free: list[Record] = []
-        behind: list[tuple[Record, Place]] = []
+        behind: list[tuple[Record, PartitionKey]] = []
         for record in records:
             place = await self.place(record) if _user(record) in users else None
             if place is not None and place.lane in self._spool:
@@ -126,12 +126,14 @@ class Retries:
                 free.append(record)
         return free, behind
 
-    async def place(self, record: Record) -> Place:
-        marks = await in_thread(record_marks, record) if record.size > LARGE_BYTES else record_marks(record)
+    async def place(self, record: Record) -> PartitionKey:
+        marks = (
+            await in_thread(record_fingerprints, record) if record.size > LARGE_BYTES else record_fingerprints(record)
+        )
         lane, own = self._lanes.place(record, marks)
-        return Place(_user(record) + lane, own)
+        return PartitionKey(_user(record) + lane, own)
 
-    async def add(self, record: Record, place: Place, error: RecordNotAccepted | None = None) -> bool:
+    async def add(self, record: Record, place: PartitionKey, error: RecordNotAccepted | None = None) -> bool:
         """Whether it lies safely on disk; if not, there is no room. No error: it waits behind another."""
         if self._spool.holds(record.interaction.id):  # the database was set back meanwhile, or its process died
             return True
@@ -255,7 +257,7 @@ class Retries:
         task.result()
 
 
-async def keep_one(sink: Keeper, record: Record) -> None:
+async def keep_one(sink: Sink, record: Record) -> None:
     """Whole, or in the plainest form where its own data is refused. Raises what `keep_raw` raises."""
     try:
         await sink.keep([record])

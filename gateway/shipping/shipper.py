@@ -16,16 +16,16 @@ from gateway.journal import lock, shipped_segments
 from gateway.journal.disk import in_thread, patiently
 from gateway.journal.pending import BATCH_BYTES, BATCH_ROWS, batches
 from gateway.journal.reading import read, read_damage, read_raw
-from gateway.journal.recovery import Replay
+from gateway.journal.recovery import JournalRecovery
 from gateway.journal.segments import numbers_in
 from gateway.journal.subscription import Cursor
 from gateway.shipping.copies import Copies
 from gateway.shipping.delivery import Delivery
 from gateway.shipping.progress import Followed, Progress
 from gateway.shipping.quarantine import Quarantine
-from gateway.shipping.quarantine_retry import BringBack
+from gateway.shipping.quarantine_retry import QuarantineRetry
 from gateway.shipping.quarantined_segments import return_segments
-from gateway.shipping.reshipping import Figures, ShipAgain
+from gateway.shipping.reshipping import ReshipFigures, ShipAgain
 from gateway.shipping.retries import Retries, RetryTuning
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from gateway.journal.journal import Journal
     from gateway.journal.pending import Pending
-    from gateway.journal.subscription import Feed
-    from gateway.shipping.progress import Sink
+    from gateway.journal.subscription import Subscription
+    from gateway.shipping.progress import CursorStore
     from gateway.shipping.reshipping import ApplyEdits
-    from gateway.shipping.sink import Keeper
+    from gateway.shipping.sink import Sink
 
 GATHER_S = 0.05  # how long a lone record waits for company
 GATHER_LONGER_S = 0.2  # and one of a crowd: a batch costs as much as forty rows do, here as in Postgres
@@ -64,7 +64,7 @@ class ShipperState:
     quarantined: int
     adopting: str | None  # the dead owner's folder that is being shipped
     fault: str | None  # why a keeper does not take them at the moment
-    again: Figures  # what the database had forgotten, and has got again
+    again: ReshipFigures  # what the database had forgotten, and has got again
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ class SinkState:
     pending: int  # records of this process that it has yet to get
     oldest_s: float  # age of the oldest of them
     kept: int
-    is_away: bool  # the last attempt failed
+    is_down: bool  # the last attempt failed
     apart: int  # records that it does not accept, though it accepts others: they are tried again
     faults: tuple[str, ...]  # why, short and stable
 
 
 @dataclass(eq=False, slots=True)
-class _Adoption:
+class _Takeover:
     """A dead owner's folder, locked for us until every keeper has got what is in it."""
 
     folder: lock.Folder
@@ -89,13 +89,13 @@ class _Adoption:
     has_failed: bool = False
 
 
-class _Way:
+class SinkWorker:
     """All that leads to one keeper: from our own journal and from those of the dead, each at the keeper's own pace."""
 
     def __init__(
         self,
-        keeper: Keeper,
-        feed: Feed,
+        keeper: Sink,
+        feed: Subscription,
         retries: Retries,
         live: Delivery,
         adopted: Delivery,
@@ -107,7 +107,7 @@ class _Way:
         self.live = live
         self.adopted = adopted
         self.followed = followed  # by which live, adopted and retries tell the database how far they are
-        self.legacy: asyncio.Queue[_Adoption] = asyncio.Queue()
+        self.legacy: asyncio.Queue[_Takeover] = asyncio.Queue()
         self.is_caught_up = asyncio.Event()  # with what the dead had left when we began
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -140,9 +140,9 @@ class Shipper:
     def __init__(
         self,
         journal: Journal,
-        keepers: Sequence[Keeper],
+        keepers: Sequence[Sink],
         in_order: Container[str] = (),
-        sink: Sink | None = None,
+        sink: CursorStore | None = None,
         retry: RetryTuning | None = None,
         apply_edits: ApplyEdits | None = None,
         versions: Callable[[], Awaitable[str]] | None = None,
@@ -160,10 +160,10 @@ class Shipper:
         self._again: ShipAgain | None = None
         self._shipping_again: asyncio.Task[None] | None = None
         self._adoption: asyncio.Task[None] | None = None
-        self._adoptions: list[_Adoption] = []
+        self._adoptions: list[_Takeover] = []
         self._has_looked = asyncio.Event()
 
-    def _way(self, keeper: Keeper) -> _Way:
+    def _way(self, keeper: Sink) -> SinkWorker:
         feed = self._journal.follow(keeper.name)
         followed: tuple[Followed, Followed, Followed] | None = None
         copies: Copies | None = None
@@ -177,12 +177,12 @@ class Shipper:
             copies = self._copies_for(keeper)
         retries = Retries(apart, self._journal.directory, self._quarantine, self._retry, copies)
         deliveries = self._delivery_to(live, retries), self._delivery_to(adopted, retries)
-        return _Way(keeper, feed, retries, *deliveries, followed)
+        return SinkWorker(keeper, feed, retries, *deliveries, followed)
 
-    def _copies_for(self, keeper: Keeper) -> Copies:
+    def _copies_for(self, keeper: Sink) -> Copies:
         return Copies(self._journal.directory, keeper.name, self._journal.shipped_s)
 
-    def _delivery_to(self, keeper: Keeper, retries: Retries) -> Delivery:
+    def _delivery_to(self, keeper: Sink, retries: Retries) -> Delivery:
         return Delivery(keeper, self._quarantine, self._closing, retries)
 
     def _was_set_back(self) -> None:
@@ -210,7 +210,7 @@ class Shipper:
         if self._versions is not None and self._bringing_back is None and self._ways[0].tasks:
             first = self._ways[0]
             sink = first.keeper if first.followed is None else first.followed[2]
-            bring_back = BringBack(self._quarantine, sink, self._versions, self._copies_for(first.keeper))
+            bring_back = QuarantineRetry(self._quarantine, sink, self._versions, self._copies_for(first.keeper))
             self._bringing_back = asyncio.create_task(bring_back.run(), name="bring back from quarantine")
 
     async def _take_up(self) -> None:
@@ -222,7 +222,7 @@ class Shipper:
             except OSError as error:  # the next start tries again
                 log.warning("segments_not_taken_up", error=safe_text(error))
 
-    def _follow(self, way: _Way, live: Followed, adopted: Followed, apart: Followed) -> None:
+    def _follow(self, way: SinkWorker, live: Followed, adopted: Followed, apart: Followed) -> None:
         """From now on the database is told how far this journal is."""
         assert self._sink is not None
         live.progress = apart.progress = own = Progress(self._journal.folder, way.keeper.name)
@@ -246,7 +246,7 @@ class Shipper:
                 await asyncio.wait({leaving}, timeout=LEAVE_S)
                 leaving.cancel()
 
-    async def _say_good_bye(self, way: _Way, progress: Progress) -> None:
+    async def _say_good_bye(self, way: SinkWorker, progress: Progress) -> None:
         assert self._sink is not None
         progress.waiting = len(way.feed) + len(way.retries)
         progress.position = way.feed.low(self._journal.end)
@@ -290,9 +290,9 @@ class Shipper:
         return len(self._adoptions)
 
     @property
-    def again(self) -> Figures:
+    def again(self) -> ReshipFigures:
         """What the database has got again."""
-        return self._again.figures if self._again is not None else Figures()
+        return self._again.figures if self._again is not None else ReshipFigures()
 
     def sinks(self) -> list[SinkState]:
         return [_sink_state(way) for way in self._ways]
@@ -314,7 +314,7 @@ class Shipper:
 
     # --- our own journal ---------------------------------------------------------------------------------------------
 
-    async def _ship(self, way: _Way) -> None:
+    async def _ship(self, way: SinkWorker) -> None:
         if not self._is_open(way):
             await way.is_caught_up.wait()
         feed = way.feed
@@ -339,14 +339,14 @@ class Shipper:
             else:
                 rows, size = min(2 * rows, MOST_ROWS), min(2 * size, MOST_BYTES)
 
-    async def _gather(self, feed: Feed, seconds: float) -> None:
+    async def _gather(self, feed: Subscription, seconds: float) -> None:
         """Wait for a batch to fill, but not when the gateway closes."""
         if len(feed) < BATCH_ROWS and feed.ready_bytes < BATCH_BYTES:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._closing.wait()
 
-    def _is_open(self, way: _Way) -> bool:
+    def _is_open(self, way: SinkWorker) -> bool:
         return way.keeper.name not in self._in_order or way.is_caught_up.is_set()
 
     async def _deliver(self, delivery: Delivery, folder: Path, taken: Sequence[Pending]) -> bool:
@@ -394,12 +394,12 @@ class Shipper:
 
     def _adopt(self, folder: lock.Folder) -> None:
         log.info("journal_adopted", folder=folder.path.name)
-        adoption = _Adoption(folder, waited_for=len(self._ways))
+        adoption = _Takeover(folder, waited_for=len(self._ways))
         self._adoptions.append(adoption)
         for way in self._ways:
             way.legacy.put_nowait(adoption)
 
-    async def _inherit(self, way: _Way) -> None:
+    async def _inherit(self, way: SinkWorker) -> None:
         """One folder after the other. A keeper that is away holds up its own way, and no other's."""
         await self._has_looked.wait()
         while True:
@@ -415,7 +415,7 @@ class Shipper:
             if adoption.waited_for == 0:
                 await self._end_adoption(adoption)
 
-    async def _end_adoption(self, adoption: _Adoption) -> None:
+    async def _end_adoption(self, adoption: _Takeover) -> None:
         folder = adoption.folder
         if not adoption.has_failed:
             try:
@@ -430,9 +430,9 @@ class Shipper:
         if self._again is not None:
             self._again.look()  # while it was ours, nobody could ship it again
 
-    async def _replay(self, folder: Path, way: _Way) -> None:
+    async def _replay(self, folder: Path, way: SinkWorker) -> None:
         cursor = Cursor(folder / f"{way.keeper.name}.cursor")
-        replay = Replay(folder, cursor.read(), cursor.shipped)
+        replay = JournalRecovery(folder, cursor.read(), cursor.shipped)
         progress = Progress(folder, way.keeper.name)
         if way.followed is not None:
             way.followed[1].progress = progress
@@ -451,7 +451,7 @@ class Shipper:
             cursor.close()
         await self._report(folder, replay)
 
-    async def _report(self, folder: Path, replay: Replay) -> None:
+    async def _report(self, folder: Path, replay: JournalRecovery) -> None:
         """What was found damaged or missing so far, before the cursor goes beyond it."""
         losses = self._journal.losses
         while replay.missing:
@@ -483,7 +483,7 @@ class Shipper:
             replay.damages.pop()
 
 
-def _sink_state(way: _Way) -> SinkState:
+def _sink_state(way: SinkWorker) -> SinkState:
     apart = way.retries.error
     causes = (way.live.cause, way.adopted.cause, apart and apart.cause)
     return SinkState(
@@ -491,13 +491,13 @@ def _sink_state(way: _Way) -> SinkState:
         pending=len(way.feed),
         oldest_s=_age_s(way.feed),
         kept=way.kept,
-        is_away=bool(way.live.fault or way.adopted.fault),
+        is_down=bool(way.live.fault or way.adopted.fault),
         apart=len(way.retries),
         faults=tuple(sorted({cause for cause in causes if cause})),
     )
 
 
-def _age_s(feed: Feed) -> float:
+def _age_s(feed: Subscription) -> float:
     return 0.0 if feed.oldest_at is None else max(0.0, time.time() - feed.oldest_at)
 
 

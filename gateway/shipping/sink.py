@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gateway.model import Record
 
 
-class Keeper(Protocol):
+class Sink(Protocol):
     """Takes records, at least once each; a record that it has already is no error and changes nothing.
 
     Each call of `keep` is all or nothing, and is never cancelled: its outcome would be unknown.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gateway.model import Outcome, PolicyOutcome, Ruling
-from gateway.store.jsonb import hold
+from gateway.store.jsonb import to_jsonb
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Answers:
         self, caller: Principal, request: bytes, *, since: float, root: str | None
     ) -> StoredAnswer | None:
         """The newest answer of /chat that this caller got to this request, as that was recorded."""
-        text = hold(request).text
+        text = to_jsonb(request).text
         if text is None:
             return None
         moment = datetime.fromtimestamp(since, UTC).replace(tzinfo=None)

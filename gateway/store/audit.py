@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.errors import NotFound, TooBroad
-from gateway.store.page_cursor import NEWEST, OLDEST, Mark, Page, mark_of, read_page, snapshot
+from gateway.store.page_cursor import NEWEST, OLDEST, Page, PageCursor, cursor_of, read_page, snapshot
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.model import Principal
-    from gateway.store.change_feed import Arrival
+    from gateway.store.change_feed import Change
     from gateway.store.pool import Database, PooledConnection
 
     Rows = list[asyncpg.Record]
@@ -134,7 +134,7 @@ class Wanted:
         names = (self.source, self.user, self.model, self.outcome, self.policy)
         return tuple(None if name is None else indexed_text(name) for name in names)
 
-    def has(self, arrival: Arrival) -> bool:
+    def has(self, arrival: Change) -> bool:
         return (
             self.source in (None, arrival.source)
             and self.user in (None, arrival.user)
@@ -162,7 +162,7 @@ class Search:
     wanted: Wanted
     words: str = ""
     since: datetime | None = None
-    before: Mark = NEWEST
+    before: PageCursor = NEWEST
     limit: int = 50
 
 
@@ -193,10 +193,10 @@ class Audit:
             sources, ids = [row["source"] for row in shown], [row["id"] for row in shown]
             lines = await connection.fetch(LINES, search.caller.is_auditor, sources, ids)
         more = len(found) > search.limit
-        return Page([row["body"] for row in lines], mark_of(shown[-1]) if more else None)
+        return Page([row["body"] for row in lines], cursor_of(shown[-1]) if more else None)
 
     async def conversation(
-        self, caller: Principal, interaction: UUID, *, after: Mark = OLDEST, limit: int, budget: int
+        self, caller: Principal, interaction: UUID, *, after: PageCursor = OLDEST, limit: int, budget: int
     ) -> Conversation:
         """The conversation in which the interaction stands, or it alone. Raises NotFound."""
         async with self._database.asking() as connection, snapshot(connection):

@@ -40,7 +40,7 @@ FORGET = "select llm_logs.forget_arrivals($1)"
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Change:
     """A row that has come: its line as JSON text, and what of it can be asked for. `body` None: it is no more."""
 
     position: int
@@ -60,7 +60,7 @@ class End:
     forgotten: int
 
 
-class Arrivals:
+class ChangeFeed:
     """All verbs raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
@@ -77,12 +77,12 @@ class Arrivals:
         assert row is not None
         return End(row["position"], row["forgotten"])
 
-    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Arrival]:
+    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Change]:
         """The next ones, at most so many, as the caller may see them."""
         async with self._database.asking() as connection:
             rows = await connection.fetch(AFTER, position, most, caller.is_auditor)
         return [
-            Arrival(
+            Change(
                 row["position"],
                 row["source"],
                 row["user_name"],

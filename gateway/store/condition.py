@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.errors import StoreUnusable, safe_text
-from gateway.store.pool import AWAY, unavailable
+from gateway.store.pool import CONNECTION_ERRORS, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,7 +116,7 @@ async def look(connection: Connection) -> Condition:
         rows = await connection.fetch(APPLIED) if found["has_versions"] else []
     except asyncpg.InsufficientPrivilegeError as error:
         raise StoreUnusable(f"the role may not see the schema's version: {safe_text(error)}") from error
-    except (*AWAY, asyncpg.PostgresError) as error:
+    except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
         raise unavailable(error) from error
     return Condition(
         server=found["server"],
@@ -131,7 +131,7 @@ async def lock_holder(connection: Connection, key: int) -> str | None:
     """Who holds an advisory lock, in words. Raises StoreUnavailable."""
     try:
         found = await connection.fetchrow(HOLDER, key)
-    except (*AWAY, asyncpg.PostgresError) as error:
+    except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
         raise unavailable(error) from error
     if found is None:
         return None
@@ -152,5 +152,5 @@ async def may_migrate(connection: Connection) -> bool:
 async def _fetched(connection: Connection, query: str) -> list[asyncpg.Record]:
     try:
         return await connection.fetch(query)
-    except (*AWAY, asyncpg.PostgresError) as error:
+    except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
         raise unavailable(error) from error

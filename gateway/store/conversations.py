@@ -33,7 +33,7 @@ class Snapshot(Struct, frozen=True):
     title: str | None
 
 
-class Place(Struct, frozen=True):
+class ConversationPlace(Struct, frozen=True):
     """Where a row stands: its conversation, what it goes on from, and whether the caller said so."""
 
     root: str
@@ -77,17 +77,17 @@ def shifted(id_: UUID, milliseconds: int) -> UUID:
     return UUID(int=min(max(0, id_.int + (milliseconds << 80)), (1 << 128) - 1)) if milliseconds else id_
 
 
-def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Place]:
+def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[ConversationPlace]:
     """The rows' places, given what is stored; `rows` are in the order of their ids, so that parents come first."""
     fresh: dict[tuple[str, bytes], Snapshot] = {}  # of the rows before
-    places: list[Place] = []
+    places: list[ConversationPlace] = []
     for row in rows:
         parent = _parent(row, found, fresh)
         found_root = parent.root if parent is not None else str(row.id)
         found_title = parent.title if parent is not None else None
         root = row.root_id if row.root_id is not None else found_root
         title = row.convo_title if row.convo_title is not None else found_title
-        places.append(Place(root, parent.id if parent is not None else None, row.root_id is None, title))
+        places.append(ConversationPlace(root, parent.id if parent is not None else None, row.root_id is None, title))
         known = Snapshot(row.id, root, title)
         for mark in row.marks.own:
             fresh[row.user, mark] = known
@@ -99,7 +99,7 @@ def _parent(
 ) -> Snapshot | None:
     """What it names; else the longest snapshot, and of equals the newest. What is stored wins over the same row in this
     batch."""
-    if row.marks.likeliest is None:
+    if row.marks.best_parent is None:
         return None
     for wanted in row.marks.earlier:
         stored, new = found.get((row.id, wanted)), fresh.get((row.user, wanted))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.store.page_cursor import NEWEST, Mark, Page, mark_of, read_page, snapshot
+from gateway.store.page_cursor import NEWEST, Page, PageCursor, cursor_of, read_page, snapshot
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Reading:
     user: str
     limit: int
     budget: int  # bytes; a page ends with the row that reaches it
-    before: Mark = NEWEST
+    before: PageCursor = NEWEST
 
     @property
     def scope(self) -> tuple[str, str, bool]:
@@ -128,20 +128,20 @@ class History:
             found = await connection.fetch(
                 SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words.replace("\0", " "))
             )
-            return await _heads(connection, reading, [mark_of(row) for row in found], None)
+            return await _heads(connection, reading, [cursor_of(row) for row in found], None)
 
 
 async def _page(connection: PooledConnection, reading: Reading, query: str, *parameters: object) -> Page:
     return await read_page(connection, reading.limit, reading.budget, query, *parameters)
 
 
-async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Mark], Mark | None]:
+async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[PageCursor], PageCursor | None]:
     """The newest rows of the next conversations, one more than wanted if there are more; and where the walk broke off.
 
     Rows are looked at from the mark on; of each conversation the first that comes counts, unless it stood on an
     earlier page already. So a page costs as many rows as lie between its conversations, however long the history is.
     """
-    found: dict[str, Mark] = {}
+    found: dict[str, PageCursor] = {}
     earlier: set[str] = set()
     mark, step, walked = reading.before, STEP, 0
     while len(found) <= reading.limit:
@@ -151,11 +151,11 @@ async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Ma
             earlier |= await _newer(connection, reading, fresh)
         for row in rows:
             if row["root"] not in earlier:
-                found.setdefault(row["root"], mark_of(row))
+                found.setdefault(row["root"], cursor_of(row))
         walked += len(rows)
         if len(rows) < step:
             return list(found.values()), None
-        mark, step = mark_of(rows[-1]), min(step * 2, LONGEST_STEP)
+        mark, step = cursor_of(rows[-1]), min(step * 2, LONGEST_STEP)
         if walked >= MOST_WALKED:
             return list(found.values()), mark
     return list(found.values()), None
@@ -167,7 +167,9 @@ async def _newer(connection: PooledConnection, reading: Reading, roots: set[str]
     return {row["root"] for row in found}
 
 
-async def _heads(connection: PooledConnection, reading: Reading, heads: list[Mark], end: Mark | None) -> Page:
+async def _heads(
+    connection: PooledConnection, reading: Reading, heads: list[PageCursor], end: PageCursor | None
+) -> Page:
     shown = heads[: reading.limit]
     page = await _page(connection, reading, HEADS, *reading.scope, [mark.id for mark in shown])
     if page.next is None and len(heads) > reading.limit:

@@ -120,7 +120,7 @@ class LeftHost:
     is_exact: bool  # it said good-bye; else there may be more
 
 
-class Progress(Protocol):
+class StoredProgress(Protocol):
     """How far one journal is, as the process knows it that ships it."""
 
     journal: UUID
@@ -137,7 +137,7 @@ class Progress(Protocol):
     def confirmed(self, rows: int) -> None: ...
 
 
-async def note(connection: Connection | PooledConnection, host: Host, progress: Progress, new_rows: int) -> int:
+async def note(connection: Connection | PooledConnection, host: Host, progress: StoredProgress, new_rows: int) -> int:
     """Write down how far the journal is, in the transaction that made the new rows; all the rows that it has made.
 
     Raises StoreSetBack when the database has fewer rows of it than it has confirmed.

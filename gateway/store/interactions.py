@@ -15,7 +15,7 @@ from gateway.store import hosts
 from gateway.store import statements as sql
 from gateway.store.conversations import (
     Ask,
-    Place,
+    ConversationPlace,
     Snapshot,
     buckets,
     first_asks,
@@ -24,7 +24,7 @@ from gateway.store.conversations import (
     place,
     shifted,
 )
-from gateway.store.pool import AWAY
+from gateway.store.pool import CONNECTION_ERRORS
 from gateway.store.pooler import STATEMENT_LOST
 from gateway.store.rows import CHATS, ENCODING_ERRORS, Batch, Row, raw_row_of, row_of, told_cost
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.model import Host, Record
-    from gateway.store.hosts import Progress
+    from gateway.store.hosts import StoredProgress
     from gateway.store.pool import Connection, Database
     from gateway.store.rows import CostOf
 
@@ -64,7 +64,7 @@ class Interactions:
         self._is_abandoned = False
         self.slack_ms = 0  # by which a clock was ahead that has made ids: so much later ones may be earlier rows
 
-    async def keep(self, records: Sequence[Record], progress: Progress | None = None) -> None:
+    async def keep(self, records: Sequence[Record], progress: StoredProgress | None = None) -> None:
         """`progress` is of the journal that they come from, and is written down with them.
 
         Raises RecordRefused if the data of one of these is at fault, RecordNotAccepted if something else about one may
@@ -90,7 +90,7 @@ class Interactions:
                 await asyncio.sleep(0)
         return rows, size
 
-    async def keep_raw(self, record: Record, progress: Progress | None = None) -> None:
+    async def keep_raw(self, record: Record, progress: StoredProgress | None = None) -> None:
         try:
             row = raw_row_of(record, self._cost_of)
         except RecordRefused:
@@ -104,7 +104,7 @@ class Interactions:
         async with self._database.asking() as connection:
             return {_uuid(row["id"]) for row in await connection.fetch(sql.MISSING, ids)}
 
-    async def note(self, progress: Progress) -> None:
+    async def note(self, progress: StoredProgress) -> None:
         """Write down how far a journal is of which nothing was shipped for a while. Raises StoreSetBack, too."""
         if self._host is not None:
             async with self._database.asking() as connection:
@@ -134,10 +134,10 @@ class Interactions:
     async def aclose(self) -> None:
         self.abandon()
         while self._idle:
-            with suppress(*AWAY):
+            with suppress(*CONNECTION_ERRORS):
                 await self._idle.pop().close(timeout=1.0)
 
-    async def _write(self, rows: list[Row], size: int, progress: Progress | None) -> None:
+    async def _write(self, rows: list[Row], size: int, progress: StoredProgress | None) -> None:
         """One transaction. It is never cancelled, for then it might have committed or not; it may break."""
         connection = await self._take()
         self._busy.add(connection)
@@ -156,7 +156,7 @@ class Interactions:
             else:
                 connection.terminate()
             raise self._refusal(error, len(rows)) from error
-        except AWAY as error:
+        except CONNECTION_ERRORS as error:
             connection.terminate()
             raise self._database.unavailable(error) from error
         except ENCODING_ERRORS as error:
@@ -175,7 +175,7 @@ class Interactions:
         finally:
             self._busy.discard(connection)
 
-    async def _store(self, connection: Connection, rows: list[Row], progress: Progress | None) -> int | None:
+    async def _store(self, connection: Connection, rows: list[Row], progress: StoredProgress | None) -> int | None:
         """How many rows the journal has made by now, where that is written down."""
         async with connection.transaction(isolation="read_committed"):
             new = await _insert(connection, rows, self.slack_ms)
@@ -190,7 +190,9 @@ class Interactions:
         if (state.startswith("22") or state == "54000") and not is_raised:
             return RecordRefused(f"Postgres refuses it: {safe_text(error)}")
         is_of_this_row = state == QUERY_CANCELED and rows == 1  # which takes too long, for a trigger, or for its size
-        is_of_the_server = isinstance(error, (*AWAY, *STATEMENT_LOST)) and not is_raised and not is_of_this_row
+        is_of_the_server = (
+            isinstance(error, (*CONNECTION_ERRORS, *STATEMENT_LOST)) and not is_raised and not is_of_this_row
+        )
         if is_of_the_server or state.startswith(TRANSACTION_ROLLBACK):
             return self._database.unavailable(error)
         return RecordNotAccepted(f"Postgres does not take it: {safe_text(error)}", state)
@@ -251,7 +253,7 @@ async def _keep_chats(connection: Connection, rows: list[Row], slack_ms: int) ->
     return _count(status)
 
 
-def _settle(row: Row, its: Place) -> None:
+def _settle(row: Row, its: ConversationPlace) -> None:
     """A row at its place."""
     marks, columns = row.marks, row.columns
     columns["root_gpt_id"] = its.root
@@ -262,7 +264,7 @@ def _settle(row: Row, its: Place) -> None:
         ("snapshot_hash", marks.snapshot),
         ("answer_hash", marks.answer),
         ("item_hash", marks.item),
-        ("parent_hash", marks.likeliest),
+        ("parent_hash", marks.best_parent),
     ):
         if mark is not None:
             columns[name] = "\\x" + mark.hex()
@@ -275,8 +277,8 @@ async def _snapshots(connection: Connection, rows: list[Row], slack_ms: int) -> 
     left: list[Row] = []
     fresh: set[tuple[str, bytes]] = set()  # of the rows before
     for row in rows:
-        likeliest = row.marks.likeliest
-        if likeliest is not None and (row.id, likeliest) not in found and (row.user, likeliest) not in fresh:
+        best_parent = row.marks.best_parent
+        if best_parent is not None and (row.id, best_parent) not in found and (row.user, best_parent) not in fresh:
             left.append(row)
         fresh.update((row.user, mark) for mark in row.marks.own)
     if left:

@@ -23,7 +23,7 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?(?:Infinity|NaN|[0-9][0-9.eE+-]
 _REPLACEMENT = r"\ufffd"
 
 
-class Held(NamedTuple):
+class JsonbValue(NamedTuple):
     """`text` goes into a jsonb column; `raw` is the body itself, where `text` is not all of it."""
 
     text: bytes | None
@@ -31,17 +31,17 @@ class Held(NamedTuple):
     value: Any  # the same parsed, for who needs to look inside; numbers may be rounded
 
 
-NOTHING = Held(None, None, None)
+NOTHING = JsonbValue(None, None, None)
 
 
-def hold(body: bytes) -> Held:
+def to_jsonb(body: bytes) -> JsonbValue:
     if not body:
         return NOTHING
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _hold_slowly(body)
-    return Held(body, None, value) if _is_plainly_exact(body, value) else _hold_slowly(body)
+    return JsonbValue(body, None, value) if _is_plainly_exact(body, value) else _hold_slowly(body)
 
 
 def _is_plainly_exact(body: bytes, value: object) -> bool:
@@ -99,7 +99,7 @@ class _Watch:
         return is_fit
 
 
-def _hold_slowly(body: bytes) -> Held:
+def _hold_slowly(body: bytes) -> JsonbValue:
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
     watch = _Watch()
     try:
@@ -111,13 +111,13 @@ def _hold_slowly(body: bytes) -> Held:
             parse_constant=watch.constant,
         )
     except (ValueError, RecursionError):
-        return Held(None, body, None)
+        return JsonbValue(None, body, None)
     if value is None:  # a lone `null` and no value at all are the same in a column
-        return Held(None, body, None)
+        return JsonbValue(None, body, None)
     if watch.needs_mending or _SUSPECT_ESCAPE.search(text):
         text = _TOKEN.sub(lambda found: _mended(found[0], watch.unfit), text)
     stored = text.encode()
-    return Held(stored, body if watch.is_lossy or stored != body else None, value)
+    return JsonbValue(stored, body if watch.is_lossy or stored != body else None, value)
 
 
 def _mended(token: str, unfit: set[str]) -> str:

@@ -14,7 +14,7 @@ import structlog
 
 from gateway.errors import StoreUnavailable, StoreUnusable, safe_text
 from gateway.store.condition import APPLIED, look, refuse_unusable, schema_of
-from gateway.store.pool import AWAY, unavailable
+from gateway.store.pool import CONNECTION_ERRORS, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ async def migrate(database: Database, directory: Path) -> list[str]:
         to_do = [one for one in migrations if one.version in schema.missing]
         applied = [one.name for one in to_do if await _apply(connection, one, migrations)]
         await connection.execute(MAKE_PARTITIONS, MONTHS_AHEAD)
-    except AWAY as error:
+    except CONNECTION_ERRORS as error:
         raise unavailable(error) from error
     except asyncpg.PostgresError as error:
         raise StoreUnusable(f"the schema cannot be brought up to date: {safe_text(error)}") from error

@@ -15,7 +15,7 @@ FETCH = 10  # rows at a time: one may be as large as a request and its answer ca
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PageCursor:
     """A row's place in the order of history."""
 
     at: datetime  # UTC without saying so, as in the column
@@ -25,7 +25,7 @@ class Mark:
         return f"{self.at.isoformat()}_{self.id}"
 
     @classmethod
-    def read(cls, text: str) -> Mark:
+    def read(cls, text: str) -> PageCursor:
         """Raises ValueError for what is no mark."""
         moment, _, row = text.partition("_")
         at = datetime.fromisoformat(moment)
@@ -34,9 +34,9 @@ class Mark:
         return cls(at, UUID(row))
 
 
-NEWEST = Mark(datetime.max, UUID(int=2**128 - 1))  # noqa: DTZ901 - Postgres' infinity
+NEWEST = PageCursor(datetime.max, UUID(int=2**128 - 1))  # noqa: DTZ901 - Postgres' infinity
 
-OLDEST = Mark(datetime.min, UUID(int=0))  # noqa: DTZ901 - Postgres' -infinity
+OLDEST = PageCursor(datetime.min, UUID(int=0))  # noqa: DTZ901 - Postgres' -infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Page:
     """Rows as JSON texts; `next` is where the page after this one begins, None when there is nothing more."""
 
     rows: list[str]
-    next: Mark | None
+    next: PageCursor | None
 
 
 def snapshot(connection: PooledConnection) -> Any:
@@ -56,15 +56,15 @@ async def read_page(connection: PooledConnection, limit: int, budget: int, query
     """Up to so many rows or bytes; the query gives one more than that, if there are more."""
     texts: list[str] = []
     size = 0
-    last: Mark | None = None
+    last: PageCursor | None = None
     async for row in connection.cursor(query, *parameters, prefetch=FETCH):
         if len(texts) == limit or size >= budget:
             return Page(texts, last)
         texts.append(row["body"])
         size += len(row["body"])
-        last = mark_of(row)
+        last = cursor_of(row)
     return Page(texts, None)
 
 
-def mark_of(row: Any) -> Mark:
-    return Mark(row["response_time"], row["id"])
+def cursor_of(row: Any) -> PageCursor:
+    return PageCursor(row["response_time"], row["id"])

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from gateway.store.migrations import MAKE_PARTITIONS, MONTHS_AHEAD
-from gateway.store.pool import AWAY
+from gateway.store.pool import CONNECTION_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,7 +92,7 @@ class Partitions:
         connection = await self._database.connect(NO_HURRY)
         try:
             yield connection
-        except (*AWAY, asyncpg.PostgresError) as error:
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             raise self._database.unavailable(error) from error
         finally:
             connection.terminate()

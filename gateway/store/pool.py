@@ -31,7 +31,7 @@ CLOSE_S = 2.0
 _JSONB_VERSION = b"\x01"
 
 # What says nothing about the statement: no connection, or one that broke; a server that stops, is full, or too slow.
-AWAY = (
+CONNECTION_ERRORS = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
@@ -86,14 +86,14 @@ class Database:
         patience = self._settings.connect_s + self._settings.statement_s
         try:
             connection = await within(patience, _acquired(pool, patience), _terminate)
-        except (*AWAY, asyncpg.PostgresError) as error:
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
         try:
             yield connection
         except asyncpg.ReadOnlySQLTransactionError as error:
             connection.terminate()  # a session stays read-only when its database or role is no longer so
             raise unavailable(error) from error
-        except (*AWAY, *STATEMENT_LOST) as error:
+        except (*CONNECTION_ERRORS, *STATEMENT_LOST) as error:
             raise self.unavailable(error) from error
         finally:
             await self._release(pool, connection)
@@ -115,7 +115,7 @@ class Database:
         its transactions. Raises StoreUnavailable."""
         try:
             return await within(self._settings.connect_s * 2, self._connect(settings or {}), _terminate)
-        except (*AWAY, asyncpg.PostgresError) as error:
+        except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
@@ -137,7 +137,7 @@ class Database:
             return
         try:
             await within(CLOSE_S, pool.close())
-        except (StoreUnavailable, *AWAY):
+        except (StoreUnavailable, *CONNECTION_ERRORS):
             pool.terminate()
 
     async def _ask(self) -> bool:
@@ -196,7 +196,7 @@ class Database:
         )
         try:
             return await within(self._settings.connect_s * 2, _initialised(pool), asyncpg.Pool.terminate)
-        except (StoreUnavailable, *AWAY, asyncpg.PostgresError) as error:
+        except (StoreUnavailable, *CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
 
     def _target(self) -> dict[str, Any]:
@@ -213,7 +213,7 @@ class Database:
         """Back to the pool; what a frozen server keeps us from resetting is thrown away."""
         try:
             await within(CLOSE_S, pool.release(connection, timeout=CLOSE_S))
-        except (StoreUnavailable, *AWAY):
+        except (StoreUnavailable, *CONNECTION_ERRORS):
             _terminate(connection)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec import Struct
 
-from gateway.dialects.fingerprints import NONE, Marks, marks_of
+from gateway.dialects.fingerprints import NONE, Fingerprints, fingerprints_of
 from gateway.errors import RecordRefused, safe_text
 from gateway.model import Kind, Outcome
-from gateway.store.jsonb import NOTHING, Held, hold
+from gateway.store.jsonb import NOTHING, JsonbValue, to_jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ def told_cost(record: Record) -> float | None:
 class Row(Struct):
     """One row before its place among the conversations is known; `columns` are all but that and the bodies.
 
-    Of the bodies it has what `Held` has, but not their parsed values: a batch of them would keep the collector busy.
+    Of the bodies it has what `JsonbValue` has, but not their parsed values: they would keep the collector busy.
     """
 
     id: UUID
@@ -56,13 +56,13 @@ class Row(Struct):
     response_raw: bytes | None
     root_id: str | None = None
     convo_title: str | None = None
-    marks: Marks = NONE
+    marks: Fingerprints = NONE
 
 
 def row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
     """Raises RecordRefused for a record that cannot even be written as a row."""
     try:
-        return _row_of(record, hold(record.interaction.body), hold(record.answer.body), cost_of)
+        return _row_of(record, to_jsonb(record.interaction.body), to_jsonb(record.answer.body), cost_of)
     except ENCODING_ERRORS as error:
         raise RecordRefused(f"no row can be made of it: {safe_text(error)}") from error
 
@@ -77,11 +77,11 @@ def raw_row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
     return row
 
 
-def _bytes_only(body: bytes) -> Held:
-    return Held(None, body, None) if body else NOTHING
+def _bytes_only(body: bytes) -> JsonbValue:
+    return JsonbValue(None, body, None) if body else NOTHING
 
 
-def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> Row:
+def _row_of(record: Record, request: JsonbValue, response: JsonbValue, cost_of: CostOf) -> Row:
     interaction, answer = record.interaction, record.answer
     principal, usage, ruling = interaction.principal, answer.usage, interaction.policy
     user = indexed_text(principal.user)
@@ -129,7 +129,7 @@ def _row_of(record: Record, request: Held, response: Held, cost_of: CostOf) -> R
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
         row.convo_title = None if interaction.convo_title is None else searched_text(interaction.convo_title)
-        marks = marks_of(interaction.kind, request.value, response.value)
+        marks = fingerprints_of(interaction.kind, request.value, response.value)
         # A refused request is no turn: it goes on from nothing, and nothing goes on from it.
         row.marks = NONE if answer.outcome is Outcome.REFUSED else marks
         root = interaction.root_id if interaction.root_id is not None else marks.conversation
@@ -154,7 +154,7 @@ def _real(cost: float | None) -> float | None:
 
 def _usage_info(usage: Usage) -> orjson.Fragment:
     text = _json(usage.raw if usage.raw is not None else _counts(usage))
-    return orjson.Fragment(text if b"\\u" not in text else hold(text).text or b"null")
+    return orjson.Fragment(text if b"\\u" not in text else to_jsonb(text).text or b"null")
 
 
 def _counts(usage: Usage) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from gateway.store.jsonb import hold
+from gateway.store.jsonb import to_jsonb
 from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class Summaries:
             await connection.execute(
                 KEEP,
                 derived.id,
-                hold(derived.request).text,
-                hold(derived.response).text,
+                to_jsonb(derived.request).text,
+                to_jsonb(derived.response).text,
                 indexed_text(caller.user),
                 None if caller.title is None else indexed_text(caller.title),
                 derived.at,
                 str(derived.summarized_id),
-                hold(derived.metadata).text,
+                to_jsonb(derived.metadata).text,
             )

@@ -42,7 +42,7 @@ class SubmissionRefused(Exception):
         self.reason = reason
 
 
-class Monitor:
+class MonitorClient:
     """One for a process; opens its connections when they are needed. Its URL may hold a key and is never shown."""
 
     def __init__(

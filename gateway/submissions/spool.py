@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from gateway.shipping.ordering import Place
+from gateway.shipping.ordering import PartitionKey
 from gateway.shipping.retry_spool import write_durably
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ DEAD = "dead_letters"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class SpooledSubmission:
     """One submission on its way, with what is known of its fate. Times are Unix times, in seconds."""
 
     id: UUID
-    place: Place
+    place: PartitionKey
     finished_at: float  # the answer's end
     payload: bytes
     failing_since: float | None = None
@@ -31,7 +31,7 @@ class Letter:
     refusals: int = 0  # of these, those after which it was this one's own fault
     reason: str = ""  # of the last failure
 
-    def failed(self, reason: str, now: float, *, is_refusal: bool = False) -> Letter:
+    def failed(self, reason: str, now: float, *, is_refusal: bool = False) -> SpooledSubmission:
         return replace(
             self,
             tries=self.tries + 1,
@@ -67,7 +67,7 @@ class DeadLetters:
         """Count what lies there; blocks."""
         self.count = sum(1 for _ in self._folder.glob("*.json"))
 
-    def put(self, letter: Letter) -> None:
+    def put(self, letter: SpooledSubmission) -> None:
         """Raises OSError when the disk does not take it; then it is where it was. Blocks."""
         self._put(str(letter.id), letter.payload, letter.note())
 
@@ -82,11 +82,11 @@ class DeadLetters:
         write_durably(self._folder / f"{name}.json", note)
 
 
-def read_letter(path: Path) -> Letter:
+def read_spooled(path: Path) -> SpooledSubmission:
     """Blocks. Raises OSError, ValueError."""
     note, _, payload = path.read_bytes().partition(b"\n")
     known = orjson.loads(note)
-    return Letter(
+    return SpooledSubmission(
         id=UUID(known["id"]),
         place=_place_of(known),
         finished_at=known["finished_at"],
@@ -98,12 +98,12 @@ def read_letter(path: Path) -> Letter:
     )
 
 
-def read_place(path: Path) -> Place:
+def read_place(path: Path) -> PartitionKey:
     """Which conversation it belongs to, without the rest. Blocks. Raises OSError, ValueError."""
     with path.open("rb") as file:
         known = orjson.loads(file.readline())
     return _place_of(known)
 
 
-def _place_of(known: dict[str, Any]) -> Place:
-    return Place(known["lane"], tuple(known.get("marks", ())))  # a letter of an earlier version has none
+def _place_of(known: dict[str, Any]) -> PartitionKey:
+    return PartitionKey(known["lane"], tuple(known.get("marks", ())))  # a letter of an earlier version has none

@@ -19,12 +19,12 @@ import structlog
 
 from gateway.errors import StoreUnavailable
 from gateway.journal.disk import in_thread
-from gateway.shipping.circuit_breaker import Backoff, Pace, PatienceOver
-from gateway.shipping.ordering import Lanes, Place, record_marks
+from gateway.shipping.circuit_breaker import Backoff, CircuitBreaker, PatienceOver
+from gateway.shipping.ordering import Ordering, PartitionKey, record_fingerprints
 from gateway.shipping.retry_spool import RetrySpool
 from gateway.submissions.client import MonitorAway, SubmissionRefused
 from gateway.submissions.payload import payload_of
-from gateway.submissions.spool import WAITING, DeadLetters, Letter, read_letter, read_place
+from gateway.submissions.spool import WAITING, DeadLetters, SpooledSubmission, read_place, read_spooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Receiver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class SubmissionsOptions:
     """What nobody has to set, but tests."""
 
     backoff: Backoff = field(default_factory=Backoff)
@@ -80,14 +80,20 @@ class Submissions:
     name = "submissions"
 
     def __init__(
-        self, monitor: Receiver, directory: Path, *, calls: int, give_up_s: float, tuning: Tuning = Tuning()
+        self,
+        monitor: Receiver,
+        directory: Path,
+        *,
+        calls: int,
+        give_up_s: float,
+        tuning: SubmissionsOptions = SubmissionsOptions(),
     ) -> None:
         self._monitor = monitor
         self._give_up_s = give_up_s
         self._tuning = tuning
-        self._pace = Pace(calls, tuning.backoff)
+        self._pace = CircuitBreaker(calls, tuning.backoff)
         self._later_slots = asyncio.Semaphore(tuning.later_calls)
-        self._lanes = Lanes()
+        self._lanes = Ordering()
         self._tails: dict[str, asyncio.Task[None]] = {}  # the last one in each lane
         self._sending: set[asyncio.Task[None]] = set()
         self._waiting = RetrySpool(directory / WAITING)
@@ -137,9 +143,13 @@ class Submissions:
 
     async def keep(self, records: Sequence[Record]) -> None:
         """Return when each of them has arrived, or lies safely elsewhere. Raises StoreUnavailable only at the end."""
-        lanes: dict[str, list[tuple[Record, Place]]] = {}
+        lanes: dict[str, list[tuple[Record, PartitionKey]]] = {}
         for count, record in enumerate(records, 1):
-            marks = await in_thread(record_marks, record) if record.size > LARGE_BYTES else record_marks(record)
+            marks = (
+                await in_thread(record_fingerprints, record)
+                if record.size > LARGE_BYTES
+                else record_fingerprints(record)
+            )
             place = self._lanes.place(record, marks)
             lanes.setdefault(place.lane, []).append((record, place))
             if count % SLICE == 0:
@@ -162,7 +172,7 @@ class Submissions:
         for task in self._sending:
             task.cancel()
 
-    def _send_all(self, lane: str, records: Sequence[tuple[Record, Place]]) -> asyncio.Task[None]:
+    def _send_all(self, lane: str, records: Sequence[tuple[Record, PartitionKey]]) -> asyncio.Task[None]:
         """Behind those that are under way in the same lane: what the dead have left may come beside what is new."""
         task = asyncio.create_task(self._send_in_order(self._tails.get(lane), records))
         self._tails[lane] = task
@@ -176,13 +186,15 @@ class Submissions:
         task.add_done_callback(forget)
         return task
 
-    async def _send_in_order(self, before: asyncio.Task[None] | None, records: Sequence[tuple[Record, Place]]) -> None:
+    async def _send_in_order(
+        self, before: asyncio.Task[None] | None, records: Sequence[tuple[Record, PartitionKey]]
+    ) -> None:
         if before is not None:
             await asyncio.wait({before})
         for record, place in records:
             await self._send(await _letter_of(record, place))
 
-    async def _send(self, letter: Letter) -> None:
+    async def _send(self, letter: SpooledSubmission) -> None:
         """Return when it has arrived, is set aside, or is a dead letter.
 
         It steps aside when it has failed again and again, for perhaps the monitor only dislikes this one. While the
@@ -208,10 +220,10 @@ class Submissions:
             if has_failed_for_s >= self._tuning.patience_s and await self._set_aside(letter):
                 log.warning("submission_set_aside", interaction_id=str(letter.id), reason=letter.reason)
                 return
-            if not self._pace.is_away:
+            if not self._pace.is_down:
                 await self._pace.rest(self._tuning.backoff.pause_s(letter.tries))
 
-    async def _call(self, letter: Letter, *, may_give_up: bool) -> Letter | None:
+    async def _call(self, letter: SpooledSubmission, *, may_give_up: bool) -> SpooledSubmission | None:
         """None when it has arrived, else the letter with what is new about it."""
         try:
             async with self._pace.turn(partial(self._patience_s, letter) if may_give_up else lambda: math.inf) as began:
@@ -226,7 +238,7 @@ class Submissions:
         except PatienceOver:
             return replace(letter, reason=letter.reason or self._fault or "")
 
-    async def _submit(self, letter: Letter) -> tuple[Letter | None, float | None]:
+    async def _submit(self, letter: SpooledSubmission) -> tuple[SpooledSubmission | None, float | None]:
         """As `_call`; with the pause that the monitor asks for, if it does."""
         now = time.time()
         try:
@@ -257,10 +269,10 @@ class Submissions:
 
     # --- giving up ---------------------------------------------------------------------------------------------------
 
-    def _is_hopeless(self, letter: Letter) -> bool:
+    def _is_hopeless(self, letter: SpooledSubmission) -> bool:
         return letter.refusals >= self._tuning.most_refusals or self._patience_s(letter) <= 0
 
-    def _patience_s(self, letter: Letter) -> float:
+    def _patience_s(self, letter: SpooledSubmission) -> float:
         """Seconds until it is given up: by its age, which a restart does not change; but not before it, or everything,
         has failed here for a while."""
         now, away_since = time.time(), self._pace.away_since
@@ -269,7 +281,7 @@ class Submissions:
             since = min(since, now - (time.monotonic() - away_since))
         return max(letter.finished_at + self._give_up_s, since + min(self._give_up_s, self._tuning.grace_s)) - now
 
-    async def _bury(self, letter: Letter) -> bool:
+    async def _bury(self, letter: SpooledSubmission) -> bool:
         try:
             await in_thread(self._dead.put, letter)
         except OSError as error:
@@ -282,7 +294,7 @@ class Submissions:
 
     # --- those set aside ---------------------------------------------------------------------------------------------
 
-    async def _set_aside(self, letter: Letter) -> bool:
+    async def _set_aside(self, letter: SpooledSubmission) -> bool:
         if not self._waiting.has_room:
             return False
         try:
@@ -328,7 +340,7 @@ class Submissions:
 
     async def _carry_out(self, path: Path) -> None:
         try:
-            letter = await in_thread(read_letter, path)
+            letter = await in_thread(read_spooled, path)
         except (ValueError, LookupError):
             await in_thread(self._dead.put_unreadable, path)
             self._dead.count += 1
@@ -345,6 +357,6 @@ class Submissions:
             await self._pace.rest(max(wish_s or 0.0, self._tuning.later.pause_s(failures)))
 
 
-async def _letter_of(record: Record, place: Place) -> Letter:
+async def _letter_of(record: Record, place: PartitionKey) -> SpooledSubmission:
     payload = await in_thread(payload_of, record) if record.size > LARGE_BYTES else payload_of(record)
-    return Letter(record.interaction.id, place, record.answer.finished_at, payload)
+    return SpooledSubmission(record.interaction.id, place, record.answer.finished_at, payload)

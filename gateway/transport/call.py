@@ -70,7 +70,7 @@ class Ending(Enum):
     ENOUGH = auto()  # the sink had what it wanted
 
 
-class Sink(Protocol):
+class BodySink(Protocol):
     """Takes a body as it arrives. `feed` never waits; `is_full` asks for a pause until `drained` returns."""
 
     @property
@@ -88,7 +88,7 @@ class Reply(Protocol):
 
     head: Head
 
-    async def pump(self, sink: Sink) -> Ending: ...
+    async def pump(self, sink: BodySink) -> Ending: ...
 
     def close(self) -> None:
         """Leave the rest unread; the upstream sees the connection close at once."""

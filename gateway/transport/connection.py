@@ -18,10 +18,10 @@ import httptools
 from aiohappyeyeballs import start_connection
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.transport.call import Call, Ending, Head, Reply, Sink
+from gateway.transport.call import BodySink, Call, Ending, Head, Reply
 
 if TYPE_CHECKING:
-    from gateway.transport.origin import Origin, Patience
+    from gateway.transport.origin import Origin, Timeouts
 
 MAX_HEAD_BYTES = 64 * 1024
 EARLY_BODY_BYTES = 256 * 1024  # of body that may wait for `pump`
@@ -41,7 +41,7 @@ class StrayBytes(Exception):
     """Bytes behind the end of an answer, which nobody asked for."""
 
 
-class Wire(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection: at most one call at a time."""
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Wire(asyncio.Protocol):
         "loop",
     )
 
-    def __init__(self, pool: WirePool, patience: Patience) -> None:
+    def __init__(self, pool: ConnectionPool, patience: Timeouts) -> None:
         self._pool = pool
         self._patience = patience
         self.loop = asyncio.get_running_loop()
@@ -94,7 +94,7 @@ class Wire(asyncio.Protocol):
         self._is_close_delimited = False
         self._is_complete = False
         self._is_reusable = False
-        self._sink: Sink | None = None
+        self._sink: BodySink | None = None
         self._bodies: list[bytes] = []  # of the read that is being parsed
         self._early: list[bytes] = []
         self._early_size = 0
@@ -151,7 +151,7 @@ class Wire(asyncio.Protocol):
             return StaleConnection()
         return UpstreamUnreachable("the upstream closed the connection without an answer")
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         """Feed the body into the sink until it ends or the sink has enough. What the sink raises is raised here."""
         self._sink = sink
         try:
@@ -162,7 +162,7 @@ class Wire(asyncio.Protocol):
         self._release()
         return ending
 
-    async def _pump(self, sink: Sink) -> Ending:
+    async def _pump(self, sink: BodySink) -> Ending:
         early, self._early = self._early, []
         for data in early:
             if sink.feed(data):
@@ -188,7 +188,7 @@ class Wire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _wait(self, sink: Sink | None = None) -> None:
+    async def _wait(self, sink: BodySink | None = None) -> None:
         if self._ending is not None or (sink is not None and sink.is_full):
             return
         self._waiter = self.loop.create_future()
@@ -377,16 +377,16 @@ class Wire(asyncio.Protocol):
             self._is_complete = True
 
 
-class WireReply(Reply):
+class ConnectionReply(Reply):
     """An answer on a wire. Once pumped, the wire is no longer its own: it may serve another call already."""
 
     __slots__ = ("_wire", "head")
 
-    def __init__(self, wire: Wire, head: Head) -> None:
-        self._wire: Wire | None = wire
+    def __init__(self, wire: Connection, head: Head) -> None:
+        self._wire: Connection | None = wire
         self.head = head
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         wire, self._wire = self._wire, None
         if wire is None:
             raise RuntimeError("an answer can be pumped only once, and not after it was closed")
@@ -398,16 +398,16 @@ class WireReply(Reply):
             self._wire = None
 
 
-class WirePool:
+class ConnectionPool:
     """Connections to one origin; the most recently used idle one serves first, and each new call may open another."""
 
-    def __init__(self, origin: Origin, patience: Patience) -> None:
+    def __init__(self, origin: Origin, patience: Timeouts) -> None:
         self._origin = origin
         self._patience = patience
         self._ssl = tls_context() if origin.is_tls else None
         self._is_literal = _is_address(origin.host)
-        self._idle: deque[tuple[Wire, float]] = deque()
-        self._open: set[Wire] = set()
+        self._idle: deque[tuple[Connection, float]] = deque()
+        self._open: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._is_empty = asyncio.Event()
@@ -420,12 +420,12 @@ class WirePool:
         wire = self._take_idle()
         if wire is not None:
             try:
-                return WireReply(wire, await wire.ask(message, headers_only=headers_only))
+                return ConnectionReply(wire, await wire.ask(message, headers_only=headers_only))
             except StaleConnection:
                 pass
         wire = await self._connect()
         try:
-            return WireReply(wire, await wire.ask(message, headers_only=headers_only))
+            return ConnectionReply(wire, await wire.ask(message, headers_only=headers_only))
         except StaleConnection as error:
             raise UpstreamUnreachable("the upstream closed the connection without an answer") from error
 
@@ -438,7 +438,7 @@ class WirePool:
             wire.abort()
         await self._is_empty.wait()
 
-    async def _connect(self) -> Wire:
+    async def _connect(self) -> Connection:
         if self._is_closed:
             raise UpstreamUnreachable.at(f"no connection to {self._origin.netloc}: the gateway is closing")
         try:
@@ -457,7 +457,7 @@ class WirePool:
             wire.abort()
         return wire
 
-    async def _new_wire(self) -> Wire:
+    async def _new_wire(self) -> Connection:
         loop = asyncio.get_running_loop()
         host, port = self._origin.host, self._origin.port
         if self._is_literal:
@@ -469,10 +469,10 @@ class WirePool:
         _, wire = await loop.create_connection(self._make_wire, sock=connected, ssl=self._ssl, server_hostname=name)
         return wire
 
-    def _make_wire(self) -> Wire:
-        return Wire(self, self._patience)
+    def _make_wire(self) -> Connection:
+        return Connection(self, self._patience)
 
-    def _take_idle(self) -> Wire | None:
+    def _take_idle(self) -> Connection | None:
         while self._idle:
             wire, _ = self._idle.pop()
             if wire.can_serve:
@@ -480,7 +480,7 @@ class WirePool:
             wire.abort()
         return None
 
-    def give_back(self, wire: Wire, *, reusable: bool) -> None:
+    def give_back(self, wire: Connection, *, reusable: bool) -> None:
         if self._is_closed or not (reusable and wire.is_open):
             wire.abort()
             return
@@ -489,7 +489,7 @@ class WirePool:
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._patience.idle_s, self._sweep)
 
-    def forget(self, wire: Wire) -> None:
+    def forget(self, wire: Connection) -> None:
         self._open.discard(wire)
         if not self._open:
             self._is_empty.set()

@@ -6,17 +6,17 @@ import zlib
 from dataclasses import replace
 
 from gateway.errors import UpstreamGarbled
-from gateway.transport.call import Ending, Head, Sink
+from gateway.transport.call import BodySink, Ending, Head
 
 INFLATED_AT_ONCE = 16 * 1024 * 1024  # of one network read; more is a bomb
 
 
-class InflatingSink(Sink):
+class InflatingSink(BodySink):
     """Stands before a sink and feeds it the decoded bytes. `fault` says what is wrong with the coding, if anything."""
 
     __slots__ = ("_inflate", "_is_begun", "_sink", "fault")
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: BodySink) -> None:
         self._sink = sink
         self._inflate = _inflater()
         self._is_begun = False
@@ -73,7 +73,7 @@ def _inflater() -> zlib._Decompress:
     return zlib.decompressobj(wbits=47)  # gzip or zlib, told by the header
 
 
-def decoded(head: Head, sink: Sink) -> InflatingSink | None:
+def decoded(head: Head, sink: BodySink) -> InflatingSink | None:
     """The sink to pump into when the body is compressed; None when it is plain. Raises UpstreamGarbled."""
     coding = (head.get(b"content-encoding") or b"identity").strip().lower()
     if coding == b"identity":

@@ -25,7 +25,7 @@ _MOST_TARGETS = 256  # that are remembered: nearly all calls are for one of a fe
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds: to connect, to wait for a head, to bear silence within a body, to keep an idle connection."""
 
     connect_s: float

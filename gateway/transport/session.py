@@ -13,14 +13,14 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from multidict import CIMultiDict
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.transport.call import Call, Ending, Head, Reply, Sink
+from gateway.transport.call import BodySink, Call, Ending, Head, Reply
 from gateway.transport.connection import STALE_SECONDS, StaleConnection, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import SimpleNamespace
 
-    from gateway.transport.origin import Origin, Patience
+    from gateway.transport.origin import Origin, Timeouts
 
 MAX_LINE_BYTES = 64 * 1024
 MAX_HEADERS = 1024
@@ -38,7 +38,7 @@ class SessionReply(Reply):
         self._has_body = response.method != "HEAD" and response.status not in (204, 304)
         self.head = Head(response.status, tuple((name.lower(), value) for name, value in response.raw_headers))
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         try:
             with self._hearing_of_the_end():
                 ending = await self._pump(sink)
@@ -53,7 +53,7 @@ class SessionReply(Reply):
             self.close()
         return ending
 
-    async def _pump(self, sink: Sink) -> Ending:
+    async def _pump(self, sink: BodySink) -> Ending:
         content = self._response.content
         while data := await self._next(content):
             if sink.feed(data):
@@ -162,7 +162,7 @@ class Session:
     """Client sessions towards one origin: one that keeps connections, and one whose connections are all fresh, for what
     can be sent only once."""
 
-    def __init__(self, origin: Origin, patience: Patience, proxy: str | None = None) -> None:
+    def __init__(self, origin: Origin, patience: Timeouts, proxy: str | None = None) -> None:
         self._origin = origin
         self._patience = patience
         self._proxy = proxy

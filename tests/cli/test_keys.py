@@ -15,7 +15,7 @@ from gateway.cli.keys import expiry
 from gateway.embedded_postgres.running import running_dsn
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.errors import CallerError, StoreUnavailable
-from gateway.identity.key_cache import KeyRing
+from gateway.identity.key_cache import KeyCache
 from gateway.settings.settings import Secret, Settings, StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
@@ -45,7 +45,7 @@ async def test_a_key_from_an_empty_database(
     secret = said.out.splitlines()[-1]
     assert secret not in said.err
     opened = Database(database, settings.store)
-    ring = KeyRing()
+    ring = KeyCache()
     ring.replace(await Keys(opened).in_force())
     await opened.aclose()
     principal = ring.principal(secret.encode())

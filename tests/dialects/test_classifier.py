@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import EventSplitter, parse_event, split_events
-from gateway.dialects.classifier import Care, ChatCare, ResponsesCare, Step
+from gateway.dialects.classifier import ChatClassifier, EventAction, EventClassifier, ResponsesClassifier
 from tests.dialects.streams import CHATS, recorded
 
 if TYPE_CHECKING:
@@ -106,33 +106,33 @@ CHAT_EVENTS = st.lists(st.one_of(as_event(CHUNKS), as_event(CHUNKS), ODD), max_s
 RESPONSES_EVENTS = st.lists(st.one_of(as_event(RESPONSE_EVENTS), as_event(RESPONSE_EVENTS), ODD), max_size=12)
 
 
-def check(care: Care, events: list[bytes], sizes: list[int]) -> None:
+def check(classifier: EventClassifier, events: list[bytes], sizes: list[int]) -> None:
     """Feeds the events in blocks, as reads bring them, and looks at all that was let through unread."""
     while events:
         size = sizes.pop() if sizes else 1
         block, events = b"".join(events[:size]), events[size:]
-        length = care.plain(block)[0]
+        length = classifier.plain(block)[0]
         plain = split_events(block[:length])
         assert b"".join(plain) + b"".join(split_events(block[length:])) == block
         for event in plain:
-            step = care.judge(parse_event(event))
-            if step is Step.GARBLED:  # by an escape that is none, in a text: found when the event is folded
+            step = classifier.classify(parse_event(event))
+            if step is EventAction.GARBLED:  # by an escape that is none, in a text: found when the event is folded
                 assert event.startswith(b"data: {"), event
                 assert b"\\" in event, event
             else:
-                assert step in (Step.PASS, Step.PASS_UNKEPT), event
+                assert step in (EventAction.PASS, EventAction.PASS_UNKEPT), event
 
 
 @given(events=CHAT_EVENTS, sizes=st.lists(st.integers(1, 5), max_size=12), drops_usage=st.booleans())
 @settings(max_examples=600, deadline=None)
 def test_what_passes_unread_of_a_chat_needs_no_look(events: list[bytes], sizes: list[int], drops_usage: bool) -> None:
-    check(ChatCare(drops_usage=drops_usage), events, sizes)
+    check(ChatClassifier(drops_usage=drops_usage), events, sizes)
 
 
 @given(events=RESPONSES_EVENTS, sizes=st.lists(st.integers(1, 5), max_size=12))
 @settings(max_examples=400, deadline=None)
 def test_what_passes_unread_of_a_response_needs_no_look(events: list[bytes], sizes: list[int]) -> None:
-    check(ResponsesCare(), events, sizes)
+    check(ResponsesClassifier(), events, sizes)
 
 
 LAST_WORDS = [
@@ -145,10 +145,10 @@ LAST_WORDS = [
 ]
 
 
-def teach(care: Care, usual: bytes) -> None:
+def teach(classifier: EventClassifier, usual: bytes) -> None:
     """It has seen so many of these that it knows the next one without a look."""
-    assert care.plain(usual * 3)[0] == 3 * len(usual)
-    assert care.shape.pieces
+    assert classifier.plain(usual * 3)[0] == 3 * len(usual)
+    assert classifier.shape.pieces
 
 
 @given(seed=st.integers(), edits=st.integers(1, 3))
@@ -156,9 +156,9 @@ def teach(care: Care, usual: bytes) -> None:
 def test_no_small_change_of_a_plain_event_smuggles_something_past(seed: int, edits: int) -> None:
     """Bytes of a usual event are replaced, put in and taken out, also by pieces of events that matter."""
     luck = random.Random(seed)
-    care = ChatCare(drops_usage=True)
+    classifier = ChatClassifier(drops_usage=True)
     usual = b'data: {"id":"c","choices":[{"delta":{"content":"hello"},"finish_reason":null}],"obfuscation":"ab"}\n\n'
-    teach(care, usual)
+    teach(classifier, usual)
     event = bytearray(usual)
     for _ in range(edits):
         at = luck.randrange(len(event))
@@ -167,40 +167,42 @@ def test_no_small_change_of_a_plain_event_smuggles_something_past(seed: int, edi
         piece = luck.choice([b"", b'"', b"\\", b"}", b"\n\n", b"\r", word[start : start + luck.randrange(1, 40)], word])
         event[at : at + luck.choice([0, 0, 1, 5])] = piece
     splitter = EventSplitter(1 << 20)
-    check(care, [splitter.feed(bytes(event))], [])
+    check(classifier, [splitter.feed(bytes(event))], [])
 
 
-class CountingChat(ChatCare):
+class CountingChat(ChatClassifier):
     looks = 0
     lessons = 0
 
-    def judge(self, event: Event) -> Step:
+    def classify(self, event: Event) -> EventAction:
         self.looks += 1
-        return super().judge(event)
+        return super().classify(event)
 
     def _learn(self, event: bytes, members: re.Pattern[bytes]) -> None:
         self.lessons += 1
         super()._learn(event, members)
 
 
-class CountingResponses(ResponsesCare):
+class CountingResponses(ResponsesClassifier):
     looks = 0
 
-    def judge(self, event: Event) -> Step:
+    def classify(self, event: Event) -> EventAction:
         self.looks += 1
-        return super().judge(event)
+        return super().classify(event)
 
 
 @pytest.mark.parametrize("name", [name for name in CHATS if b"\r" not in recorded(name)])
 @pytest.mark.parametrize("size", [1, 4])
 def test_most_of_what_may_pass_of_a_vendors_stream_passes_unread(name: str, size: int) -> None:
-    care = CountingChat(drops_usage=True)
-    passing = [event for event in split_events(recorded(name)) if care.judge(parse_event(event)) is Step.PASS]
-    care.looks = 0
+    classifier = CountingChat(drops_usage=True)
+    passing = [
+        event for event in split_events(recorded(name)) if classifier.classify(parse_event(event)) is EventAction.PASS
+    ]
+    classifier.looks = 0
     for start in range(0, len(passing), size):
         block = b"".join(passing[start : start + size])
-        assert care.plain(block)[0] == len(block)
-    assert care.looks <= max(6, len(passing) // 2)
+        assert classifier.plain(block)[0] == len(block)
+    assert classifier.looks <= max(6, len(passing) // 2)
 
 
 def usual_chat(number: int) -> bytes:
@@ -221,64 +223,68 @@ def usual_response(number: int) -> bytes:
 
 @pytest.mark.parametrize("together", [1, 7])
 @pytest.mark.parametrize(
-    ("care", "usual"), [(CountingChat(drops_usage=True), usual_chat), (CountingResponses(), usual_response)]
+    ("classifier", "usual"), [(CountingChat(drops_usage=True), usual_chat), (CountingResponses(), usual_response)]
 )
-def test_usual_event_is_looked_at_until_it_is_known(care: Any, usual: Callable[[int], bytes], together: int) -> None:
+def test_usual_event_is_looked_at_until_it_is_known(
+    classifier: Any, usual: Callable[[int], bytes], together: int
+) -> None:
     for start in range(0, 1000, together):
         block = b"".join(map(usual, range(start, start + together)))
-        assert care.plain(block)[0] == len(block)
-    assert care.looks == 3
+        assert classifier.plain(block)[0] == len(block)
+    assert classifier.looks == 3
 
 
 def test_upstream_whose_events_are_never_alike_is_not_learned_from_for_ever() -> None:
-    care = CountingChat(drops_usage=True)
+    classifier = CountingChat(drops_usage=True)
     events = [b'data: {"id":"%d","choices":[{"delta":{"content":"x"}}]}\n\n' % number for number in range(500)]
-    assert all(care.plain(event)[0] == len(event) for event in events)
-    assert care.lessons == 64
+    assert all(classifier.plain(event)[0] == len(event) for event in events)
+    assert classifier.lessons == 64
 
 
 USUAL = '{"object":"x","choices":[{"delta":{"content":"a"},"finish_reason":""}],"error":"","type":"","usage":""}'
 
 
 @pytest.mark.parametrize(
-    ("care", "usual", "telling"),
+    ("classifier", "usual", "telling"),
     [
-        (ChatCare(drops_usage=True), '"finish_reason":""', '"finish_reason":"stop"'),
-        (ChatCare(drops_usage=True), '"error":""', '"error":"broken"'),
-        (ChatCare(drops_usage=True), '"object":"x"', '"object":"error"'),
-        (ResponsesCare(), '"type":""', '"type":"response.completed"'),
-        (ResponsesCare(), '"type":""', '"type":"error"'),
+        (ChatClassifier(drops_usage=True), '"finish_reason":""', '"finish_reason":"stop"'),
+        (ChatClassifier(drops_usage=True), '"error":""', '"error":"broken"'),
+        (ChatClassifier(drops_usage=True), '"object":"x"', '"object":"error"'),
+        (ResponsesClassifier(), '"type":""', '"type":"response.completed"'),
+        (ResponsesClassifier(), '"type":""', '"type":"error"'),
     ],
 )
-def test_twin_of_a_usual_event_that_says_one_thing_more_is_looked_at(care: Care, usual: str, telling: str) -> None:
+def test_twin_of_a_usual_event_that_says_one_thing_more_is_looked_at(
+    classifier: EventClassifier, usual: str, telling: str
+) -> None:
     """Some servers say "" where others say null: such an event passes, and the next one may mean something."""
     event = f"data: {USUAL}\n\n".encode()
     twin = event.replace(usual.encode(), telling.encode())
     assert twin != event
-    teach(care, event)
-    assert care.plain(event)[0] == len(event)
-    assert care.plain(twin)[0] == 0
-    assert care.plain(event + twin)[0] == len(event)
+    teach(classifier, event)
+    assert classifier.plain(event)[0] == len(event)
+    assert classifier.plain(twin)[0] == 0
+    assert classifier.plain(event + twin)[0] == len(event)
 
 
 def test_an_event_that_may_not_pass_unread_is_judged_once() -> None:
-    care = CountingChat(drops_usage=True)
+    classifier = CountingChat(drops_usage=True)
     last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
-    assert care.plain(last)[0] == 0
-    assert care.judge_raw(last) is Step.KEEP_THEN_PASS
-    assert care.looks == 1
-    assert care.judge_raw(b"data: [DONE]\n\n") is Step.LAST
+    assert classifier.plain(last)[0] == 0
+    assert classifier.judge_raw(last) is EventAction.KEEP_THEN_PASS
+    assert classifier.looks == 1
+    assert classifier.judge_raw(b"data: [DONE]\n\n") is EventAction.LAST
 
 
 def test_what_was_parsed_of_an_event_is_taken_once_and_for_no_other() -> None:
-    care = ChatCare(drops_usage=True)
+    classifier = ChatClassifier(drops_usage=True)
     first, second = b'data: {"id":"a","choices":[]}\n\n', b'data: {"id":"b","n":18446744073709551616}\n\n'
-    assert care.judge_raw(first) is Step.PASS
-    assert care.take_parsed(second) is None
-    assert care.take_parsed(first) == ({"id": "a", "choices": []}, True)
-    assert care.take_parsed(first) is None
-    assert care.plain(second)[0] == len(second)
-    assert care.take_parsed(second) == ({"id": "b", "n": 2**64}, False)
+    assert classifier.judge_raw(first) is EventAction.PASS
+    assert classifier.take_parsed(second) is None
+    assert classifier.take_parsed(first) == ({"id": "a", "choices": []}, True)
+    assert classifier.take_parsed(first) is None
+    assert classifier.plain(second)[0] == len(second)
+    assert classifier.take_parsed(second) == ({"id": "b", "n": 2**64}, False)
     for empty in (b"data: [DONE]\n\n", b": nothing\n\n", b"data: [1]\n\n", b"data: {\n\n"):
-        assert care.judge_raw(empty) is not Step.PASS
-        assert care.take_parsed(empty) is None
+        assert classifier.judge_raw(empty) is not EventAction.PASS
+        assert classifier.take_parsed(empty) is None

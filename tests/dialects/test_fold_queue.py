@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import data_payloads, split_events
-from gateway.dialects.classifier import ChatCare
+from gateway.dialects.classifier import ChatClassifier
 from gateway.dialects.openai_chat.assembler import ChatAssembler
 from gateway.relay.stream import Relay
 from gateway.transport.call import Ending
@@ -79,12 +79,12 @@ class Reader(ChatAssembler):
 def relayed(blocks: Iterable[bytes], beat_after: int | None = None) -> tuple[Any, Reader, list[bytes]]:
     reader = Reader()
     client, entry = FakeClient(), FakeEntry()
-    relay = Relay(client, entry, ChatCare(drops_usage=False), reader, 1 << 26)
+    relay = Relay(client, entry, ChatClassifier(drops_usage=False), reader, 1 << 26)
     for number, block in enumerate(blocks):
         if relay.feed(block):
             break
         if number == beat_after:
-            relay.beat(1.0)
+            relay.tick(1.0)
     relay.close(Ending.CUT)
     return json.loads(relay.said()), reader, entry.parts
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
-from gateway.dialects.fingerprints import NONE, Marks, marks_of
+from gateway.dialects.fingerprints import NONE, Fingerprints, fingerprints_of
 from gateway.dialects.openai_responses.fingerprints import references_in, turn_of
 from gateway.model import Kind
 
@@ -174,8 +174,8 @@ def response(*output: Item, id: Any = "resp_1") -> Item:
     return {"id": id, "object": "response", "output": list(output)}
 
 
-def marks(asked: Item, answered: object = None) -> Marks:
-    return marks_of(Kind.RESPONSE, asked, answered)
+def marks(asked: Item, answered: object = None) -> Fingerprints:
+    return fingerprints_of(Kind.RESPONSE, asked, answered)
 
 
 def test_an_answer_is_known_by_its_id_and_by_its_last_items() -> None:
@@ -235,6 +235,6 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 def test_nothing_raises_whatever_the_bodies_are(asked: Any, answered: Any, kind: Kind) -> None:
     for request in (asked, {"input": asked}, {"input": [USER, asked, NEXT]}, {"messages": asked}):
         for reply in (answered, {"output": answered, "id": answered}, {"output": [answered]}):
-            found = marks_of(kind, request, reply)
+            found = fingerprints_of(kind, request, reply)
             assert all(isinstance(mark, bytes) for mark in (*found.own, *found.earlier))
-    assert marks_of(Kind.OTHER, {"input": "x"}, response(SAID)) == NONE
+    assert fingerprints_of(Kind.OTHER, {"input": "x"}, response(SAID)) == NONE

@@ -35,7 +35,7 @@ BEATS = st.lists(st.booleans(), max_size=14)
 class Beating(FakeClient):
     """A client whose every beat is a heartbeat, as `HttpClient` sends it."""
 
-    def beat(self, now: float) -> bool:
+    def tick(self, now: float) -> bool:
         heartbeat = heartbeat_after(self.blocks[-1] if self.blocks else b"")
         if heartbeat is not None:
             self.write(heartbeat)
@@ -62,10 +62,10 @@ def relayed(
 ) -> bytes:
     """All that the client gets, with a beat before each read for which there is one; None: stopped by the caller."""
     client, assembler = Beating(), CHAT.assembler()
-    relay = Relay(client, FakeEntry(), CHAT.care(drops_usage), assembler, 1 << 20)
+    relay = Relay(client, FakeEntry(), CHAT.classifier(drops_usage), assembler, 1 << 20)
     for number, read in enumerate(cut(stream, places)):
         if number < len(beats) and beats[number]:
-            relay.beat(1.0)
+            relay.tick(1.0)
         if relay.feed(read):
             break
     if ending is None:
@@ -176,11 +176,11 @@ async def test_c14_a_client_on_its_connection_gets_them_in_silence_alone(aiohttp
         client = HttpClient(request, {}, heartbeat_s=15, stall_s=30)
         await client.start(Head(200, ((b"content-type", b"text/event-stream"),)), is_events=True)
         now = asyncio.get_running_loop().time()
-        beats = [client.beat(now + 14), client.beat(now + 16)]  # the head is no event
+        beats = [client.tick(now + 14), client.tick(now + 16)]  # the head is no event
         client.write(b"data: 1\r\n\r")
-        beats += [client.beat(now + 40), client.beat(now + 60)]  # half of a line end
+        beats += [client.tick(now + 40), client.tick(now + 60)]  # half of a line end
         client.write(b"\n")
-        beats += [client.beat(now + 80), client.beat(now + 94), client.beat(now + 96), client.beat(now + 98)]
+        beats += [client.tick(now + 80), client.tick(now + 94), client.tick(now + 96), client.tick(now + 98)]
         assert client.is_silent(now + 113)
         client.write(b"data: 2\r\n\r\n")
         assert not client.is_silent(now + 113)

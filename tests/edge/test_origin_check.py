@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from gateway.edge.http.origin_check import Guard
+from gateway.edge.http.origin_check import OriginCheck
 from gateway.errors import NotAllowed
 from gateway.settings.settings import SettingsError, load
 from tests.edge.app import BY_HEADER, Answer, hello, house
@@ -31,7 +31,9 @@ EVIL = "https://evil.example"
 
 def check(environ: Mapping[str, str], headers: Mapping[str, str] | None = None, **more: str) -> None:
     headers = {"Host": "localhost:8000", **(headers or {}), **more}
-    Guard(load({"HOME": "/x", **environ})).check(make_mocked_request("POST", "/v1/chat/completions", headers=headers))
+    OriginCheck(load({"HOME": "/x", **environ})).check(
+        make_mocked_request("POST", "/v1/chat/completions", headers=headers)
+    )
 
 
 def code(environ: Mapping[str, str], headers: Mapping[str, str] | None = None, **more: str) -> str:
@@ -141,7 +143,7 @@ def test_f3_a_browser_that_tells_neither_is_known_by_the_referer() -> None:
 def test_f3_programs_say_nothing_of_it_and_are_let_in() -> None:
     check({})
     check({}, {"Sec-Fetch-Mode": "cors"})  # Node's own fetch
-    Guard(load({"HOME": "/x"})).check(make_mocked_request("GET", "/v1/models"))  # HTTP/1.0 names no host
+    OriginCheck(load({"HOME": "/x"})).check(make_mocked_request("GET", "/v1/models"))  # HTTP/1.0 names no host
 
 
 def test_f3_our_own_page_is_known_though_a_proxy_changes_the_host() -> None:
@@ -266,7 +268,7 @@ async def test_f3_programs_with_a_key_may_leave_the_type_out(tmp_path: Path, dat
 def test_f3_two_origins_are_none_of_ours(second: str) -> None:
     headers = CIMultiDict([("Host", "localhost:8000"), ("Origin", "http://localhost:8000"), ("Origin", second)])
     with pytest.raises(NotAllowed):
-        Guard(load({"HOME": "/x"})).check(make_mocked_request("POST", "/v1/chat/completions", headers=headers))
+        OriginCheck(load({"HOME": "/x"})).check(make_mocked_request("POST", "/v1/chat/completions", headers=headers))
 
 
 async def test_f3_our_own_page_asks_as_ever(tmp_path: Path, database: str) -> None:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.edge.http.app_keys import PAGE, SETTINGS
 from gateway.edge.http.cors import allow_origins
-from gateway.edge.http.origin_check import Guard
+from gateway.edge.http.origin_check import OriginCheck
 from gateway.edge.routes import routes
 from gateway.errors import NotAllowed
 from gateway.resources import shipped
@@ -94,7 +94,7 @@ async def test_a_named_origin_may_call_an_open_gateway_too() -> None:
 
     async def ask(request: web.Request) -> web.Response:
         try:
-            Guard(load({"HOME": "/x", "GATEWAY_ALLOWED_ORIGINS": ORIGIN})).check(request)
+            OriginCheck(load({"HOME": "/x", "GATEWAY_ALLOWED_ORIGINS": ORIGIN})).check(request)
             seen.append("let in")
         except NotAllowed as error:
             seen.append(error.code)

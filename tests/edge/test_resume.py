@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from gateway.edge.http.app_keys import ROOM
-from gateway.in_flight.replay import Replay, Room
+from gateway.in_flight.replay import MemoryBudget, ReplayBuffer
 from tests.edge.app import hello, house
 from tests.loopback import Pause, Script, WaitFor, chat_completion, chat_stream, cut_before_head, stall_after
 
@@ -164,7 +164,7 @@ async def test_an_answer_that_is_too_large_for_the_memory_is_told_to_its_caller_
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house(tmp_path, database, pace=0.02) as it:
-        monkeypatch.setitem(it.app._state, ROOM, Room(most=2000))
+        monkeypatch.setitem(it.app._state, ROOM, MemoryBudget(most=2000))
         first = asyncio.create_task(it.chat(LONG, stream=True))
         interaction_id = await running_id(it)
         await asyncio.sleep(0.5)
@@ -174,8 +174,8 @@ async def test_an_answer_that_is_too_large_for_the_memory_is_told_to_its_caller_
 
 
 def test_room_is_shared_and_never_overdrawn() -> None:
-    room = Room(most=100)
-    first, second = Replay(room), Replay(room, most=50)
+    room = MemoryBudget(most=100)
+    first, second = ReplayBuffer(room), ReplayBuffer(room, most=50)
     first.add(b"x" * 60)
     second.add(b"y" * 40)
     first.add(b"x")

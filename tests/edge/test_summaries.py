@@ -24,7 +24,7 @@ def asked_of(request: Request) -> dict[str, Any]:
     return body
 
 
-async def talk(it: House, **more: Any) -> str:
+async def context(it: House, **more: Any) -> str:
     """A conversation in Postgres; its id."""
     await it.chat("write me a 1 sentence horror story", root_id="talk", **more)
     await it.rows(1)
@@ -33,7 +33,7 @@ async def talk(it: House, **more: Any) -> str:
 
 async def test_a_model_writes_the_title_and_the_call_is_on_record(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         it.upstream.script(chat_completion('"A Horror Story."'))
         answer = await it.ask("/update_title_openai", {"root_id": root}, headers={"X-Title": "engineer"})
         assert answer.json() == {"message": "the title is set", "new_title": "A Horror Story"}
@@ -63,7 +63,7 @@ async def test_a_model_writes_the_title_and_the_call_is_on_record(tmp_path: Path
 
 async def test_the_callers_credential_stays_here_and_the_gateways_own_is_sent(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         await it.ask("/update_title_openai", {"root_id": root}, headers={"x-api-key": "the caller's"})
         request = it.upstream.requests[-1]
         assert request.header("authorization") == "Bearer sk-upstream-secret"
@@ -73,7 +73,7 @@ async def test_the_callers_credential_stays_here_and_the_gateways_own_is_sent(tm
 
 async def test_another_model_may_be_set_for_it(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, GATEWAY_ASSISTANT_MODEL="small-one") as it:
-        await it.ask("/update_title_openai", {"root_id": await talk(it)})
+        await it.ask("/update_title_openai", {"root_id": await context(it)})
         assert asked_of(it.upstream.requests[-1])["model"] == "small-one"
 
 
@@ -89,7 +89,7 @@ async def test_a_title_of_a_conversation_in_the_other_dialect(tmp_path: Path, da
 
 async def test_an_answer_that_is_streamed_all_the_same_is_understood(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         it.upstream.script(chat_stream("Streamed title"))
         assert (await it.ask("/update_title_openai", {"root_id": root})).json()["new_title"] == "Streamed title"
 
@@ -97,7 +97,7 @@ async def test_an_answer_that_is_streamed_all_the_same_is_understood(tmp_path: P
 @pytest.mark.parametrize("path", ["/update_title_openai", "/metadata_check"])
 async def test_what_the_model_fails_is_told_and_nothing_is_set(tmp_path: Path, database: str, path: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         for script, told in (
             (error(429, message="too many tokens"), "too many tokens"),
             (cut_completion(60), "before it was whole"),
@@ -130,7 +130,7 @@ async def test_a_conversation_without_words_is_not_asked_about(tmp_path: Path, d
 
 async def test_metadata_are_derived_from_the_newest_snapshot_and_stored(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         it.upstream.script(chat_completion(f"```json\n{json.dumps(GOOD)}\n```"))
         answer = await it.ask("/metadata_check", {"root_id": root}, headers={"X-Title": "engineer"})
         assert answer.json() == {"message": "the metadata are stored", "metadata": GOOD}
@@ -151,7 +151,7 @@ async def test_metadata_are_derived_from_the_newest_snapshot_and_stored(tmp_path
 
 async def test_wrong_metadata_are_asked_for_once_more(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         wrong = json.dumps({**GOOD, "satisfaction_score": 7})
         it.upstream.script(chat_completion(wrong), chat_completion(json.dumps(GOOD)))
         answer = await it.ask("/metadata_check", {"root_id": root})
@@ -168,7 +168,7 @@ async def test_wrong_metadata_are_asked_for_once_more(tmp_path: Path, database: 
 
 async def test_metadata_that_are_wrong_twice_are_an_error_that_says_so(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         it.upstream.script(
             chat_completion("I would rather not."), chat_completion(json.dumps({**GOOD, "languages": 1}))
         )
@@ -181,7 +181,7 @@ async def test_metadata_that_are_wrong_twice_are_an_error_that_says_so(tmp_path:
 
 async def test_the_internal_call_has_a_log_line_of_its_own_request(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        root = await talk(it)
+        root = await context(it)
         answer = await it.ask("/update_title_openai", {"root_id": root}, headers={"x-request-id": "req-title"})
         assert answer.headers["x-request-id"] == "req-title"
         _, internal = await it.rows(2)

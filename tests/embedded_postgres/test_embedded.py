@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 import gateway
-from gateway.embedded_postgres.account import Account, is_reachable
+from gateway.embedded_postgres.account import ServerAccount, is_reachable
 from gateway.embedded_postgres.binaries import candidate_folders, within_reach
 from gateway.embedded_postgres.server import (
     LOG_BYTES,
@@ -383,7 +383,7 @@ def test_a_copy_that_others_could_have_made_is_not_trusted(folder: Path) -> None
     shutil.copytree(original.directory.parent, site / "pg", ignore=shutil.ignore_patterns("include", "*.a"))
     site.chmod(0o700)
     unreachable = find_binaries(18, [site / "pg" / "bin"])
-    account = Account("nobody", NOBODY, NOBODY)
+    account = ServerAccount("nobody", NOBODY, NOBODY)
     place = folder / "place"
     copy = within_reach(unreachable, account, [place]).directory.parent
     os.chown(copy, NOBODY, NOBODY)
@@ -443,7 +443,7 @@ def oldest_major() -> int:
 
 def python_for_everyone() -> str:
     """An interpreter that any account may run; a virtual environment's often leads into a closed home."""
-    everyone = Account("nobody", NOBODY, NOBODY)
+    everyone = ServerAccount("nobody", NOBODY, NOBODY)
     if not is_reachable(Path(asyncpg.__file__).parent, everyone) or not is_reachable(REPOSITORY, everyone):
         pytest.skip("another account cannot reach this checkout and its packages")
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"

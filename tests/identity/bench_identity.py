@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from gateway.identity.authenticators import Identity
-from gateway.identity.credentials import Evidence
+from gateway.identity.authenticators import Authenticators
+from gateway.identity.credentials import Credentials
 from gateway.identity.issuer import Issuer
 from gateway.identity.key_cache import new_secret
 from gateway.identity.proxies import Proxies
@@ -27,11 +27,11 @@ NAMES = (
 USUAL = tuple((name, b"x" * 20) for name in NAMES.split())
 
 
-def evidence_of(*headers: tuple[bytes, bytes], peer: str = "10.1.2.3") -> Evidence:
-    return Evidence.of((*USUAL, *headers), peer)
+def evidence_of(*headers: tuple[bytes, bytes], peer: str = "10.1.2.3") -> Credentials:
+    return Credentials.of((*USUAL, *headers), peer)
 
 
-async def measured(identity: Identity, evidences: Sequence[Evidence], rounds: int) -> float:
+async def measured(identity: Authenticators, evidences: Sequence[Credentials], rounds: int) -> float:
     best = float("inf")
     for _ in range(5):
         began = time.process_time()
@@ -48,7 +48,7 @@ def reading() -> float:
     for _ in range(5):
         began = time.process_time()
         for _ in range(20_000):
-            Evidence.of(headers, "10.1.2.3")
+            Credentials.of(headers, "10.1.2.3")
         best = min(best, (time.process_time() - began) / 20_000)
     return best * 1e6
 
@@ -70,19 +70,21 @@ async def main() -> None:
     by_token = [evidence_of(bearer(token(OKP, claims(jti=n, pad=pad), "Ed25519"))) for n in range(1000)]
     size = len(by_token[0].credentials()[0])
     by_proxy = evidence_of((b"X-Forwarded-User", b"ada@corp.example"), (b"X-Forwarded-Groups", b"staff, audit"))
-    everything = Identity(keys=ring, tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    everything = Authenticators(keys=ring, tokens=tokens(), proxies=Proxies(PROXY_AUTH))
     rows = [
         ("reading the headers (12 of them)", reading()),
-        ("open", await measured(Identity(is_open=True), by_key[:1000], 20)),
-        ("keys, 10,000 in the ring", await measured(Identity(keys=ring), by_key, 3)),
-        (f"jwt, known already ({size} B)", await measured(Identity(tokens=tokens()), by_token, 20)),
-        ("header", await measured(Identity(proxies=Proxies(PROXY_AUTH)), [by_proxy], 20_000)),
+        ("open", await measured(Authenticators(is_open=True), by_key[:1000], 20)),
+        ("keys, 10,000 in the ring", await measured(Authenticators(keys=ring), by_key, 3)),
+        (f"jwt, known already ({size} B)", await measured(Authenticators(tokens=tokens()), by_token, 20)),
+        ("header", await measured(Authenticators(proxies=Proxies(PROXY_AUTH)), [by_proxy], 20_000)),
         ("keys, beside jwt and header", await measured(everything, by_key, 3)),
     ]
     for key, algorithm in ((RSA, "RS256"), (EC, "ES256"), (OKP, "EdDSA")):
         fresh = [evidence_of(bearer(token(key, claims(jti=n, pad=pad), algorithm))) for n in range(100)]
         # Two by turns in a memory for one, so that each is checked each time.
-        rows.append((f"jwt, checked anew, {algorithm}", await measured(Identity(tokens=tokens(most=1)), fresh, 2)))
+        rows.append(
+            (f"jwt, checked anew, {algorithm}", await measured(Authenticators(tokens=tokens(most=1)), fresh, 2))
+        )
     for name, cost in rows:
         print(f"{name:36} {cost:8.2f} µs")
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated
-from gateway.identity.authenticators import Identity
-from gateway.identity.key_cache import KeyRing, digest_of, new_secret
+from gateway.identity.authenticators import Authenticators
+from gateway.identity.key_cache import KeyCache, digest_of, new_secret
 from gateway.settings.settings import SettingsError, load
 from tests.edge.app import BY_HEADER, hello, house
 from tests.identity.test_key_cache import key_of
 
 KEY = "5f0c1d9b7a3e48628c41d0be97f3a15264e8b07d9c2f613a"  # as `openssl rand -hex 24` makes one
-AWAY = "postgresql://nobody@127.0.0.1:9/none"
+CONNECTION_ERRORS = "postgresql://nobody@127.0.0.1:9/none"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -73,7 +73,7 @@ def test_a_key_that_would_not_be_taken_is_a_fault(modes: str) -> None:
 
 
 def test_f2_it_counts_before_the_database_has_been_heard_and_however_it_answers() -> None:
-    ring = KeyRing(admin=digest_of(KEY.encode()))
+    ring = KeyCache(admin=digest_of(KEY.encode()))
     admin = ring.principal(KEY.encode())
     assert (admin.user, admin.is_ambient, admin.may_make_keys) == ("admin", False, False)
     assert admin.roles == {"user", "auditor", "admin"}
@@ -87,11 +87,11 @@ def test_f2_it_counts_before_the_database_has_been_heard_and_however_it_answers(
         with pytest.raises(NotAuthenticated):
             ring.principal(wrong.encode())
     with pytest.raises(NotAuthenticated):
-        KeyRing().principal(KEY.encode())  # taken out of the settings
+        KeyCache().principal(KEY.encode())  # taken out of the settings
 
 
 def test_it_does_not_travel_to_the_models_side() -> None:
-    identity = Identity(keys=KeyRing(admin=digest_of(KEY.encode())))
+    identity = Authenticators(keys=KeyCache(admin=digest_of(KEY.encode())))
     other = (b"Authorization", b"Bearer sk-of-a-provider")
     bearer = (b"authorization", f"Bearer {KEY}".encode())
     for ours in (bearer, (b"x-api-key", KEY.encode()), (b"Api-Key", KEY.encode()), (b"X-Goog-Api-Key", KEY.encode())):
@@ -119,7 +119,7 @@ async def test_f2_the_admin_makes_keys_reads_all_and_is_no_user_of_a_company(tmp
 
 async def test_f2_it_works_while_postgres_is_away(tmp_path: Path) -> None:
     env: dict[str, Any] = {**dict.fromkeys(BY_HEADER, ""), "GATEWAY_AUTH": "keys", "GATEWAY_DB_CONNECT_S": "0.2"}
-    async with house(tmp_path, AWAY, **env, GATEWAY_ADMIN_KEY=KEY) as it:
+    async with house(tmp_path, CONNECTION_ERRORS, **env, GATEWAY_ADMIN_KEY=KEY) as it:
         shown: dict[str, Any] = {"by": "", "headers": {"x-api-key": KEY}}
         assert (await it.ask("/v1/chat/completions", hello(), **shown)).status == 200
         assert (await it.ask("/metrics", **shown)).status == 200

@@ -10,8 +10,8 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.authenticators import LOCAL_USER, Identity
-from gateway.identity.credentials import Evidence
+from gateway.identity.authenticators import LOCAL_USER, Authenticators
+from gateway.identity.credentials import Credentials
 from gateway.identity.issuer import Issuer
 from gateway.identity.key_cache import new_secret
 from gateway.identity.proxies import Proxies
@@ -22,14 +22,14 @@ from tests.identity.test_key_cache import key_of, ring_of
 from tests.identity.test_proxies import AUTH as PROXY_AUTH
 
 if TYPE_CHECKING:
-    from gateway.identity.key_cache import KeyRing
+    from gateway.identity.key_cache import KeyCache
 
 SECRET = new_secret()
 BY_PROXY, ELSEWHERE = "10.1.2.3", "127.0.0.1"
 USER = (b"X-Forwarded-User", b"proxy-user")
 
 
-def ring() -> KeyRing:
+def ring() -> KeyCache:
     return ring_of(key_of(SECRET, "key-user"))
 
 
@@ -42,10 +42,10 @@ def bearer(value: str | bytes) -> tuple[bytes, bytes]:
     return (b"Authorization", b"Bearer " + (value.encode() if isinstance(value, str) else value))
 
 
-async def who(identity: Identity, *headers: tuple[bytes, bytes], peer: str | None = ELSEWHERE) -> str:
+async def who(identity: Authenticators, *headers: tuple[bytes, bytes], peer: str | None = ELSEWHERE) -> str:
     """The user, or the code of the refusal in brackets."""
     try:
-        principal = await identity.identify(Evidence.of(headers, peer))
+        principal = await identity.identify(Credentials.of(headers, peer))
     except NotAuthenticated as error:
         assert SECRET not in error.message
         return f"<{error.code}>"
@@ -53,14 +53,14 @@ async def who(identity: Identity, *headers: tuple[bytes, bytes], peer: str | Non
 
 
 async def test_open_alone_looks_at_nothing() -> None:
-    identity = Identity(is_open=True)
+    identity = Authenticators(is_open=True)
     for header in (bearer("any"), bearer(b"\xff"), (b"api-key", b"x"), (b"x", b"y"), bearer("a.b.c"), USER):
         assert await who(identity, header, peer=None) == "local"
     assert LOCAL_USER.roles == {"user"}
 
 
 async def test_keys_alone() -> None:
-    identity = Identity(keys=ring())
+    identity = Authenticators(keys=ring())
     assert await who(identity, bearer(SECRET)) == "key-user"
     assert await who(identity, (b"x-api-key", SECRET.encode())) == "key-user"
     assert await who(identity, (b"api-key", SECRET.encode())) == "key-user"
@@ -71,14 +71,14 @@ async def test_keys_alone() -> None:
 
 
 async def test_tokens_alone() -> None:
-    identity = Identity(tokens=tokens())
+    identity = Authenticators(tokens=tokens())
     assert await who(identity, bearer(token(RSA, claims()))) == "ada@corp.example"
     assert await who(identity, bearer(SECRET)) == "<invalid_token>"
     assert await who(identity) == "<missing_api_key>"
 
 
 async def test_keys_and_tokens_are_told_apart() -> None:
-    identity = Identity(keys=ring(), tokens=tokens())
+    identity = Authenticators(keys=ring(), tokens=tokens())
     assert await who(identity, bearer(SECRET)) == "key-user"
     assert await who(identity, bearer(token(RSA, claims()))) == "ada@corp.example"
     assert await who(identity, bearer("a.b.c")) == "<invalid_token>"
@@ -87,14 +87,14 @@ async def test_keys_and_tokens_are_told_apart() -> None:
 
 async def test_one_good_credential_of_several_is_enough() -> None:
     """A provider's own token may travel beside the gateway's key."""
-    identity = Identity(keys=ring(), tokens=tokens())
+    identity = Authenticators(keys=ring(), tokens=tokens())
     assert await who(identity, bearer("sk-proj-provider"), (b"x-api-key", SECRET.encode())) == "key-user"
     assert await who(identity, (b"Authorization", b"Basic YTpi"), (b"api-key", SECRET.encode())) == "key-user"
     assert await who(identity, bearer("sk-proj-provider"), (b"api-key", b"nor this")) == "<invalid_api_key>"
 
 
 async def test_a_trusted_proxys_word_comes_first() -> None:
-    identity = Identity(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
     assert await who(identity, USER, bearer(SECRET), peer=BY_PROXY) == "proxy-user"
     assert await who(identity, bearer(SECRET), peer=BY_PROXY) == "key-user"
     assert (
@@ -103,12 +103,12 @@ async def test_a_trusted_proxys_word_comes_first() -> None:
 
 
 async def test_a_forged_header_counts_nothing() -> None:
-    identity = Identity(keys=ring(), proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(keys=ring(), proxies=Proxies(PROXY_AUTH))
     assert await who(identity, USER, bearer(SECRET), peer=ELSEWHERE) == "key-user"
     assert await who(identity, USER, peer=ELSEWHERE) == "<untrusted_proxy>"
     assert await who(identity, USER, peer=None) == "<untrusted_proxy>"
     assert await who(identity, USER, bearer("wrong"), peer=ELSEWHERE) == "<invalid_api_key>"
-    alone = Identity(proxies=Proxies(PROXY_AUTH))
+    alone = Authenticators(proxies=Proxies(PROXY_AUTH))
     assert await who(alone, USER, peer=ELSEWHERE) == "<untrusted_proxy>"
     assert await who(alone, bearer(SECRET), peer=BY_PROXY) == "<invalid_api_key>"
     assert await who(alone, peer=BY_PROXY) == "<missing_credentials>"
@@ -129,23 +129,23 @@ async def test_a_forged_header_counts_nothing() -> None:
 )
 async def test_being_open_beside_others_never_mends_a_credential(header: tuple[bytes, bytes]) -> None:
     for identity in (
-        Identity(is_open=True, keys=ring()),
-        Identity(is_open=True, tokens=tokens()),
-        Identity(is_open=True, keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH)),
-        Identity(is_open=True, proxies=Proxies(PROXY_AUTH)),
+        Authenticators(is_open=True, keys=ring()),
+        Authenticators(is_open=True, tokens=tokens()),
+        Authenticators(is_open=True, keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH)),
+        Authenticators(is_open=True, proxies=Proxies(PROXY_AUTH)),
     ):
         assert (await who(identity, header)).startswith("<")
 
 
 async def test_being_open_beside_others_is_for_who_shows_nothing() -> None:
-    identity = Identity(is_open=True, keys=ring(), proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(is_open=True, keys=ring(), proxies=Proxies(PROXY_AUTH))
     assert await who(identity) == "local"
     assert await who(identity, bearer(SECRET)) == "key-user"
 
 
 async def test_the_local_user_does_not_come_through_a_proxy() -> None:
     """A proxy that forgets its header would make everybody an admin."""
-    identity = Identity(is_open=True, proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(is_open=True, proxies=Proxies(PROXY_AUTH))
     assert await who(identity, peer=ELSEWHERE) == "local"
     assert await who(identity, peer=BY_PROXY) == "<missing_credentials>"
     assert await who(identity, (b"X-Forwarded-User", b""), peer=BY_PROXY) == "<missing_credentials>"
@@ -158,16 +158,16 @@ def test_what_is_between_caller_and_gateway_does_not_travel() -> None:
     groups = (b"X-Forwarded-Groups", b"staff")
     keys = ((b"Api-Key", SECRET.encode()), (b"X-Goog-Api-Key", SECRET.encode()))
     ours = (*keys, bearer(SECRET), (b"Authorization", b"junk " + SECRET.encode()))
-    for identity in (Identity(is_open=True), Identity(keys=ring())):
+    for identity in (Authenticators(is_open=True), Authenticators(keys=ring())):
         assert identity.travelling((*others, *ours)) == others
-    every = Identity(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    every = Authenticators(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
     assert every.travelling((*others, *ours, bearer(token(RSA, claims())), USER, groups)) == others
-    assert Identity(is_open=True).travelling((USER, bearer("a.b.c"))) == (USER, bearer("a.b.c"))
+    assert Authenticators(is_open=True).travelling((USER, bearer("a.b.c"))) == (USER, bearer("a.b.c"))
 
 
 async def test_no_mode_at_all_lets_nobody_in() -> None:
     for header in (bearer(SECRET), bearer("a.b.c"), USER, (b"x", b"y")):
-        assert (await who(Identity(), header, peer=BY_PROXY)).startswith("<")
+        assert (await who(Authenticators(), header, peer=BY_PROXY)).startswith("<")
 
 
 SHAPED = st.one_of(
@@ -185,8 +185,8 @@ NAMES = st.sampled_from([b"authorization", b"Authorization", b"x-api-key", b"api
 async def test_any_bytes_give_a_principal_or_a_refusal(
     headers: list[tuple[bytes, bytes]], peer: str | None, is_open: bool
 ) -> None:
-    identity = Identity(is_open=is_open, keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
-    evidence = Evidence.of(tuple(headers), peer)
+    identity = Authenticators(is_open=is_open, keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    evidence = Credentials.of(tuple(headers), peer)
     try:
         principal = await identity.identify(evidence)
     except NotAuthenticated as error:

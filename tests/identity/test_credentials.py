@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.identity.credentials import Evidence
+from gateway.identity.credentials import Credentials
 
 KEY = b"sk-gw-" + b"k" * 43
 
 
-def shown(*headers: tuple[bytes, bytes]) -> Evidence:
-    return Evidence.of(headers, "127.0.0.1")
+def shown(*headers: tuple[bytes, bytes]) -> Credentials:
+    return Credentials.of(headers, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,6 @@ def test_no_secret_is_in_its_text() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([b"authorization", b"x-api-key", b"api-key", b"x"]), st.binary())))
 def test_any_bytes_are_taken(headers: list[tuple[bytes, bytes]]) -> None:
-    evidence = Evidence.of(tuple(headers), None)
+    evidence = Credentials.of(tuple(headers), None)
     assert all(evidence.credentials())
     assert evidence.has_credential == any(name != b"x" for name, _ in headers)

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated
 from gateway.identity import key_cache
-from gateway.identity.key_cache import KEY_LENGTH, KeyRing, digest_of, new_secret
+from gateway.identity.key_cache import KEY_LENGTH, KeyCache, digest_of, new_secret
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal
 
@@ -36,13 +36,13 @@ def key_of(secret: str, user: str = "ada", **more: object) -> ApiKey:
     return replace(key, **more)  # type: ignore[arg-type]
 
 
-def ring_of(*keys: ApiKey, clock: Callable[[], float] = time.time) -> KeyRing:
-    ring = KeyRing(clock)
+def ring_of(*keys: ApiKey, clock: Callable[[], float] = time.time) -> KeyCache:
+    ring = KeyCache(clock)
     ring.replace(keys)
     return ring
 
 
-def refusal(ring: KeyRing, secret: bytes) -> NotAuthenticated:
+def refusal(ring: KeyCache, secret: bytes) -> NotAuthenticated:
     with pytest.raises(NotAuthenticated) as caught:
         ring.principal(secret)
     return caught.value
@@ -108,8 +108,8 @@ def test_a_revoked_key_is_not_known_even_when_it_is_handed_in() -> None:
 
 def test_before_the_first_load_nobody_is_called_a_liar() -> None:
     with pytest.raises(IdentityUnavailable):
-        KeyRing().principal(new_secret().encode())
-    assert refusal(KeyRing(), b"sk-other").code == "invalid_api_key"
+        KeyCache().principal(new_secret().encode())
+    assert refusal(KeyCache(), b"sk-other").code == "invalid_api_key"
 
 
 def test_the_whole_digest_decides_and_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated, StoreUnavailable
 from gateway.identity import key_refresh
-from gateway.identity.credentials import Evidence
-from gateway.identity.key_cache import KeyRing, new_secret
-from gateway.identity.key_cache_file import RingFile
-from gateway.identity.key_refresh import KeyWatch
-from gateway.identity.key_service import KeyOffice, KeyOrder
-from gateway.identity.modes import open_reception, place_of
+from gateway.identity.credentials import Credentials
+from gateway.identity.key_cache import KeyCache, new_secret
+from gateway.identity.key_cache_file import KeyCacheFile
+from gateway.identity.key_refresh import KeyRefresh
+from gateway.identity.key_service import KeyOrder, KeyService
+from gateway.identity.modes import open_modes, place_of
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
 from gateway.resources import shipped
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.identity.modes import Reception
+    from gateway.identity.modes import IdentityModes
     from tests.postgres import PostgresServer
 
 EVERY_S = 0.05
@@ -45,7 +45,7 @@ class FakeSource:
     def __init__(self, *keys: ApiKey) -> None:
         self.keys = list(keys)
         self.current: UUID | None = uuid4()
-        self.is_away = False
+        self.is_down = False
         self.loads = 0
         self.noted: dict[UUID, float] = {}
         self.revocations: list[Revocation] = []
@@ -55,7 +55,7 @@ class FakeSource:
     async def _answer(self) -> None:
         if self.hold is not None:
             await self.hold.wait()
-        if self.is_away:
+        if self.is_down:
             raise StoreUnavailable("away")
 
     async def edition(self) -> UUID | None:
@@ -81,9 +81,9 @@ class FakeSource:
 
 
 @asynccontextmanager
-async def watching(source: Any, path: Path) -> AsyncIterator[tuple[KeyRing, KeyWatch]]:
-    ring = KeyRing()
-    watch = KeyWatch(ring, source, RingFile(path, "db"), every_s=EVERY_S)
+async def watching(source: Any, path: Path) -> AsyncIterator[tuple[KeyCache, KeyRefresh]]:
+    ring = KeyCache()
+    watch = KeyRefresh(ring, source, KeyCacheFile(path, "db"), every_s=EVERY_S)
     await watch.start()
     try:
         yield ring, watch
@@ -98,7 +98,7 @@ async def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
         await asyncio.sleep(0.01)
 
 
-def is_known(ring: KeyRing, secret: str) -> bool:
+def is_known(ring: KeyCache, secret: str) -> bool:
     try:
         return bool(ring.principal(secret.encode()))
     except (NotAuthenticated, IdentityUnavailable):
@@ -130,12 +130,12 @@ async def test_a_start_without_the_database_takes_the_keys_from_the_file(tmp_pat
     async with watching(FakeSource(key_of(one)), tmp_path / "k"):
         pass
     source = FakeSource(key_of(two))
-    source.is_away = True
+    source.is_down = True
     async with watching(source, tmp_path / "k") as (ring, watch):
         assert is_known(ring, one)
         assert watch.state()["origin"] == "file"
         assert watch.state()["age_s"] is None
-        source.is_away = False
+        source.is_down = False
         await until(lambda: is_known(ring, two))
         assert not is_known(ring, one)
         assert watch.state()["origin"] == "postgres"
@@ -143,11 +143,11 @@ async def test_a_start_without_the_database_takes_the_keys_from_the_file(tmp_pat
 
 async def test_a_start_without_database_and_file_knows_nobody_and_says_why(tmp_path: Path) -> None:
     source = FakeSource(key_of(secret := new_secret()))
-    source.is_away = True
+    source.is_down = True
     async with watching(source, tmp_path / "k") as (ring, _):
         with pytest.raises(IdentityUnavailable):
             ring.principal(secret.encode())
-        source.is_away = False
+        source.is_down = False
         await until(lambda: is_known(ring, secret))
 
 
@@ -182,10 +182,10 @@ async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkey
 async def test_keys_stay_while_the_database_is_away(tmp_path: Path) -> None:
     source = FakeSource(key_of(secret := new_secret()))
     async with watching(source, tmp_path / "k") as (ring, watch):
-        source.is_away = True
+        source.is_down = True
         await until(lambda: watch.state()["fault"] == "away")
         assert is_known(ring, secret)
-        source.is_away = False
+        source.is_down = False
         await until(lambda: watch.state()["fault"] is None)
 
 
@@ -196,11 +196,11 @@ async def test_uses_are_noted_at_the_end_and_kept_when_they_cannot_be(
     key = key_of(secret := new_secret())
     source = FakeSource(key)
     async with watching(source, tmp_path / "k") as (ring, _):
-        source.is_away = True
+        source.is_down = True
         assert is_known(ring, secret)
         await asyncio.sleep(EVERY_S * 3)
         assert source.noted == {}
-        source.is_away = False
+        source.is_down = False
         await until(lambda: key.id in source.noted)
         source.noted.clear()
         monkeypatch.setattr(key_refresh, "NOTE_USES_S", 1e9)
@@ -272,26 +272,26 @@ def settings_of(dsn: str, data_dir: Path) -> Settings:
 
 
 @asynccontextmanager
-async def gateway(dsn: str, data_dir: Path) -> AsyncIterator[tuple[Reception, KeyOffice]]:
+async def gateway(dsn: str, data_dir: Path) -> AsyncIterator[tuple[IdentityModes, KeyService]]:
     """What one process has of it."""
     settings = settings_of(dsn, data_dir)
     database = Database(dsn, settings.store)
     try:
-        async with open_reception(settings, Keys(database)) as reception:
-            yield reception, KeyOffice(Keys(database), Ids(), reception.keys_changed)
+        async with open_modes(settings, Keys(database)) as reception:
+            yield reception, KeyService(Keys(database), Ids(), reception.keys_changed)
     finally:
         await database.aclose()
 
 
-async def user_of(reception: Reception, secret: Secret) -> str | None:
+async def user_of(reception: IdentityModes, secret: Secret) -> str | None:
     try:
         headers = ((b"Authorization", f"Bearer {secret.reveal()}".encode()),)
-        return (await reception.identity.identify(Evidence.of(headers, "127.0.0.1"))).user
+        return (await reception.identity.identify(Credentials.of(headers, "127.0.0.1"))).user
     except (NotAuthenticated, IdentityUnavailable):
         return None
 
 
-async def becomes(reception: Reception, secret: Secret, user: str | None) -> None:
+async def becomes(reception: IdentityModes, secret: Secret, user: str | None) -> None:
     deadline = time.monotonic() + 10
     while await user_of(reception, secret) != user:
         assert time.monotonic() < deadline

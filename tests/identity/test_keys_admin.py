@@ -13,12 +13,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.edge.admin import keys, own_keys
 from gateway.edge.http.app_keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
 from gateway.edge.http.middlewares import one_line_per_request
-from gateway.edge.http.origin_check import Guard
-from gateway.identity.authenticators import Identity
-from gateway.identity.key_cache import KeyRing
-from gateway.identity.key_service import KeyOffice, KeyOrder
+from gateway.edge.http.origin_check import OriginCheck
+from gateway.identity.authenticators import Authenticators
+from gateway.identity.key_cache import KeyCache
+from gateway.identity.key_service import KeyOrder, KeyService
 from gateway.ids import Ids
-from gateway.in_flight.in_flight import Live
+from gateway.in_flight.in_flight import InFlight
 from gateway.model import Principal
 from gateway.settings.settings import Settings, load
 from gateway.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ ROOT = Principal(user="root", roles=frozenset(("user", "admin")))
 class House:
     """The routes under test, and a key for each kind of caller."""
 
-    def __init__(self, client: Client, office: KeyOffice, keys: dict[str, str]) -> None:
+    def __init__(self, client: Client, office: KeyService, keys: dict[str, str]) -> None:
         self.client = client
         self.office = office
         self.keys = keys
@@ -69,15 +69,15 @@ class House:
 
 @pytest.fixture
 async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
-    ring, app, ids = KeyRing(), web.Application(middlewares=[one_line_per_request]), Ids()
+    ring, app, ids = KeyCache(), web.Application(middlewares=[one_line_per_request]), Ids()
 
     async def changed() -> None:
         ring.replace(await store.in_force())
 
-    office = KeyOffice(store, ids, changed)
-    app[SETTINGS], app[IDS], app[LIVE] = Settings(data_dir=tmp_path), ids, Live()
-    app[GUARD], app[METRICS] = Guard(load({"GATEWAY_AUTH": "keys"})), Metrics()
-    app[IDENTITY], app[keys.KEY_OFFICE] = Identity(keys=ring), office
+    office = KeyService(store, ids, changed)
+    app[SETTINGS], app[IDS], app[LIVE] = Settings(data_dir=tmp_path), ids, InFlight()
+    app[GUARD], app[METRICS] = OriginCheck(load({"GATEWAY_AUTH": "keys"})), Metrics()
+    app[IDENTITY], app[keys.KEY_OFFICE] = Authenticators(keys=ring), office
     app.add_routes(
         [
             web.post("/admin/keys", keys.create),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.credentials import Evidence
+from gateway.identity.credentials import Credentials
 from gateway.identity.proxies import REMEMBERED_PEERS, Proxies
 from gateway.settings.settings import AuthSettings
 
@@ -24,8 +24,8 @@ AUTH = AuthSettings(
 BY_PROXY = "10.1.2.3"
 
 
-def evidence(*headers: tuple[bytes, bytes], peer: str | None = BY_PROXY) -> Evidence:
-    return Evidence.of(headers, peer)
+def evidence(*headers: tuple[bytes, bytes], peer: str | None = BY_PROXY) -> Credentials:
+    return Credentials.of(headers, peer)
 
 
 def test_a_trusted_proxy_names_user_title_and_groups() -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import StoreUnavailable, TooManyWatchers
-from gateway.in_flight.live_tail import MOST_OF_ONE, MOST_WATCHERS, Watchers
+from gateway.in_flight.live_tail import MOST_OF_ONE, MOST_WATCHERS, LiveTail
 from gateway.model import Principal, Role
-from gateway.store.change_feed import Arrival, Arrivals, End
+from gateway.store.change_feed import Change, ChangeFeed, End
 from tests.store.samples import chat, store, user
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ EVE, ANN = (Principal(name, roles=frozenset((Role.AUDITOR,))) for name in ("eve"
 
 
 @asynccontextmanager
-async def hub(dsn: str, *, most_kept: int = 100, batch: int = 10) -> AsyncIterator[tuple[Watchers, Interactions]]:
+async def hub(dsn: str, *, most_kept: int = 100, batch: int = 10) -> AsyncIterator[tuple[LiveTail, Interactions]]:
     async with store(dsn) as (db, interactions):
-        watchers = Watchers(Arrivals(db), every_s=0.02, batch=batch, most_kept=most_kept)
+        watchers = LiveTail(ChangeFeed(db), every_s=0.02, batch=batch, most_kept=most_kept)
         yield watchers, interactions
         await watchers.aclose()
 
 
-async def read(watchers: Watchers, position: int, wanted: int) -> list[int]:
+async def read(watchers: LiveTail, position: int, wanted: int) -> list[int]:
     """The positions of so many, as one gets them who asks again and again."""
     seen: list[int] = []
     async with asyncio.timeout(20):
@@ -83,30 +83,30 @@ class Unwell:
     """A database that is away, and then is not."""
 
     def __init__(self) -> None:
-        self.is_away = False
+        self.is_down = False
         self.asked = 0
 
     async def number(self, most: int) -> int:
         self.asked += 1
-        if self.is_away:
+        if self.is_down:
             raise StoreUnavailable("away")
         return 0
 
     async def end(self) -> End:
         return End(7, 0)
 
-    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Arrival]:
+    async def after(self, caller: Principal, position: int, most: int) -> Sequence[Change]:
         return []
 
 
 async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
     source = Unwell()
-    watchers = Watchers(source, every_s=0.01)
+    watchers = LiveTail(source, every_s=0.01)
     with watchers.watching(EVE):
-        for is_away in (True, False, True, False):
-            source.is_away = is_away
+        for is_down in (True, False, True, False):
+            source.is_down = is_down
             async with asyncio.timeout(5):
-                while watchers.is_away is not is_away:
+                while watchers.is_down is not is_down:
                     assert await watchers.after(EVE, 7, 0.05) == ((), 7)
     await watchers.aclose()
 
@@ -114,7 +114,7 @@ async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
 @pytest.mark.stopwatch
 async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
     source = Unwell()
-    watchers = Watchers(source, every_s=0.05)
+    watchers = LiveTail(source, every_s=0.05)
     await asyncio.sleep(0.1)
     assert source.asked == 0
     with watchers.watching(EVE), watchers.watching(EVE), watchers.watching(ANN):
@@ -128,7 +128,7 @@ async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
 
 
 async def test_there_is_room_for_so_many_and_so_many_of_one() -> None:
-    watchers = Watchers(Unwell(), every_s=0.05)
+    watchers = LiveTail(Unwell(), every_s=0.05)
     taken = [watchers.watching(Principal(f"user {n // MOST_OF_ONE}")) for n in range(MOST_WATCHERS)]
     for each in taken[:MOST_OF_ONE]:
         each.__enter__()

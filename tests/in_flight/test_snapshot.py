@@ -7,25 +7,25 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.ids import Ids
-from gateway.in_flight.snapshot import MOST_TOLD, Underway, told_of
+from gateway.in_flight.snapshot import MOST_TOLD, InFlightSnapshot, told_of
 from gateway.model import Kind
 from tests.journal.samples import interaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.in_flight.in_flight import Live
+    from gateway.in_flight.in_flight import InFlight
 
 
-def busy_with(count: int) -> Live:
+def busy_with(count: int) -> InFlight:
     """A process that answers so many, which it knows in no order."""
     ids = Ids()
     asked = [interaction(b"{}", id=ids.new(), kind=tuple(Kind)[n % 4], path="/v1/x?key=secret") for n in range(count)]
-    talks = [SimpleNamespace(id=each.id, account=SimpleNamespace(interaction=each)) for each in reversed(asked)]
-    return cast("Live", SimpleNamespace(talks=lambda: talks))
+    contexts = [SimpleNamespace(id=each.id, recording=SimpleNamespace(interaction=each)) for each in reversed(asked)]
+    return cast("InFlight", SimpleNamespace(contexts=lambda: contexts))
 
 
-async def settled(underway: Underway) -> list[dict[str, Any]]:
+async def settled(underway: InFlightSnapshot) -> list[dict[str, Any]]:
     underway.now()
     await asyncio.sleep(0.05)
     return underway.now()
@@ -45,7 +45,7 @@ async def test_what_others_tell_stands_between_and_one_that_is_gone_counts_for_n
     async def ask() -> Iterable[Any]:
         return [there, None]
 
-    underway = Underway(here, ask)
+    underway = InFlightSnapshot(here, ask)
     assert underway.now() == []
     told = await settled(underway)
     assert [one["id"] for one in told] == sorted(one["id"] for one in (*told_of(here), *there))
@@ -61,7 +61,7 @@ async def test_one_that_hangs_holds_up_nobody_and_is_asked_once() -> None:
         await asyncio.Event().wait()
         return []
 
-    underway = Underway(busy_with(1), ask)
+    underway = InFlightSnapshot(busy_with(1), ask)
     for _ in range(3):
         assert await settled(underway) == []
     await asyncio.sleep(0.6)

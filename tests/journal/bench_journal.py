@@ -16,7 +16,7 @@ import orjson
 import uvloop
 
 from gateway.journal.disk import DiskThread
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.model import Record, Usage
 from gateway.settings.settings import JournalSettings, StoreSettings
 from gateway.shipping.shipper import Shipper
@@ -31,7 +31,7 @@ from tests.store.samples import SQL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.journal.entry import Entry
+    from gateway.journal.entry import JournalEntry
     from gateway.model import Answer, Interaction
     from gateway.store.rows import Row
 
@@ -98,7 +98,7 @@ async def one_path() -> tuple[float, ...]:
         journal = Journal(SETTINGS, Path(directory))
         await journal.open()
         questions, end, words = [asked() for _ in range(MANY)], said(), [chunk("word ")] * 6
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         begin = each(lambda number: entries.append(journal.begin(questions[number])))
         part = each(lambda number: entries[number].part(words))
         finish = each(lambda number: entries[number].finish(end))
@@ -139,7 +139,7 @@ async def shipped(cached_bytes: int) -> list[float]:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as directory:
             memory = Memory()
-            journal = Journal(SETTINGS, Path(directory), tuning=Tuning(cached_bytes=cached_bytes))
+            journal = Journal(SETTINGS, Path(directory), tuning=JournalOptions(cached_bytes=cached_bytes))
             shipper = Shipper(journal, [memory])
             await journal.open()
             end = said()

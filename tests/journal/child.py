@@ -21,7 +21,7 @@ from tests.journal.samples import Memory, answer, chunk, interaction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.journal.entry import Entry
+    from gateway.journal.entry import JournalEntry
     from gateway.model import Record
 
 WORDS = JournalSettings(segment_bytes=64 * 1024, max_bytes=1 << 30, min_free_bytes=0, shipped_s=0)
@@ -37,7 +37,7 @@ async def write(directory: Path, seed: int) -> None:
     journal = Journal(WORDS, directory)
     journal.follow("memory")
     await journal.open()
-    live: dict[Entry, int] = {}
+    live: dict[JournalEntry, int] = {}
     while True:
         step = chance.random()
         if step < 0.3 or not live:

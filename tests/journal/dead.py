@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.journal.scan import Gap, Scan
 from gateway.journal.segments import numbers_in, path_of
 from gateway.shipping.shipper import Shipper
@@ -31,7 +31,7 @@ def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
 
 async def adopt_all(directory: Path, *sinks: Memory, patience_s: float = 10) -> Journal:
     """Ship all that the dead have left there; the journal that did it, for what it has counted."""
-    journal = Journal(SMALL, directory, tuning=Tuning(tick_s=0.05))
+    journal = Journal(SMALL, directory, tuning=JournalOptions(tick_s=0.05))
     shipper = Shipper(journal, sinks)
     await journal.open()
     await shipper.start()

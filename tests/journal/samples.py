@@ -68,7 +68,7 @@ class Memory:
         self.raw: dict[UUID, Record] = {}
         self.batches: list[int] = []
         self.taken = 0  # also those that were there already
-        self.is_away = False
+        self.is_down = False
         self.rejects: Callable[[Record], bool] = lambda _record: False  # for another cause than its data
         self.refuses: Callable[[Record], bool] = lambda _record: False
         self.refuses_raw: Callable[[Record], bool] = lambda _record: False
@@ -101,5 +101,5 @@ class Memory:
 
     async def _reach(self) -> None:
         await self.gate.wait()
-        if self.is_away or self.is_abandoned:
+        if self.is_down or self.is_abandoned:
             raise StoreUnavailable("away")

@@ -13,7 +13,7 @@ from caio import linux_aio
 
 from gateway.errors import JournalFull
 from gateway.journal import aio_fdsync
-from gateway.journal.aio_fdsync import SyncQueue
+from gateway.journal.aio_fdsync import AioFdsync
 from gateway.journal.disk import Disk
 from gateway.journal.journal import Journal
 from gateway.settings.settings import JournalSettings
@@ -39,10 +39,10 @@ class WatchedDisk(Disk):
         self.by_thread += 1
         super().sync(fd)
 
-    def sync_queue(self) -> SyncQueue | None:
+    def sync_queue(self) -> AioFdsync | None:
         disk = self
 
-        class Watched(SyncQueue):
+        class Watched(AioFdsync):
             def sync(self, fd: int, done: Callable[[OSError | None], None]) -> None:
                 if disk.refuses:
                     raise OSError(errno.EINVAL, "not on this file system")
@@ -61,7 +61,7 @@ async def keep_one(journal: Journal, body: bytes = b"{}") -> None:
 async def test_the_kernel_tells_when_what_was_written_is_durable(tmp_path: Path) -> None:
     ended: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    with closing(SyncQueue()) as queue:
+    with closing(AioFdsync()) as queue:
         os.write(fd, b"said")
         queue.sync(fd, ended.set_result)
         os.close(fd)  # the kernel holds the file until it is done
@@ -71,7 +71,7 @@ async def test_the_kernel_tells_when_what_was_written_is_durable(tmp_path: Path)
 async def test_many_syncs_end_each_with_its_own_call(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     ended: list[int] = []
-    with closing(SyncQueue()) as queue:
+    with closing(AioFdsync()) as queue:
         for number in range(100):
             here = asyncio.get_running_loop().create_future()
             os.write(fd, b"said")
@@ -84,7 +84,7 @@ async def test_many_syncs_end_each_with_its_own_call(tmp_path: Path) -> None:
 
 async def test_what_the_kernel_does_not_take_is_told_at_once() -> None:
     reading, writing = os.pipe()
-    with closing(SyncQueue()) as queue:
+    with closing(AioFdsync()) as queue:
         for fd in (writing, 1 << 20):
             with pytest.raises(OSError, match=r"EINVAL|EBADF"):
                 queue.sync(fd, lambda error: pytest.fail(f"called with {error}"))

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from gateway.journal import disk as disks
 from gateway.journal import reading
 from gateway.journal.frames import HEADER_SIZE, MARKER_SIZE, Frame, FrameKind
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.journal.segments import numbers_in, path_of
 from gateway.model import Outcome
 from gateway.shipping.quarantine import Quarantine
@@ -43,7 +43,7 @@ MANY = replace(SMALL, max_bytes=1 << 26)
 @asynccontextmanager
 async def written(directory: Path, count: int, *, is_open_at_once: int = 20) -> AsyncIterator[Journal]:
     """A journal with so many finished records, several under way at any time; nothing of it is shipped."""
-    async with opened(directory / "live", MANY, tuning=Tuning(tick_s=1000)) as journal:
+    async with opened(directory / "live", MANY, tuning=JournalOptions(tick_s=1000)) as journal:
         live = []
         for number in range(count):
             entry = journal.begin(interaction(b"asked %d" % number * 60, is_stream=True))
@@ -373,7 +373,7 @@ async def test_without_descriptors_nothing_is_taken_for_damaged_and_shipping_goe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = Memory()
-    journal = Journal(SMALL, tmp_path, tuning=Tuning(tick_s=0.05, cached_bytes=0))
+    journal = Journal(SMALL, tmp_path, tuning=JournalOptions(tick_s=0.05, cached_bytes=0))
     shipper = Shipper(journal, [memory])
     await journal.open()
     entry = journal.begin(interaction())

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import JournalFull, ServiceError
 from gateway.journal.frames import SEGMENT_HEADER_SIZE, Frame, FrameKind
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.journal.reading import read
 from gateway.journal.scan import Scan
 from gateway.journal.segments import START, Position, numbers_in, path_of
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from gateway.journal.entry import Entry
+    from gateway.journal.entry import JournalEntry
     from gateway.journal.pending import Pending
     from gateway.settings.settings import JournalSettings
 
 BIG = b"x" * 10_000
-QUICK = Tuning(tick_s=0.02, others_every=1)
+QUICK = JournalOptions(tick_s=0.02, others_every=1)
 ROOM_AGAIN = 0.2
 
 
@@ -39,7 +39,7 @@ async def opened(
     directory: Path,
     settings: JournalSettings = SMALL,
     disk: FaultyDisk | None = None,
-    tuning: Tuning = QUICK,
+    tuning: JournalOptions = QUICK,
     names: Sequence[str] = ("memory",),
 ) -> AsyncIterator[Journal]:
     journal = Journal(settings, directory, disk=disk, tuning=tuning)
@@ -82,7 +82,7 @@ async def until(is_so: Any, patience: float = 5.0) -> None:
             await asyncio.sleep(0.005)
 
 
-def record_one(journal: Journal, body: bytes = b"{}") -> Entry:
+def record_one(journal: Journal, body: bytes = b"{}") -> JournalEntry:
     entry = journal.begin(interaction(body))
     entry.finish(answer(body))
     return entry

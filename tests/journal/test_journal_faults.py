@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import JournalFull
 from gateway.journal import subscription as feeds
-from gateway.journal.journal import Tuning
+from gateway.journal.journal import JournalOptions
 from gateway.journal.segments import numbers_in
 from tests.journal.dead import adopt_all
 from tests.journal.disks import FaultyDisk
@@ -24,21 +24,21 @@ from tests.journal.test_journal import BIG, folders, opened, record_one, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gateway.journal.entry import Entry
+    from gateway.journal.entry import JournalEntry
     from gateway.journal.journal import Journal
-    from gateway.journal.subscription import Feed
+    from gateway.journal.subscription import Subscription
 
 SERVE = replace(SMALL, when_full="serve")
-ONCE = Tuning(tick_s=1000)  # nothing is tried again
+ONCE = JournalOptions(tick_s=1000)  # nothing is tried again
 
 
-def ship(feed: Feed, most: int = 1000) -> list[bytes]:
+def ship(feed: Subscription, most: int = 1000) -> list[bytes]:
     taken = feed.peek(most, 1 << 30)
     feed.shipped(taken)
     return [pending.key for pending in taken]
 
 
-def ship_all(feed: Feed) -> list[bytes]:
+def ship_all(feed: Subscription) -> list[bytes]:
     keys: list[bytes] = []
     while len(feed):
         keys += ship(feed)
@@ -108,12 +108,12 @@ async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_i
 ) -> None:
     chance = random.Random(seed)
     disk = FaultyDisk()
-    tuning = Tuning(tick_s=0.001, cached_bytes=20_000)
+    tuning = JournalOptions(tick_s=0.001, cached_bytes=20_000)
     names = ("one", "two", "three")
     async with opened(tmp_path, replace(SMALL, when_full=when_full), disk, tuning, names) as journal:
-        live: list[Entry] = []
+        live: list[JournalEntry] = []
         ended: list[bytes] = []
-        got: dict[Feed, list[bytes]] = {feed: [] for feed in journal.feeds}
+        got: dict[Subscription, list[bytes]] = {feed: [] for feed in journal.feeds}
         for _ in range(400):
             step = chance.random()
             if step < 0.3:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.journal import lock, shipped_segments
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.journal.segments import numbers_in, path_of
 from gateway.shipping.shipper import Shipper
 from tests.journal.disks import FaultyDisk
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BIG = b"x" * 10_000
 KEEPING = replace(SMALL, shipped_s=3600.0)
-QUICK = Tuning(tick_s=0.02, others_every=1)
+QUICK = JournalOptions(tick_s=0.02, others_every=1)
 
 
 def record_some(journal: Journal, count: int) -> None:

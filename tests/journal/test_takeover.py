@@ -281,11 +281,11 @@ async def test_adoption_waits_for_a_keeper_that_is_away(tmp_path: Path) -> None:
     asked = interaction()
     folder = orphan(tmp_path, [begun(asked), finished(asked, answer())])
     memory = Memory()
-    memory.is_away = True
+    memory.is_down = True
     with pytest.raises(TimeoutError):
         await adopted(tmp_path, memory, patience=0.5)
     assert folder.exists()
-    memory.is_away = memory.is_abandoned = False
+    memory.is_down = memory.is_abandoned = False
     await adopted(tmp_path, memory)
     assert set(memory.records) == {asked.id}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
-    from gateway.transport.call import Sink
+    from gateway.transport.call import BodySink
 
 ASSISTANT = {"role": "system", "content": "You are a helpful assistant."}
 
@@ -39,7 +39,7 @@ class Said(Reply):
         self._pieces = pieces
         self._go_on = go_on
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         for piece in self._pieces:
             if piece is None:
                 await self._go_on.wait()

@@ -13,10 +13,10 @@ from prometheus_client.core import CounterMetricFamily
 
 from gateway.edge.chats.peer_answers import told_to_siblings
 from gateway.edge.http.app_keys import LIVE, RECENT, SCRAPE, SETTINGS
-from gateway.in_flight.in_flight import Live
+from gateway.in_flight.in_flight import InFlight
 from gateway.in_flight.recent import RecentAnswers
-from gateway.peers.metrics import Scrape
-from gateway.peers.peers import PATIENCE_S, Seat, Siblings
+from gateway.peers.metrics import PeerMetrics
+from gateway.peers.peers import PATIENCE_S, Peers, WorkerIdentity
 from gateway.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def worker(folder: Path | None, number: int, count: int) -> AsyncIterator[Scrape]:
+async def worker(folder: Path | None, number: int, count: int) -> AsyncIterator[PeerMetrics]:
     """One that has counted so many requests."""
 
     async def look() -> list[Metric]:
         return [CounterMetricFamily("requests", "Requests.", value=count)]
 
     app = web.Application()
-    siblings = Siblings(Seat(number, folder))
-    app[LIVE], app[RECENT] = Live(), RecentAnswers()
-    app[SETTINGS], app[SCRAPE] = Settings(data_dir=folder or Path()), Scrape(siblings, look)
+    siblings = Peers(WorkerIdentity(number, folder))
+    app[LIVE], app[RECENT] = InFlight(), RecentAnswers()
+    app[SETTINGS], app[SCRAPE] = Settings(data_dir=folder or Path()), PeerMetrics(siblings, look)
     await siblings.open(told_to_siblings(app))
     try:
         yield app[SCRAPE]
@@ -43,7 +43,7 @@ async def worker(folder: Path | None, number: int, count: int) -> AsyncIterator[
         await siblings.aclose()
 
 
-async def told(scrape: Scrape, name: str = "requests") -> dict[str, float]:
+async def told(scrape: PeerMetrics, name: str = "requests") -> dict[str, float]:
     """The values of a family, by worker."""
     (family,) = [family for family in await scrape.collect() if family.name == name]
     return {sample.labels["worker"]: sample.value for sample in family.samples}

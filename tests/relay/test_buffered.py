@@ -12,7 +12,7 @@ import pytest
 from gateway.dialects.classifier import CHAT, RESPONSES
 from gateway.errors import UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
-from gateway.relay.buffered import Whole, is_text, read_whole
+from gateway.relay.buffered import BufferedAnswer, is_text, read_whole
 from gateway.transport import encoding
 from gateway.transport.call import Ending
 from tests import loopback
@@ -34,7 +34,7 @@ async def whole_of(
     limit: int = 1 << 20,
     content_type: str = "application/json",
     **headers: str,
-) -> Whole:
+) -> BufferedAnswer:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     reply = FakeReply(head(status, content_type=content_type, **headers), [data[:10], data[10:]], ending)
     return await read_whole(reply, dialect, limit)

@@ -48,7 +48,7 @@ class Run:
     def __init__(self, content_type: str | None, *, starts_at_once: bool = True) -> None:
         headers = ((b"content-length", b"7"),) + (((b"content-type", content_type.encode()),) if content_type else ())
         self.client = Caller(starts_at_once=starts_at_once)
-        self.relay = Relay(self.client, FakeEntry(), CHAT.care(False), CHAT.assembler(), 1 << 20)
+        self.relay = Relay(self.client, FakeEntry(), CHAT.classifier(False), CHAT.assembler(), 1 << 20)
         self.opening = Opening(Head(200, headers), self.client, self.relay, 1 << 20)
 
     async def over(self, reads: list[bytes]) -> Run:
@@ -139,16 +139,16 @@ async def test_c5_what_is_declared_as_a_stream_is_one_unless_it_is_json() -> Non
 def test_c5_the_head_of_a_declared_stream_waits_for_a_silent_upstream_only_so_long() -> None:
     run = Run("text/event-stream")
     for now in (10.0, 10.0 + FIRST_EVENT_S / 2):
-        run.opening.beat(now)
+        run.opening.tick(now)
         assert run.client.head is None
-    run.opening.beat(10.0 + FIRST_EVENT_S)
+    run.opening.tick(10.0 + FIRST_EVENT_S)
     assert run.client.head is not None
-    run.opening.beat(20.0)
+    run.opening.tick(20.0)
     assert run.client.beats == [20.0]
     assert run.opening.feed(STREAM)
     silent = Run("text/plain")
     for now in (10.0, 20.0):
-        silent.opening.beat(now)
+        silent.opening.tick(now)
     assert silent.client.head is None
 
 

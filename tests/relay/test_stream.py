@@ -39,7 +39,7 @@ class Run:
         self.client = FakeClient()
         self.entry = FakeEntry()
         self.assembler = dialect.assembler()
-        self.relay = Relay(self.client, self.entry, dialect.care(drops_usage), self.assembler, limit)
+        self.relay = Relay(self.client, self.entry, dialect.classifier(drops_usage), self.assembler, limit)
         self._upto = upto
 
     def feed(self, reads: Iterable[bytes]) -> bool:
@@ -51,7 +51,7 @@ class Run:
         reads = list(reads)
         has_enough = self.feed(reads[:beat_after])
         if beat_after is not None and not has_enough:
-            self.relay.beat(1.0)
+            self.relay.tick(1.0)
             has_enough = self.feed(reads[beat_after:])
         self.relay.close(Ending.ENOUGH if has_enough else ending)
         return self
@@ -91,13 +91,13 @@ def delta(content: str = "x", finish_reason: str | None = None, index: int = 0, 
 
 
 @pytest.mark.parametrize("name", [*CHATS, "responses"])
-@given(places=st.lists(st.integers(0, 1 << 20), max_size=30), beat=st.integers(0, 8))
+@given(places=st.lists(st.integers(0, 1 << 20), max_size=30), tick=st.integers(0, 8))
 @settings(max_examples=30, deadline=None)
-def test_recorded_stream_is_untouched_and_kept_whole_at_any_cut(name: str, places: list[int], beat: int) -> None:
+def test_recorded_stream_is_untouched_and_kept_whole_at_any_cut(name: str, places: list[int], tick: int) -> None:
     stream = recorded(name)
     dialect = RESPONSES if name == "responses" else CHAT
     whole = Run(dialect).over([stream])
-    run = Run(dialect).over(cut(stream, places), beat_after=beat)
+    run = Run(dialect).over(cut(stream, places), beat_after=tick)
     assert run.body == whole.body
     assert stream.startswith(run.body)
     assert run.relay.said() == whole.relay.said()
@@ -377,16 +377,16 @@ def test_b10_an_event_that_is_called_an_error_is_one_whatever_it_holds(data: byt
     assert b"no" in run.relay.said() or data == b'{"choices":[]}'
 
 
-@given(places=st.lists(st.integers(0, 1 << 20), max_size=20), beat=st.integers(0, 6))
+@given(places=st.lists(st.integers(0, 1 << 20), max_size=20), tick=st.integers(0, 6))
 @settings(max_examples=60, deadline=None)
-def test_b10_an_error_of_a_choice_is_seen_at_any_cut_and_only_when_it_is_kept(places: list[int], beat: int) -> None:
+def test_b10_an_error_of_a_choice_is_seen_at_any_cut_and_only_when_it_is_kept(places: list[int], tick: int) -> None:
     choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "gone"}}
     failed = b"data: " + json.dumps({"id": "c", "choices": [choice]}).encode() + b"\n\n"
     stream = b"".join([*[delta(word) for word in "abcdef"], failed, DONE])
     run = Run()
     for number, read in enumerate(cut(stream, places)):
-        if number == beat:
-            run.relay.beat(1.0)
+        if number == tick:
+            run.relay.tick(1.0)
         if run.feed([read]):
             break
         if b"gone" in run.client.body:
@@ -533,11 +533,11 @@ def test_all_that_the_caller_saw_is_in_parts_or_answer(places: list[int], beats:
     run = Run()
     for number, read in enumerate(cut(stream, places)):
         if number in beats:
-            run.relay.beat(float(number))
+            run.relay.tick(float(number))
         if run.relay.feed(read):
             break
     if beats:
-        run.relay.beat(100.0)
+        run.relay.tick(100.0)
         for event in split_events(run.client.body):
             assert event in b"".join(run.entry.parts)
     run.relay.close(Ending.CUT)
@@ -547,12 +547,12 @@ def test_all_that_the_caller_saw_is_in_parts_or_answer(places: list[int], beats:
 
 def test_pulse_files_what_is_new_and_lets_the_heart_beat() -> None:
     run = Run()
-    run.relay.beat(1.0)
+    run.relay.tick(1.0)
     run.feed([delta("a"), delta("b")])
-    run.relay.beat(2.0)
-    run.relay.beat(3.0)
+    run.relay.tick(2.0)
+    run.relay.tick(3.0)
     run.feed([delta("c")])
-    run.relay.beat(4.0)
+    run.relay.tick(4.0)
     assert run.entry.parts == [delta("a") + delta("b"), delta("c")]
     assert run.client.beats == [1.0, 2.0, 3.0, 4.0]
 
@@ -571,7 +571,7 @@ def test_garbage_that_the_pulse_finds_ends_the_answer_at_the_next_read() -> None
     broken = delta("b").replace(b'"b"', b'"\\x"')
     run = Run()
     assert not run.feed([delta("a"), delta("a"), delta("a"), broken])
-    run.relay.beat(1.0)
+    run.relay.tick(1.0)
     assert run.outcome is Outcome.UPSTREAM_ERROR
     seen = run.client.body
     assert run.feed([delta("c", "stop") + DONE])

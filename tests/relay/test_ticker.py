@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.relay import ticker as pulse_module
-from gateway.relay.ticker import Pulse
+from gateway.relay.ticker import Ticker
 
 
 class Heart:
@@ -16,7 +16,7 @@ class Heart:
         self.beats: list[float] = []
         self._breaks = breaks
 
-    def beat(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         self.beats.append(now)
         if self._breaks:
             raise ZeroDivisionError
@@ -29,9 +29,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.stopwatch
 async def test_beats_while_something_is_watched_and_then_rests() -> None:
-    pulse, heart, loop = Pulse(), Heart(), asyncio.get_running_loop()
+    ticker, heart, loop = Ticker(), Heart(), asyncio.get_running_loop()
     began = loop.time()
-    with pulse.watching(heart):
+    with ticker.watching(heart):
         await asyncio.sleep(0.2)
     count = len(heart.beats)
     assert 3 <= count <= 10
@@ -39,64 +39,64 @@ async def test_beats_while_something_is_watched_and_then_rests() -> None:
     assert began <= heart.beats[0] <= loop.time()
     await asyncio.sleep(0.1)
     assert len(heart.beats) == count
-    assert pulse._timer is None
+    assert ticker._timer is None
 
 
 async def test_beats_again_after_a_rest() -> None:
-    pulse, heart = Pulse(), Heart()
+    ticker, heart = Ticker(), Heart()
     for _ in range(2):
         heart.beats.clear()
-        with pulse.watching(heart):
+        with ticker.watching(heart):
             await asyncio.sleep(0.1)
         assert heart.beats
         await asyncio.sleep(0.05)
 
 
 async def test_each_beats_as_long_as_it_is_watched() -> None:
-    pulse, first, second = Pulse(), Heart(), Heart()
-    with pulse.watching(first):
-        with pulse.watching(second):
+    ticker, first, second = Ticker(), Heart(), Heart()
+    with ticker.watching(first):
+        with ticker.watching(second):
             await asyncio.sleep(0.1)
         seen = len(second.beats)
         await asyncio.sleep(0.1)
     assert len(second.beats) == seen < len(first.beats)
-    pulse.close()
+    ticker.close()
 
 
 async def test_one_that_fails_does_not_stop_the_others() -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    pulse, broken, heart = Pulse(), Heart(breaks=True), Heart()
-    with pulse.watching(broken), pulse.watching(heart):
+    ticker, broken, heart = Ticker(), Heart(breaks=True), Heart()
+    with ticker.watching(broken), ticker.watching(heart):
         await asyncio.sleep(0.1)
     assert len(heart.beats) >= 2
     assert len(broken.beats) >= 2
     assert isinstance(complaints[0]["exception"], ZeroDivisionError)
-    pulse.close()
+    ticker.close()
 
 
 @pytest.mark.stopwatch
 async def test_one_may_leave_while_it_beats() -> None:
-    pulse, heart = Pulse(), Heart()
-    leaving = pulse.watching(heart)
+    ticker, heart = Ticker(), Heart()
+    leaving = ticker.watching(heart)
 
     class Leaver(Heart):
-        def beat(self, now: float) -> None:
-            super().beat(now)
+        def tick(self, now: float) -> None:
+            super().tick(now)
             if len(self.beats) == 1:
                 leaving.__exit__(None, None, None)
 
-    with pulse.watching(Leaver()):
+    with ticker.watching(Leaver()):
         leaving.__enter__()
         await asyncio.sleep(0.1)
     assert len(heart.beats) <= 1
-    pulse.close()
+    ticker.close()
 
 
 async def test_closed_pulse_is_silent() -> None:
-    pulse, heart = Pulse(), Heart()
-    with pulse.watching(heart):
-        pulse.close()
+    ticker, heart = Ticker(), Heart()
+    with ticker.watching(heart):
+        ticker.close()
         await asyncio.sleep(0.06)
         assert heart.beats == []
-    pulse.close()
+    ticker.close()

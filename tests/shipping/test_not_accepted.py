@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gateway.errors import RecordNotAccepted
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.model import Principal, Record
 from gateway.shipping.circuit_breaker import Backoff
 from gateway.shipping.retries import RetryTuning
@@ -33,7 +33,7 @@ QUICK = RetryTuning(review_s=0.02, backoff=Backoff(first_s=0.02, longest_s=0.1))
 
 @asynccontextmanager
 async def shipping(directory: Path, *sinks: Memory, **more: Any) -> AsyncIterator[tuple[Journal, Shipper]]:
-    journal = Journal(more.pop("settings", SMALL), directory, tuning=Tuning(tick_s=0.02))
+    journal = Journal(more.pop("settings", SMALL), directory, tuning=JournalOptions(tick_s=0.02))
     shipper = Shipper(journal, sinks, retry=QUICK)
     await journal.open()
     await shipper.start()
@@ -68,7 +68,7 @@ async def test_e1_when_every_record_is_refused_all_wait_in_order_and_the_cause_i
             state, (sink,) = shipper.state(), shipper.sinks()
             assert (state.pending, state.apart, state.quarantined) == (200, 0, 0)
             assert state.fault == "a constraint does not like it"
-            assert (sink.is_away, sink.faults) == (True, ("23514",))
+            assert (sink.is_down, sink.faults) == (True, ("23514",))
             memory.rejects = lambda _record: False
             await until(lambda: len(memory.records) == 200)
             assert list(memory.records) == said
@@ -103,7 +103,7 @@ async def test_e1_records_of_one_user_wait_apart_and_hold_up_nobody(tmp_path: Pa
             state, (sink,) = shipper.state(), shipper.sinks()
             assert (state.apart, state.quarantined) == (5, 0)
             assert state.fault == "a constraint does not like it"
-            assert (sink.is_away, sink.faults, sink.apart) == (False, ("23514",), 5)
+            assert (sink.is_down, sink.faults, sink.apart) == (False, ("23514",), 5)
             bobs += say(journal, 5, by="bob")
             others += say(journal, 5)
             await until(lambda: len(memory.records) == 45 and shipper.state().apart == 10)

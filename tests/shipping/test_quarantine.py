@@ -16,14 +16,14 @@ from gateway.journal.meta import of_answer, of_interaction
 from gateway.model import Principal, Record, Usage
 from gateway.shipping import quarantine_retry
 from gateway.shipping.quarantine import Quarantine
-from gateway.shipping.quarantine_retry import BringBack, Stays, bring_back
+from gateway.shipping.quarantine_retry import QuarantineRetry, Stays, retry_quarantined
 from tests.journal.samples import Memory, answer, interaction
 from tests.shipping.test_shipper import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gateway.shipping.quarantine import Item
+    from gateway.shipping.quarantine import QuarantineItem
 
 
 def record(**more: Any) -> Record:
@@ -50,7 +50,7 @@ async def test_a_record_comes_back_as_it_was_and_its_files_go(tmp_path: Path) ->
     two = Record(interaction(b"", principal=Principal(odd)), answer(b"", error=odd))
     memory, quarantine = Memory(), Quarantine(tmp_path)
     for name in put(quarantine, one, two):
-        assert await bring_back(quarantine, memory, name) is None
+        assert await retry_quarantined(quarantine, memory, name) is None
     assert memory.records[one.interaction.id] == one
     assert memory.records[two.interaction.id].interaction.body == b""
     assert memory.records[two.interaction.id].answer.error == "b\\udcffob\x00"  # as the journal has it
@@ -75,7 +75,7 @@ async def test_files_of_an_older_gateway_come_back(tmp_path: Path) -> None:
     (folder / f"{name}.request").write_bytes(one.interaction.body)
     (folder / f"{name}.response").write_bytes(one.answer.body)
     memory = Memory("postgres")
-    assert await bring_back(Quarantine(tmp_path), memory, name) is None
+    assert await retry_quarantined(Quarantine(tmp_path), memory, name) is None
     assert memory.records == {one.interaction.id: one}
     assert files(tmp_path) == []
 
@@ -85,13 +85,13 @@ async def test_what_is_refused_again_stays_with_the_reason(tmp_path: Path) -> No
     (name,) = put(quarantine, record())
     before = files(tmp_path)
     memory.rejects = lambda _record: True
-    assert await bring_back(quarantine, memory, name) == Stays("a constraint does not like it", is_final=False)
+    assert await retry_quarantined(quarantine, memory, name) == Stays("a constraint does not like it", is_final=False)
     memory.rejects = lambda _record: False
     memory.refuses = memory.refuses_raw = lambda _record: True
-    assert await bring_back(quarantine, memory, name) == Stays("not even as bytes", is_final=True)
+    assert await retry_quarantined(quarantine, memory, name) == Stays("not even as bytes", is_final=True)
     assert files(tmp_path) == before
     other = Memory("other")
-    assert await bring_back(quarantine, other, name) == Stays("it is for memory", is_final=True)
+    assert await retry_quarantined(quarantine, other, name) == Stays("it is for memory", is_final=True)
     assert other.records == {}
 
 
@@ -99,7 +99,7 @@ async def test_several_at_once_bring_a_record_back_once(tmp_path: Path) -> None:
     memory, quarantine = Memory(), Quarantine(tmp_path)
     names = put(quarantine, *(record() for _ in range(5)))
     found = await asyncio.gather(
-        *(bring_back(Quarantine(tmp_path), memory, name) for name in names * 3), return_exceptions=True
+        *(retry_quarantined(Quarantine(tmp_path), memory, name) for name in names * 3), return_exceptions=True
     )
     assert found.count(None) == 5
     assert all(each is None or isinstance(each, FileNotFoundError) for each in found)
@@ -113,7 +113,7 @@ async def test_a_removal_that_was_killed_is_finished_and_nothing_comes_back_with
     folder = tmp_path / "quarantine"
     (folder / f"{name}.json").rename(folder / f"{name}.gone")
     with pytest.raises(FileNotFoundError):
-        await bring_back(quarantine, Memory(), name)
+        await retry_quarantined(quarantine, Memory(), name)
     quarantine = Quarantine(tmp_path)
     quarantine.look()
     assert quarantine.count == 0
@@ -125,7 +125,7 @@ async def test_a_name_from_outside_is_only_a_name(tmp_path: Path, name: str) -> 
     (tmp_path / "secret.json").write_text("{}")
     put(Quarantine(tmp_path), record())
     with pytest.raises(FileNotFoundError):
-        await bring_back(Quarantine(tmp_path), Memory(), name)
+        await retry_quarantined(Quarantine(tmp_path), Memory(), name)
 
 
 def journal_frames(one: Record, *, is_finished: bool = True) -> bytes:
@@ -142,8 +142,8 @@ async def test_frames_come_back_when_all_of_them_can_be_read_now(tmp_path: Path)
     whole, cut = record(), record()
     quarantine.put_frames("whole", journal_frames(whole), "cannot be read")
     quarantine.put_frames("interrupted", journal_frames(cut, is_finished=False), "cannot be read")
-    assert await bring_back(quarantine, memory, "whole") is None
-    assert await bring_back(quarantine, memory, "interrupted") is None
+    assert await retry_quarantined(quarantine, memory, "whole") is None
+    assert await retry_quarantined(quarantine, memory, "interrupted") is None
     assert memory.records[whole.interaction.id] == whole
     assert memory.records[cut.interaction.id].answer.outcome == "interrupted"
     assert files(tmp_path) == []
@@ -153,7 +153,7 @@ async def test_frames_come_back_when_all_of_them_can_be_read_now(tmp_path: Path)
 async def test_frames_that_cannot_be_read_stay(tmp_path: Path, spoil: Any) -> None:
     quarantine, memory = Quarantine(tmp_path), Memory("postgres")
     quarantine.put_frames("spoilt", spoil(journal_frames(record())), "cannot be read")
-    stays = await bring_back(quarantine, memory, "spoilt")
+    stays = await retry_quarantined(quarantine, memory, "spoilt")
     assert stays is not None
     assert stays.is_final
     assert "canary" not in stays.reason
@@ -176,7 +176,7 @@ async def test_all_are_tried_again_when_a_version_changes_and_not_before(tmp_pat
         return versions
 
     async def once() -> None:
-        task = asyncio.create_task(BringBack(quarantine, memory, known).run())
+        task = asyncio.create_task(QuarantineRetry(quarantine, memory, known).run())
         for _ in range(50):
             await asyncio.sleep(0.01)
         task.cancel()
@@ -213,7 +213,7 @@ async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other
             raise OSError(errno.EMFILE, "no descriptor")
         look()
 
-    def failing_item(name: str) -> Item:
+    def failing_item(name: str) -> QuarantineItem:
         if name == names[0]:
             raise PermissionError(errno.EACCES, "not yours")
         return item(name)
@@ -223,7 +223,7 @@ async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other
 
     monkeypatch.setattr(quarantine, "look", failing_look)
     monkeypatch.setattr(quarantine, "item", failing_item)
-    task = asyncio.create_task(BringBack(quarantine, memory, known).run())
+    task = asyncio.create_task(QuarantineRetry(quarantine, memory, known).run())
     async with asyncio.timeout(5):
         while len(memory.records) < 2:
             assert not task.done()
@@ -240,7 +240,7 @@ async def test_the_count_follows_what_others_bring_there_and_back(tmp_path: Path
     names = put(theirs, record(), record())
     ours.look()
     assert ours.count == 2
-    await bring_back(theirs, memory, names[0])
+    await retry_quarantined(theirs, memory, names[0])
     ours.look()
     assert ours.count == 1
 
@@ -256,7 +256,7 @@ async def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     put(quarantine, record())
     async with quarantine.lock():
-        waiting = asyncio.create_task(bring_back(Quarantine(tmp_path), Memory(), "x"))
+        waiting = asyncio.create_task(retry_quarantined(Quarantine(tmp_path), Memory(), "x"))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         waiting.cancel()

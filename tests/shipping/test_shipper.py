@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from gateway.journal.frames import SEGMENT_HEADER_SIZE
-from gateway.journal.journal import Journal, Tuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.journal.pending import BATCH_ROWS
 from gateway.journal.segments import Position
 from gateway.journal.subscription import MOST_AT_HAND, Cursor
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 async def shipping(
     directory: Path, *keepers: Memory, settings: JournalSettings = SMALL, deadline_s: float = 5.0, **more: Any
 ) -> AsyncIterator[tuple[Journal, Shipper]]:
-    journal = Journal(settings, directory, tuning=Tuning(tick_s=0.02), **more)
+    journal = Journal(settings, directory, tuning=JournalOptions(tick_s=0.02), **more)
     shipper = Shipper(journal, keepers)
     await journal.open()
     await shipper.start()
@@ -103,14 +103,14 @@ async def test_closing_ships_what_is_finished_and_leaves_nothing_behind(tmp_path
 async def test_a_keeper_that_is_away_gets_everything_when_it_is_back(tmp_path: Path) -> None:
     memory = Memory()
     async with shipping(tmp_path, memory) as (journal, shipper):
-        memory.is_away = True
+        memory.is_down = True
         said = say(journal, 20)
         await until(lambda: shipper.state().fault is not None)
         said += say(journal, 20)
         state = shipper.state()
         assert (state.pending, state.kept) == (40, 0)
         assert state.oldest_s > 0
-        memory.is_away = False
+        memory.is_down = False
         await until(lambda: len(memory.records) == 40)
         assert list(memory.records) == said
         await until(lambda: shipper.state().pending == 0)
@@ -119,16 +119,16 @@ async def test_a_keeper_that_is_away_gets_everything_when_it_is_back(tmp_path: P
 
 async def test_a_long_absence_costs_disk_but_no_memory(tmp_path: Path) -> None:
     memory = Memory()
-    tuning = Tuning(tick_s=0.02, cached_bytes=10_000)
+    tuning = JournalOptions(tick_s=0.02, cached_bytes=10_000)
     journal = Journal(SMALL, tmp_path, tuning=tuning)
     shipper = Shipper(journal, [memory])
     await journal.open()
     await shipper.start()
-    memory.is_away = True
+    memory.is_down = True
     said = say(journal, 300, b"%d" % 7 * 1000)
     (feed,) = journal.feeds
     assert sum(pending.record is not None for pending in feed.peek(1000, 1 << 30)) < 10
-    memory.is_away = False
+    memory.is_down = False
     await until(lambda: len(memory.records) == 300)
     assert list(memory.records) == said
     assert all(record.answer.body == b"7" * 1000 for record in memory.records.values())
@@ -140,7 +140,7 @@ async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_
     memory = Memory()
     settings = replace(SMALL, segment_bytes=1 << 20, max_bytes=64 << 20, sync="none")
     async with shipping(tmp_path, memory, settings=settings) as (journal, shipper):
-        memory.is_away = True
+        memory.is_down = True
         slow = journal.begin(interaction(b"slow"))
         said = say(journal, MOST_AT_HAND + 4000)
         (feed,) = journal.feeds
@@ -149,7 +149,7 @@ async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_
         said += [slow.id]
         slow.finish(answer())
         cursor = Cursor(journal.folder / "memory.cursor")
-        memory.is_away = False
+        memory.is_down = False
         while shipper.state().pending:
             low = cursor.read()
             missing = [key for key in said if key not in memory.records]
@@ -250,12 +250,12 @@ async def test_an_absence_in_the_middle_of_a_search_is_no_poison(tmp_path: Path)
 
         async def keep(self, records: Any) -> None:
             self.calls += 1
-            self.is_away = self.calls % 3 == 0
+            self.is_down = self.calls % 3 == 0
             await super().keep(records)
 
         async def keep_raw(self, record: Record) -> None:
             self.calls += 1
-            self.is_away = self.calls % 2 == 0
+            self.is_down = self.calls % 2 == 0
             await super().keep_raw(record)
 
     flaky = Flaky()
@@ -287,7 +287,7 @@ async def test_an_error_that_nobody_foresaw_loses_nothing(tmp_path: Path) -> Non
 @pytest.mark.stopwatch
 async def test_each_keeper_gets_everything_at_its_own_pace(tmp_path: Path) -> None:
     quick, slow = Memory("quick"), Memory("slow")
-    slow.is_away = True
+    slow.is_down = True
     async with shipping(tmp_path, quick, slow, deadline_s=0.1) as (journal, _):
         said = [one for _ in range(20) for one in say(journal, 1, b"x" * 8000)]
         await until(lambda: len(quick.records) == 20)
@@ -295,7 +295,7 @@ async def test_each_keeper_gets_everything_at_its_own_pace(tmp_path: Path) -> No
         await until(lambda: Cursor(folder / "quick.cursor").read() > Position(1, SEGMENT_HEADER_SIZE))
         assert Cursor(folder / "slow.cursor").read() <= Position(1, SEGMENT_HEADER_SIZE)
         assert len(list(folder.glob("*.seg"))) > 3  # the slow one still needs them
-    slow.is_away, slow.is_abandoned = False, False
+    slow.is_down, slow.is_abandoned = False, False
     again = Memory("quick")
     async with shipping(tmp_path, again, slow):
         await until(lambda: len(slow.records) == 20)
@@ -329,10 +329,10 @@ async def test_the_event_loop_is_never_held_for_long(tmp_path: Path) -> None:
             longest = max(longest, time.perf_counter() - started - 0.001)
 
     async with shipping(tmp_path, memory, settings=settings_for(large=True)) as (journal, _):
-        memory.is_away = True
+        memory.is_down = True
         say(journal, 3000, b"x" * 1000)
         watching = asyncio.create_task(watch())
-        memory.is_away = False
+        memory.is_down = False
         await until(lambda: len(memory.records) == 3000)
         watching.cancel()
     assert longest < 0.25  # generous: the machine may be busy

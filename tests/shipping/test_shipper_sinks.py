@@ -20,14 +20,14 @@ async def test_a_keeper_that_is_away_keeps_no_other_from_the_journals_of_the_dea
     asked = [interaction() for _ in range(3)]
     folders = [orphan(tmp_path, [begun(one), finished(one, answer())]) for one in asked]
     here, away = Memory("here"), Memory("away")
-    away.is_away = True
+    away.is_down = True
     journal = Journal(SMALL, tmp_path)
     shipper = Shipper(journal, [here, away])
     await journal.open()
     await shipper.start()
     await until(lambda: len(here.records) == 3)
     assert all(folder.exists() for folder in folders)
-    away.is_away = False
+    away.is_down = False
     await until(lambda: not any(folder.exists() for folder in folders))
     assert list(away.records) == [one.id for one in asked]
     assert here.taken == 3
@@ -90,7 +90,7 @@ async def test_a_folder_that_one_keeper_has_not_got_is_left_for_the_next_process
     old = interaction()
     folder = orphan(tmp_path, [begun(old), finished(old, answer())])
     here, away = Memory("here"), Memory("away")
-    away.is_away = True
+    away.is_down = True
     for _ in range(2):
         journal = Journal(SMALL, tmp_path)
         shipper = Shipper(journal, [here, away], in_order={"away"})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.model import Kind, PolicyOutcome, Principal, Role, Ruling
-from gateway.store.change_feed import Arrival, Arrivals, End
+from gateway.store.change_feed import Change, ChangeFeed, End
 from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
@@ -21,7 +21,7 @@ EVE = Principal("eve", roles=frozenset((Role.AUDITOR,)))
 NOTED = "insert into llm_logs.chatgpt_logs (id) values ($1)"
 
 
-async def seen_from(arrivals: Arrivals, position: int) -> Sequence[Arrival]:
+async def seen_from(arrivals: ChangeFeed, position: int) -> Sequence[Change]:
     await arrivals.number(1000)
     return await arrivals.after(EVE, position, 1000)
 
@@ -29,12 +29,12 @@ async def seen_from(arrivals: Arrivals, position: int) -> Sequence[Arrival]:
 async def test_none_but_an_auditor_is_told_a_line(database: str) -> None:
     async with store(database) as (db, interactions):
         await interactions.keep([chat(user("a secret"), by="bob")])
-        arrivals = Arrivals(db)
+        arrivals = ChangeFeed(db)
         (seen,) = await seen_from(arrivals, 0)
         assert "a secret" in (seen.body or "")
         for other in (Principal("bob"), Principal("ann", roles=frozenset((Role.ADMIN,)))):
             (told,) = await arrivals.after(other, 0, 10)
-            assert told == Arrival(1, None, None, None, None, None, None)
+            assert told == Change(1, None, None, None, None, None, None)
 
 
 async def test_each_kind_of_row_is_told_with_its_line(database: str) -> None:
@@ -46,7 +46,7 @@ async def test_each_kind_of_row_is_told_with_its_line(database: str) -> None:
             record(b'{"input":"embed me"}', kind=Kind.OTHER),
         ]
         await interactions.keep(batch)
-        found = await seen_from(Arrivals(db), 0)
+        found = await seen_from(ChangeFeed(db), 0)
         assert [each.position for each in found] == [1, 2, 3]
         assert {each.source for each in found} == {"chat", "image", "api"}
         (one,) = [each for each in found if each.source == "chat"]
@@ -62,14 +62,14 @@ async def test_a_row_is_told_once_though_it_is_kept_again(database: str) -> None
         one = chat(user("hello"))
         await interactions.keep([one])
         await interactions.keep([one])
-        assert len(await seen_from(Arrivals(db), 0)) == 1
-        assert await seen_from(Arrivals(db), 1) == []
+        assert len(await seen_from(ChangeFeed(db), 0)) == 1
+        assert await seen_from(ChangeFeed(db), 1) == []
 
 
 async def test_one_that_commits_late_comes_after_those_that_were_seen(database: str) -> None:
     """Written first, visible last: a mark in time or of ids would have passed it by."""
     async with store(database) as (db, interactions):
-        arrivals = Arrivals(db)
+        arrivals = ChangeFeed(db)
         slow = await asyncpg.connect(database)
         late, soon = chat(user("late")).interaction.id, chat(user("soon"))
         transaction = slow.transaction()
@@ -102,7 +102,7 @@ async def test_rows_of_many_writers_are_all_seen_once_by_many_readers(database: 
             await connection.close()
 
         async def read() -> list[str]:
-            arrivals, seen, position = Arrivals(db), list[str](), 0
+            arrivals, seen, position = ChangeFeed(db), list[str](), 0
             while True:
                 ends = is_over.is_set()
                 await arrivals.number(7)
@@ -129,12 +129,12 @@ async def test_a_transaction_that_fails_leaves_no_gap(database: str) -> None:
         await transaction.rollback()
         await connection.close()
         await interactions.keep([chat(user("hello"))])
-        assert [each.position for each in await seen_from(Arrivals(db), 0)] == [1]
+        assert [each.position for each in await seen_from(ChangeFeed(db), 0)] == [1]
 
 
 async def test_what_is_forgotten_is_known_to_be_missed(database: str) -> None:
     async with store(database) as (db, interactions):
-        arrivals = Arrivals(db)
+        arrivals = ChangeFeed(db)
         await interactions.keep([chat(user(text)) for text in "abc"])
         await arrivals.number(1000)
         assert await arrivals.forget(timedelta(hours=1)) == 0
@@ -145,7 +145,7 @@ async def test_what_is_forgotten_is_known_to_be_missed(database: str) -> None:
 
 async def test_rows_that_nobody_numbered_count_as_missed_as_well(database: str) -> None:
     async with store(database) as (db, interactions):
-        arrivals = Arrivals(db)
+        arrivals = ChangeFeed(db)
         await interactions.keep([chat(user("seen"))])
         assert len(await seen_from(arrivals, 0)) == 1
         await interactions.keep([chat(user("not seen"))])
@@ -161,7 +161,7 @@ async def test_a_row_that_is_no_more_has_a_place_but_no_line(database: str) -> N
     async with store(database) as (db, interactions):
         await interactions.keep([chat(user("a")), chat(user("b"))])
         await rows_of(db, "delete from llm_logs.chatgpt_logs where request #>> '{messages,0,content}' = 'a'")
-        assert [each.body is None for each in await seen_from(Arrivals(db), 0)] == [True, False]
+        assert [each.body is None for each in await seen_from(ChangeFeed(db), 0)] == [True, False]
 
 
 async def test_any_row_has_a_line(database: str) -> None:
@@ -177,7 +177,7 @@ async def test_any_row_has_a_line(database: str) -> None:
         await interactions.keep([record(text, text) for text in odd])
         await interactions.keep([record(text, text, kind=Kind.OTHER) for text in odd])
         await rows_of(db, "insert into llm_logs.chatgpt_logs (user_name) values ('by hand')")
-        found = await seen_from(Arrivals(db), 0)
+        found = await seen_from(ChangeFeed(db), 0)
         assert len(found) == 2 * len(odd) + 1
         assert all(each.body is not None for each in found)
 
@@ -187,6 +187,6 @@ async def test_a_very_large_request_is_not_looked_into(database: str) -> None:
         large = answer().body.replace(b"ho", b"z" * 3_000_000)
         noise = chat(user("".join(chr(0x4E00 + n * 7919 % 20000) for n in range(600_000))))
         await interactions.keep([noise, record(said=large)])
-        asked = [each.body or "" for each in await seen_from(Arrivals(db), 0)]
+        asked = [each.body or "" for each in await seen_from(ChangeFeed(db), 0)]
         assert '"asked":null' in asked[0]
         assert all(len(body) < 5000 for body in asked)

@@ -16,7 +16,7 @@ from msgspec import structs
 from gateway.model import Principal, Role
 from gateway.store import history as module
 from gateway.store.history import History, Reading
-from gateway.store.page_cursor import NEWEST, Mark
+from gateway.store.page_cursor import NEWEST, PageCursor
 from tests.store.samples import chat, model, rows_of, store, user
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def pages(read: Any, wanted: Reading, *more: Any) -> list[list[str]]:
         found.append(questions(page))
         if page.next is None:
             return found
-        wanted = replace(wanted, before=Mark.read(str(page.next)))
+        wanted = replace(wanted, before=PageCursor.read(str(page.next)))
 
 
 def flat(found: list[list[str]]) -> list[str]:
@@ -298,9 +298,9 @@ async def test_no_row_is_refused_for_the_search(database: str, said: Any) -> Non
 
 
 def test_a_mark_is_read_as_it_was_written() -> None:
-    mark = Mark(datetime(2026, 11, 23, 9, 41, 0, 123456), UUID(int=7))  # noqa: DTZ001 - as the column
-    assert Mark.read(str(mark)) == mark
-    assert Mark.read(str(NEWEST)) == NEWEST
+    mark = PageCursor(datetime(2026, 11, 23, 9, 41, 0, 123456), UUID(int=7))  # noqa: DTZ001 - as the column
+    assert PageCursor.read(str(mark)) == mark
+    assert PageCursor.read(str(NEWEST)) == NEWEST
 
 
 @pytest.mark.parametrize(
@@ -316,4 +316,4 @@ def test_a_mark_is_read_as_it_was_written() -> None:
 )
 def test_what_is_no_mark_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        Mark.read(text)
+        PageCursor.read(text)

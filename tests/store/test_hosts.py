@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from structlog.testing import capture_logs
 
-from gateway.health.hosts import HostWatch, Tuning
+from gateway.health.hosts import HostWatch, HostWatchOptions
 from gateway.ids import Ids
 from gateway.journal import lock, shipped_segments
 from gateway.model import Host
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.store.pool import Database
 
 HOUR_S = 3600.0
-QUICK = Tuning(tick_s=0.05, retry_s=0.05, silence_s=0.3)
+QUICK = HostWatchOptions(tick_s=0.05, retry_s=0.05, silence_s=0.3)
 
 
 def host(name: str = "here") -> Host:
@@ -37,7 +37,11 @@ def host(name: str = "here") -> Host:
 
 
 def watch(
-    database: Database, directory: Path, of: Host | None = None, ids: Ids | None = None, tuning: Tuning = QUICK
+    database: Database,
+    directory: Path,
+    of: Host | None = None,
+    ids: Ids | None = None,
+    tuning: HostWatchOptions = QUICK,
 ) -> HostWatch:
     return HostWatch(
         Hosts(database, of or host()),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.store.jsonb import hold
+from gateway.store.jsonb import to_jsonb
 
 if TYPE_CHECKING:
     from tests.postgres import PostgresServer
@@ -106,7 +106,7 @@ TEXTS = st.recursive(ATOMS, containers, max_leaves=15)
 )
 def test_any_json_is_kept_exactly(postgres: PostgresServer, texts: list[bytes], junk: list[bytes]) -> None:
     bodies = [body for body in texts + junk if body]
-    held = [hold(body) for body in bodies]
+    held = [to_jsonb(body) for body in bodies]
     for body, one, stored in zip(bodies, held, stored_in(postgres, [one.text for one in held]), strict=True):
         assert is_kept(body, stored, one.raw), body
 
@@ -128,7 +128,7 @@ def test_whatever_clients_write_is_kept_exactly(postgres: PostgresServer, values
     chance = random.Random(seed)
     styles = [{"separators": (",", ":")}, {}, {"indent": 2}, {"ensure_ascii": False, "separators": (",", ":")}]
     bodies = [json.dumps(value, **chance.choice(styles)).encode("utf-8", "surrogatepass") for value in values]  # type: ignore[arg-type]
-    held = [hold(body) for body in bodies]
+    held = [to_jsonb(body) for body in bodies]
     for body, one, stored in zip(bodies, held, stored_in(postgres, [one.text for one in held]), strict=True):
         assert is_kept(body, stored, one.raw), body
 
@@ -148,7 +148,7 @@ def test_whatever_clients_write_is_kept_exactly(postgres: PostgresServer, values
     ],
 )
 def test_what_jsonb_holds_needs_no_raw_bytes(body: bytes, text: bytes) -> None:
-    held = hold(body)
+    held = to_jsonb(body)
     assert (held.text, held.raw) == (text, None)
 
 
@@ -174,25 +174,25 @@ def test_what_jsonb_holds_needs_no_raw_bytes(body: bytes, text: bytes) -> None:
     ],
 )
 def test_what_jsonb_cannot_hold_is_kept_as_bytes_and_as_near_as_it_gets(body: bytes, text: bytes | None) -> None:
-    held = hold(body)
+    held = to_jsonb(body)
     assert (held.text, held.raw) == (text, body)
 
 
 def test_an_empty_body_is_nothing() -> None:
-    assert hold(b"") == hold(b"")
-    assert (hold(b"").text, hold(b"").raw) == (None, None)
+    assert to_jsonb(b"") == to_jsonb(b"")
+    assert (to_jsonb(b"").text, to_jsonb(b"").raw) == (None, None)
 
 
 def test_depth_that_the_standard_library_bears_is_kept(postgres: PostgresServer) -> None:
     body = b"[" * 500 + b"]" * 500
-    held = hold(body)
+    held = to_jsonb(body)
     assert (held.text, held.raw) == (body, None)
     assert stored_in(postgres, [held.text]) == [body.decode()]
 
 
 def test_numbers_cannot_be_blown_up_without_end() -> None:
     body = b"[" + b",".join([b"1e4000"] * 10_000) + b"]"
-    held = hold(body)
+    held = to_jsonb(body)
     assert held.raw == body
     assert held.text is not None
     assert held.text.count(b'"1e4000"') == 10_000
@@ -202,5 +202,5 @@ def test_numbers_cannot_be_blown_up_without_end() -> None:
 async def test_large_bodies_are_held_in_good_time() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "é -0 \\ " * 200_000}]}).encode()
     started = asyncio.get_running_loop().time()
-    assert hold(body).raw is None
+    assert to_jsonb(body).raw is None
     assert asyncio.get_running_loop().time() - started < 2

@@ -21,7 +21,7 @@ from gateway.shipping import edits, reshipping
 from gateway.shipping.copies import Copies
 from gateway.shipping.edits import Edits, edits_in
 from gateway.shipping.quarantine import Quarantine
-from gateway.shipping.quarantine_retry import bring_back
+from gateway.shipping.quarantine_retry import retry_quarantined
 from gateway.shipping.shipper import Shipper
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.interactions import Interactions
@@ -314,7 +314,7 @@ async def test_a7_what_came_back_from_quarantine_is_shipped_again(tmp_path: Path
         quarantine, each = Quarantine(tmp_path), record()
         quarantine.put_record(each, "it was odd", interactions.name)
         copies = Copies(tmp_path, interactions.name, 60.0)
-        assert await bring_back(quarantine, interactions, str(each.interaction.id), copies) is None
+        assert await retry_quarantined(quarantine, interactions, str(each.interaction.id), copies) is None
         await one.keep(record())
         assert await count(db) == 3
         await set_back(db)

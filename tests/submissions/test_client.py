@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.ids import Ids
-from gateway.submissions.client import LONGEST_RETRY_AFTER_S, Monitor, MonitorAway, SubmissionRefused
+from gateway.submissions.client import LONGEST_RETRY_AFTER_S, MonitorAway, MonitorClient, SubmissionRefused
 from tests.loopback import Fin, Flood, LoopbackUpstream, Rst, Script, Send, Stall, answer, garbage, head, redirect
 from tests.submissions.monitors import status
 
@@ -25,10 +25,10 @@ PAYLOAD = b'{"raw_request":"secret words"}'
 @asynccontextmanager
 async def monitored(
     *scripts: Script, timeout_s: float = 10.0, authorization: str | None = "Bearer m"
-) -> AsyncIterator[tuple[Monitor, LoopbackUpstream]]:
+) -> AsyncIterator[tuple[MonitorClient, LoopbackUpstream]]:
     async with LoopbackUpstream() as server:
         server.script(*scripts)
-        monitor = Monitor(f"{server.origin}/take?key=hidden", authorization, timeout_s=timeout_s)
+        monitor = MonitorClient(f"{server.origin}/take?key=hidden", authorization, timeout_s=timeout_s)
         try:
             yield monitor, server
         finally:
@@ -149,7 +149,7 @@ async def test_what_is_no_answer_is_an_absence(script: Script) -> None:
 
 
 async def test_nobody_there_is_an_absence() -> None:
-    monitor = Monitor("http://127.0.0.1:1/x?key=hidden")
+    monitor = MonitorClient("http://127.0.0.1:1/x?key=hidden")
     with pytest.raises(MonitorAway, match="Connect") as caught:
         await monitor.submit(ID, PAYLOAD)
     assert "hidden" not in caught.value.reason

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gateway.model import Answer, Interaction, Kind, Principal, Record
-from gateway.shipping.ordering import Lanes, record_marks
+from gateway.shipping.ordering import Ordering, record_fingerprints
 from tests.journal.samples import answer, interaction
 
 
@@ -26,9 +26,9 @@ def reply(said: str) -> Answer:
     return answer(json.dumps(whole).encode())
 
 
-def lanes_of(*records: Record, lanes: Lanes | None = None) -> list[str]:
-    lanes = lanes or Lanes()
-    return [lanes.place(record, record_marks(record)).lane for record in records]
+def lanes_of(*records: Record, lanes: Ordering | None = None) -> list[str]:
+    lanes = lanes or Ordering()
+    return [lanes.place(record, record_fingerprints(record)).lane for record in records]
 
 
 FIRST = [message("user", "hello")]
@@ -104,7 +104,7 @@ def test_what_is_no_conversation_is_a_lane_of_its_own() -> None:
 
 
 def test_only_so_many_are_remembered() -> None:
-    lanes = Lanes(most=3)
+    lanes = Ordering(most=3)
     (first,) = lanes_of(chat(FIRST, "hi"), lanes=lanes)
     lanes_of(*(chat([message("user", str(number))], "x") for number in range(3)), lanes=lanes)
     assert lanes_of(chat(SECOND, "fine"), lanes=lanes) != [first]

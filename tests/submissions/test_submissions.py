@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.journal.journal import Journal
-from gateway.journal.journal import Tuning as JournalTuning
+from gateway.journal.journal import Journal, JournalOptions
 from gateway.model import Principal, Record
 from gateway.shipping.circuit_breaker import Backoff
 from gateway.shipping.shipper import Shipper
-from gateway.submissions.client import Monitor, MonitorAway, SubmissionRefused
-from gateway.submissions.submissions import Submissions, Tuning
+from gateway.submissions.client import MonitorAway, MonitorClient, SubmissionRefused
+from gateway.submissions.submissions import Submissions, SubmissionsOptions
 from tests.journal.samples import SMALL, Memory, answer, interaction
 from tests.shipping.test_shipper import until
 from tests.submissions.monitors import TROUBLES, LoopbackMonitor, slow, status
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 WEEK_S = 604_800.0
-QUICK = Tuning(backoff=Backoff(0.005, 0.05), later=Backoff(0.01, 0.05), patience_s=0.1, grace_s=0.2, review_s=0.05)
+QUICK = SubmissionsOptions(
+    backoff=Backoff(0.005, 0.05), later=Backoff(0.01, 0.05), patience_s=0.1, grace_s=0.2, review_s=0.05
+)
 
 
 class FakeMonitor:
@@ -96,7 +97,7 @@ async def submitting(
     *,
     calls: int = 8,
     give_up_s: float = WEEK_S,
-    tuning: Tuning = QUICK,
+    tuning: SubmissionsOptions = QUICK,
 ) -> AsyncIterator[Submissions]:
     submissions = Submissions(monitor, directory, calls=calls, give_up_s=give_up_s, tuning=tuning)
     await submissions.start()
@@ -150,7 +151,7 @@ async def test_a_flaky_monitor_gets_everything_in_order(tmp_path: Path) -> None:
 async def test_a_monitor_that_is_away_is_asked_now_and_then_and_by_one_alone(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
-    tuning = Tuning(backoff=Backoff(0.05, 0.2), patience_s=60)
+    tuning = SubmissionsOptions(backoff=Backoff(0.05, 0.2), patience_s=60)
     async with submitting(tmp_path, monitor, tuning=tuning) as submissions:
         keeping = asyncio.create_task(submissions.keep(talks(50, 2)))
         await until(lambda: submissions.state().monitor == "away")
@@ -185,7 +186,7 @@ async def test_many_that_fail_together_count_as_one_failure(tmp_path: Path) -> N
     monitor = FakeMonitor()
     monitor.delay_s = 0.02
     monitor.mood = away
-    tuning = Tuning(backoff=Backoff(0.02, 60), patience_s=60)
+    tuning = SubmissionsOptions(backoff=Backoff(0.02, 60), patience_s=60)
     async with submitting(tmp_path, monitor, calls=50, tuning=tuning) as submissions:
         keeping = asyncio.create_task(submissions.keep(talks(50, 1)))
         await asyncio.sleep(0.1)
@@ -383,7 +384,7 @@ async def test_an_old_record_is_not_given_up_because_the_monitor_is_away_for_a_m
     monitor = FakeMonitor()
     monitor.mood = away
     old = [Record(interaction(), answer(finished_at=time.time() - 2 * WEEK_S)) for _ in range(10)]
-    tuning = Tuning(backoff=Backoff(0.005, 0.02), patience_s=60, grace_s=30)
+    tuning = SubmissionsOptions(backoff=Backoff(0.005, 0.02), patience_s=60, grace_s=30)
     async with submitting(tmp_path, monitor, tuning=tuning) as submissions:
         keeping = asyncio.create_task(submissions.keep(old))
         await asyncio.sleep(0.3)
@@ -433,12 +434,12 @@ async def test_nothing_to_send_is_no_error(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def behind_a_journal(
-    directory: Path, url: str, *keepers: Memory, timeout_s: float = 0.3, tuning: Tuning = QUICK
+    directory: Path, url: str, *keepers: Memory, timeout_s: float = 0.3, tuning: SubmissionsOptions = QUICK
 ) -> AsyncIterator[tuple[Journal, Submissions]]:
     submissions = Submissions(
-        Monitor(url, "Bearer monitor", timeout_s=timeout_s), directory, calls=8, give_up_s=WEEK_S, tuning=tuning
+        MonitorClient(url, "Bearer monitor", timeout_s=timeout_s), directory, calls=8, give_up_s=WEEK_S, tuning=tuning
     )
-    journal = Journal(SMALL, directory, tuning=JournalTuning(tick_s=0.02))
+    journal = Journal(SMALL, directory, tuning=JournalOptions(tick_s=0.02))
     shipper = Shipper(journal, [*keepers, submissions], in_order={"submissions"})
     await journal.open()
     await submissions.start()

@@ -14,8 +14,8 @@ import pytest
 from gateway.errors import UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
 from gateway.transport import connection as wire_module
 from gateway.transport.call import Call, Ending
-from gateway.transport.connection import REST_BYTES, WirePool
-from gateway.transport.origin import Origin, Patience
+from gateway.transport.connection import REST_BYTES, ConnectionPool
+from gateway.transport.origin import Origin, Timeouts
 from tests import loopback
 from tests.fakes import Basin
 from tests.loopback import Fin, Flood, LoopbackUpstream, Pause, Script, Send, Stall, WaitFor
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from gateway.transport.call import Reply
     from tests.loopback import Request
 
-PATIENCE = Patience(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
+PATIENCE = Timeouts(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
 CHAT = Call("POST", "/chat/completions", ((b"Content-Type", b"application/json"),), b'{"stream":true}')
 DONE = b"[DONE]\n\n"
 
 
 @contextlib.asynccontextmanager
-async def pool_to(upstream: LoopbackUpstream | str, **patience: float) -> AsyncIterator[WirePool]:
+async def pool_to(upstream: LoopbackUpstream | str, **patience: float) -> AsyncIterator[ConnectionPool]:
     url = upstream if isinstance(upstream, str) else upstream.url
     terms = {name: getattr(PATIENCE, name) for name in PATIENCE.__slots__} | patience
-    pool = WirePool(Origin.of_base(url, "Bearer sk-ours"), Patience(**terms))
+    pool = ConnectionPool(Origin.of_base(url, "Bearer sk-ours"), Timeouts(**terms))
     try:
         yield pool
     finally:
         await pool.aclose()
 
 
-async def ask(pool: WirePool, call: Call = CHAT) -> Reply:
+async def ask(pool: ConnectionPool, call: Call = CHAT) -> Reply:
     assert isinstance(call.body, bytes)
     return await pool.open(call, call.body)
 
@@ -52,7 +52,7 @@ def until_done(body: bytearray) -> bool:
     return body.endswith(DONE)
 
 
-async def answer_to(pool: WirePool, call: Call = CHAT, **basin: Any) -> tuple[Ending, bytes]:
+async def answer_to(pool: ConnectionPool, call: Call = CHAT, **basin: Any) -> tuple[Ending, bytes]:
     """Asked and read as an exchange does it: opened, pumped, and closed in any case."""
     reply = await ask(pool, call)
     sink = Basin(**basin)
@@ -732,7 +732,7 @@ async def test_cancelled_call_closes_the_connection_at_once(upstream: LoopbackUp
     upstream.script(loopback.stall_before_headers() if stage == "head" else body)
     sink = Basin(room=1000 if stage == "full" else None)
 
-    async def call(pool: WirePool) -> None:
+    async def call(pool: ConnectionPool) -> None:
         reply = await ask(pool)
         await reply.pump(sink)
 

@@ -17,7 +17,7 @@ from aioresponses import aioresponses
 from gateway.errors import CallerError, UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
 from gateway.transport import session as session_module
 from gateway.transport.call import Call, Ending
-from gateway.transport.origin import Origin, Patience
+from gateway.transport.origin import Origin, Timeouts
 from gateway.transport.session import Session
 from tests import loopback
 from tests.fakes import Basin
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.transport.call import Reply
 
-PATIENCE = Patience(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
+PATIENCE = Timeouts(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
 CHAT = Call("POST", "/chat/completions", ((b"Content-Type", b"application/json"),), b'{"stream":true}')
 MEGABYTE = b"m" * 1_000_000
 
@@ -37,7 +37,7 @@ MEGABYTE = b"m" * 1_000_000
 @contextlib.asynccontextmanager
 async def session_to(upstream: LoopbackUpstream, **patience: float) -> AsyncIterator[Session]:
     terms = {name: getattr(PATIENCE, name) for name in PATIENCE.__slots__} | patience
-    session = Session(Origin.of_base(upstream.url, "Bearer sk-ours"), Patience(**terms))
+    session = Session(Origin.of_base(upstream.url, "Bearer sk-ours"), Timeouts(**terms))
     try:
         yield session
     finally:

@@ -14,7 +14,7 @@ import pytest
 from gateway.errors import UpstreamStalled, UpstreamUnreachable
 from gateway.providers.openai import OpenAICompatible
 from gateway.transport.call import Call, Ending
-from gateway.transport.origin import Origin, Patience
+from gateway.transport.origin import Origin, Timeouts
 from tests import loopback
 from tests.fakes import Basin
 from tests.loopback import LoopbackUpstream, Script, Stall
@@ -24,7 +24,7 @@ from tests.transport.certificates import Authority
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PATIENCE = Patience(connect_s=2.0, head_s=2.0, stall_s=1.0, idle_s=30.0)
+PATIENCE = Timeouts(connect_s=2.0, head_s=2.0, stall_s=1.0, idle_s=30.0)
 CHAT = Call("POST", "/chat/completions", ((b"Content-Type", b"application/json"),), b'{"stream":true}')
 
 
@@ -38,7 +38,7 @@ def authority(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 @contextlib.asynccontextmanager
 async def provider_of(
-    url: str, proxy: str | None = None, patience: Patience = PATIENCE
+    url: str, proxy: str | None = None, patience: Timeouts = PATIENCE
 ) -> AsyncIterator[OpenAICompatible]:
     provider = OpenAICompatible(Origin.of_base(url, "Bearer sk-ours"), patience, proxy)
     try:
@@ -94,7 +94,7 @@ async def test_server_without_tls_is_unreachable_over_tls(upstream: LoopbackUpst
 async def test_tls_handshake_that_never_comes_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/v1"
-        async with provider_of(url, patience=Patience(0.2, 1, 1, 1)) as provider:
+        async with provider_of(url, patience=Timeouts(0.2, 1, 1, 1)) as provider:
             with pytest.raises(UpstreamUnreachable, match=r"within 0\.2 s"):
                 await provider.open(CHAT)
             await asyncio.sleep(0)
@@ -183,7 +183,7 @@ async def test_next_address_of_a_name_is_tried_beside_a_silent_one(
             return found if host == "two.example" else await really(host, port, **options)
 
         monkeypatch.setattr(loop, "getaddrinfo", look_up)
-        async with provider_of("http://two.example/v1", patience=Patience(5, 5, 5, 5)) as provider:
+        async with provider_of("http://two.example/v1", patience=Timeouts(5, 5, 5, 5)) as provider:
             began = time.monotonic()
             assert (await answer_of(provider))[0] is Ending.WHOLE
             assert time.monotonic() - began < 2.0
@@ -320,7 +320,7 @@ async def test_proxy_that_is_not_there_is_unreachable(authority: Authority) -> N
 
 
 async def test_proxy_that_never_answers_is_given_up(authority: Authority) -> None:
-    patience = Patience(0.2, 0.2, 0.2, 1)
+    patience = Timeouts(0.2, 0.2, 0.2, 1)
     async with Proxy(refusal=b"") as proxy, provider_of("https://127.0.0.1:9/v1", proxy.url, patience) as provider:
         with pytest.raises(UpstreamStalled):
             await provider.open(CHAT)

@@ -13,8 +13,8 @@ from gateway.dialects.folding import (
     MESSAGE,
     Calls,
     Fold,
+    Fragments,
     Misfits,
-    Pieces,
     by_kind,
     index_of,
     last_united,
@@ -95,7 +95,7 @@ class ChatAssembler:
         delta = self._delta_of(chunk)
         if delta is not None and len(delta) == 1:
             ((name, text),) = delta.items()
-            if type(text) is str and type(pieces := self._message.fields.get(name)) is Pieces:
+            if type(text) is str and type(pieces := self._message.fields.get(name)) is Fragments:
                 pieces.append(text)
                 self._text = name
                 return True
@@ -258,7 +258,7 @@ class _Choice:
 
 
 def _is_something(said: Any) -> bool:
-    if isinstance(said, Pieces):
+    if isinstance(said, Fragments):
         return any(said)
     if isinstance(said, Fold):
         return bool(said.fields)

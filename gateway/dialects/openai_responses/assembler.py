@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.codec import jsontext
-from gateway.dialects.folding import Misfits, Pieces, index_of
+from gateway.dialects.folding import Fragments, Misfits, index_of
 from gateway.dialects.shapes import error_in, usage_of
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class _Node:
 
     def __init__(self, said: dict[str, Any]) -> None:
         self._said = said
-        self._texts: dict[str, Pieces] = {}
+        self._texts: dict[str, Fragments] = {}
         self._parts: dict[str, dict[int, _Node]] = {}
 
     def take(self, said: dict[str, Any], *, is_whole: bool) -> None:
@@ -239,7 +239,7 @@ class _Node:
         if is_whole or pieces is None:
             begun = self._said.get(field)
             is_begun = isinstance(begun, str) and not is_whole
-            self._texts[field] = Pieces((begun, text) if is_begun else (text,))
+            self._texts[field] = Fragments((begun, text) if is_begun else (text,))
         else:
             pieces.append(text)
 

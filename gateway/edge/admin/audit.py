@@ -24,14 +24,14 @@ from gateway.edge.ops.page import CHAT_HEADERS
 from gateway.errors import CallerError, GatewayError, IdentityUnavailable, ShuttingDown
 from gateway.model import Outcome, PolicyOutcome
 from gateway.store.audit import ANY, Search, Wanted
-from gateway.store.page_cursor import NEWEST, OLDEST, Mark
+from gateway.store.page_cursor import NEWEST, OLDEST, PageCursor
 from gateway.transport.call import Head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.model import Principal
-    from gateway.store.change_feed import Arrival
+    from gateway.store.change_feed import Change
     from gateway.store.page_cursor import Page
 
 EVENTS = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")))
@@ -120,14 +120,14 @@ async def events(request: web.Request) -> web.StreamResponse:
 async def _tell(request: web.Request, caller: Principal, client: HttpClient, wanted: Wanted, position: int) -> None:
     """Until the watcher leaves, may no longer watch, or the gateway stops. Raises GatewayError for the latter two."""
     watchers, loop = request.app[WATCHERS], asyncio.get_running_loop()
-    told, is_away = position, False
+    told, is_down = position, False
     underway: list[dict[str, Any]] = []
     while True:
         arrivals, position = await watchers.after(caller, position, CHECK_S)
         await _check(request)
-        if watchers.is_away is not is_away:
-            is_away = watchers.is_away
-            client.write(_event("away" if is_away else "back", told))
+        if watchers.is_down is not is_down:
+            is_down = watchers.is_down
+            client.write(_event("away" if is_down else "back", told))
         told = await _write(client, arrivals, wanted, told)
         if (found := [each for each in request.app[UNDERWAY].now() if wanted.may_become(each)]) != underway:
             underway = found
@@ -136,11 +136,11 @@ async def _tell(request: web.Request, caller: Principal, client: HttpClient, wan
         if position > told and client.is_silent(now):
             client.write(_event("passed", position))  # when it comes back, it need not be told of these
             told = position
-        if client.beat(now):
+        if client.tick(now):
             client.write(b"\n")  # no SDK reads this stream; one who reads it block by block sees this at once
 
 
-async def _write(client: HttpClient, arrivals: Sequence[Arrival], wanted: Wanted, told: int) -> int:
+async def _write(client: HttpClient, arrivals: Sequence[Change], wanted: Wanted, told: int) -> int:
     for each in arrivals:
         if each.body is not None and wanted.has(each):
             client.write(_line(each.position, each.body))
@@ -228,15 +228,15 @@ def _moment(request: web.Request, name: str) -> datetime | None:
         raise CallerError(f"`{name}` must be a time such as 2026-01-31T09:30:00Z", param=name) from error
 
 
-def _until(request: web.Request) -> Mark:
+def _until(request: web.Request) -> PageCursor:
     moment = _moment(request, "to")
-    return NEWEST if moment is None else Mark(moment, UUID(int=0))
+    return NEWEST if moment is None else PageCursor(moment, UUID(int=0))
 
 
-def _mark(request: web.Request, name: str, usual: Mark) -> Mark:
+def _mark(request: web.Request, name: str, usual: PageCursor) -> PageCursor:
     given = request.query.get(name) or None
     try:
-        return usual if given is None else Mark.read(given)
+        return usual if given is None else PageCursor.read(given)
     except ValueError as error:
         raise CallerError(f"`{name}` must be what another page says is next", param=name) from error
 

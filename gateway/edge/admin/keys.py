@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.edge.http.callers import caller_of, not_allowed
 from gateway.edge.http.params import read_object
 from gateway.errors import CallerError, MalformedBody, NotFound
-from gateway.identity.key_service import KeyOffice, KeyOrder, shown
+from gateway.identity.key_service import KeyOrder, KeyService, shown
 from gateway.identity.names import is_name
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gateway.model import ApiKey
 
-KEY_OFFICE = web.AppKey("key office", KeyOffice)
+KEY_OFFICE = web.AppKey("key office", KeyService)
 FIELDS = frozenset(("user", "name", "title", "roles", "expires_at", "allowed_models"))
 USUAL_LIMIT, MOST = 100, 1000
 

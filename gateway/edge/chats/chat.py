@@ -12,17 +12,17 @@ from gateway.dialects.classifier import CHAT
 from gateway.edge.chats import peer_answers
 from gateway.edge.http.app_keys import EXCHANGE, LIVE, RECENT, ROOM, SETTINGS
 from gateway.edge.http.bodies import parse_chat, read_body, require_json
-from gateway.edge.http.callers import caller_of, client_of, open_talk
+from gateway.edge.http.callers import caller_of, client_of, open_context
 from gateway.edge.http.middlewares import write_detached_line
 from gateway.edge.http.params import id_in
 from gateway.errors import GatewayError
 from gateway.in_flight.in_flight import header_of
 from gateway.in_flight.recent import digest
-from gateway.in_flight.replay import Replay, Replayed
+from gateway.in_flight.replay import ReplayBuffer, ReplayingClient
 from gateway.store.answers import StoredAnswer
 
 if TYPE_CHECKING:
-    from gateway.in_flight.in_flight import Story
+    from gateway.in_flight.in_flight import RunningAnswer
     from gateway.in_flight.recent import RecentAnswers
     from gateway.model import ChatRequest, Principal
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 async def chat(request: web.Request) -> web.StreamResponse:
     """A chat completion with `uuid` (this interaction) and `root_uuid` (its conversation) in the answer; a stream has
     both in its headers."""
-    talk = await open_talk(request, shows_ids=True)
-    asked = await read_chat(request, talk.caller)
-    root = asked.root_id or str(talk.id)
+    context = await open_context(request, shows_ids=True)
+    asked = await read_chat(request, context.caller)
+    root = asked.root_id or str(context.id)
     asked = replace(asked, root_id=root)
-    client = client_of(request, talk, x_conversation_id=header_of(root, talk))
-    replay = Replay(request.app[ROOM]) if asked.is_stream else None
+    client = client_of(request, context, x_conversation_id=header_of(root, context))
+    replay = ReplayBuffer(request.app[ROOM]) if asked.is_stream else None
     answering = request.app[EXCHANGE].converse(
-        talk, asked, CHAT, client if replay is None else Replayed(client, replay)
+        context, asked, CHAT, client if replay is None else ReplayingClient(client, replay)
     )
-    story = request.app[LIVE].start(talk, answering, root, digest(asked.body), replay)
+    story = request.app[LIVE].start(context, answering, root, digest(asked.body), replay)
     recent = request.app[RECENT]
     story.task.add_done_callback(lambda _: _conclude(story, recent))
     try:
@@ -61,25 +61,25 @@ async def read_chat(request: web.Request, caller: Principal) -> ChatRequest:
     return replace(asked, root_id=root)
 
 
-def _conclude(story: Story, recent: RecentAnswers) -> None:
+def _conclude(story: RunningAnswer, recent: RecentAnswers) -> None:
     """The answer is over: keep it in mind for those who ask for it again, and let its followers go."""
     error = None if story.task.cancelled() else story.task.exception()
     if story.replay is not None:
         story.replay.close(error if isinstance(error, GatewayError) else None)
-    account = story.talk.account
-    if account is None or account.answer is None:
+    recording = story.context.recording
+    if recording is None or recording.answer is None:
         return
     answer = StoredAnswer(
-        id=story.talk.id,
+        id=story.context.id,
         root=story.root,
-        outcome=account.answer.outcome,
-        body=account.answer.body,
-        error=error.message if isinstance(error, GatewayError) else account.answer.error,
-        model=account.interaction.model,
-        started_at=account.interaction.started_at,
-        policy=account.interaction.policy,
+        outcome=recording.answer.outcome,
+        body=recording.answer.body,
+        error=error.message if isinstance(error, GatewayError) else recording.answer.error,
+        model=recording.interaction.model,
+        started_at=recording.interaction.started_at,
+        policy=recording.interaction.policy,
     )
-    recent.note(story.talk.caller.user, story.asked, answer)
+    recent.note(story.context.caller.user, story.asked, answer)
 
 
 async def stop(request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from gateway.edge.http.callers import caller_of, not_allowed
 from gateway.edge.http.params import limit_in
 from gateway.errors import CallerError
 from gateway.store.history import Reading
-from gateway.store.page_cursor import NEWEST, Mark
+from gateway.store.page_cursor import NEWEST, PageCursor
 
 if TYPE_CHECKING:
     from gateway.model import Principal
@@ -57,7 +57,7 @@ def _reading(request: web.Request, caller: Principal) -> Reading:
         raise not_allowed(caller, "only auditors read what others have said", param="user")
     before = request.query.get("before")
     try:
-        mark = NEWEST if before is None else Mark.read(before)
+        mark = NEWEST if before is None else PageCursor.read(before)
     except ValueError as error:
         raise CallerError("`before` must be the `next_before` of another page", param="before") from error
     return Reading(caller, user, limit_in(request, MOST_ROWS, MOST_ROWS), MOST_BYTES, mark)

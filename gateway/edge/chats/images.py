@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.codec import jsontext
 from gateway.dialects.request_body import FURTHER_MODELS, further_models
 from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
-from gateway.edge.http.callers import client_of, open_talk
+from gateway.edge.http.callers import client_of, open_context
 from gateway.edge.http.params import read_object
 from gateway.errors import MalformedBody
 from gateway.exchange.exchange import Upload
@@ -27,7 +27,7 @@ DECIDING = frozenset(("model", *FURTHER_MODELS, "prompt", "n", "size"))
 async def image_gen(request: web.Request) -> web.StreamResponse:
     """POST /image_gen `{prompt, n, size}`: the image endpoint's own answer. `n` is 1 to 10 and 1 by default; `size` is
     one of those that have a price, 1024x1024 by default. Other members are passed on as they are."""
-    talk = await open_talk(request)
+    context = await open_context(request)
     body = await read_object(request, DECIDING)
     prices = dict(request.app[SETTINGS].images.prices)
     size, count = _size(body, prices), _count(body)
@@ -42,8 +42,8 @@ async def image_gen(request: web.Request) -> web.StreamResponse:
         further_models=tuple(further_models(body)),
         cost=prices[size] * count,
     )
-    client = client_of(request, talk)
-    await request.app[EXCHANGE].pass_through(talk, Kind.IMAGE, PATH, upload, client)
+    client = client_of(request, context)
+    await request.app[EXCHANGE].pass_through(context, Kind.IMAGE, PATH, upload, client)
     return client.answered()
 
 

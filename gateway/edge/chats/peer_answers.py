@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
-    from gateway.in_flight.in_flight import Story
-    from gateway.peers.peers import Siblings
+    from gateway.in_flight.in_flight import RunningAnswer
+    from gateway.peers.peers import Peers
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,7 +42,7 @@ _TOLD_ON = ("x-interaction-id", "x-conversation-id", "x-policy-outcome", "x-poli
 
 
 class Found(NamedTuple):
-    """An answer that another worker is making, as that tells of it: `Story.told`."""
+    """An answer that another worker is making, as that tells of it: `RunningAnswer.told`."""
 
     worker: int
     told: dict[str, Any]
@@ -78,7 +78,7 @@ async def _newest(request: web.Request, path: str, **query: str) -> StoredAnswer
     return max(found, key=lambda answer: answer.id, default=None)
 
 
-async def underway(siblings: Siblings) -> list[Any]:
+async def underway(siblings: Peers) -> list[Any]:
     """What each of the other workers is answering at this moment, whoever asked."""
     return list((await siblings.ask_all(_UNDERWAY)).values())
 
@@ -132,10 +132,10 @@ async def _tell(request: web.Request, response: aiohttp.ClientResponse) -> web.S
     return client.answered()
 
 
-def _client(request: web.Request, headers: dict[str, str], story: Story | None = None) -> HttpClient:
+def _client(request: web.Request, headers: dict[str, str], story: RunningAnswer | None = None) -> HttpClient:
     server = request.app[SETTINGS].server
-    talk = None if story is None else story.talk
-    return HttpClient(request, headers, talk, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)
+    context = None if story is None else story.context
+    return HttpClient(request, headers, context, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)
 
 
 # --- as one who is asked ---------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def _answer(found: StoredAnswer | None) -> web.Response:
     return web.Response(body=msgspec.json.encode(told), content_type="application/json")
 
 
-def _story(request: web.Request) -> Story:
+def _story(request: web.Request) -> RunningAnswer:
     story = request.app[LIVE].story(id_in(request), request.query["user"])
     if story is None:
         raise NotFound(NOT_MADE)

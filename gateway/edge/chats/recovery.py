@@ -17,7 +17,7 @@ from gateway.edge.http.params import id_in
 from gateway.errors import AnswerNotWhole, NoAnswerYet, NotFound, StillRunning, StoreUnavailable
 from gateway.in_flight.recent import KEEP_S, digest
 from gateway.model import Outcome
-from gateway.store.jsonb import hold
+from gateway.store.jsonb import to_jsonb
 from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
@@ -151,5 +151,5 @@ def _shown(**members: object) -> web.Response:
 
 def _json(body: bytes) -> orjson.Fragment | None:
     """The answer as it was kept, unless it is no JSON."""
-    text = hold(body).text
+    text = to_jsonb(body).text
     return None if text is None else orjson.Fragment(text)

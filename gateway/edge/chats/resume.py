@@ -16,7 +16,7 @@ from gateway.errors import CallerError, NotFound
 from gateway.in_flight.in_flight import header_of
 
 if TYPE_CHECKING:
-    from gateway.in_flight.in_flight import Story
+    from gateway.in_flight.in_flight import RunningAnswer
 
 _SHOWN = ("id", "root_id", "model", "started_at", "stream")
 
@@ -49,11 +49,11 @@ async def join(request: web.Request) -> web.StreamResponse:
     return await peer_answers.join(request, caller.user, found)
 
 
-async def _join_here(request: web.Request, story: Story) -> web.StreamResponse:
+async def _join_here(request: web.Request, story: RunningAnswer) -> web.StreamResponse:
     if story.replay is None:
         raise _no_stream()
-    request[FOLLOWED] = talk = story.talk
-    client = client_of(request, talk, x_conversation_id=header_of(story.root, talk))
+    request[FOLLOWED] = context = story.context
+    client = client_of(request, context, x_conversation_id=header_of(story.root, context))
     await story.replay.follow(client, EVENTS, request.app[SETTINGS].server.heartbeat_s)
     return client.answered()
 

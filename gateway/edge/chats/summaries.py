@@ -27,16 +27,16 @@ from gateway.dialects.summaries import (
 )
 from gateway.edge.chats.conversations import SOON_S, UNKNOWN, is_at_hand, set_title
 from gateway.edge.http.app_keys import EXCHANGE, IDS, SETTINGS, SUMMARIES
-from gateway.edge.http.callers import open_talk
+from gateway.edge.http.callers import open_context
 from gateway.edge.http.params import read_object, text_in
-from gateway.edge.http.request_keys import TALK
+from gateway.edge.http.request_keys import CONTEXT
 from gateway.errors import CallerError, NotFound, StoreUnavailable, UpstreamError, UpstreamGarbled
 from gateway.exchange.exchange import Client
 from gateway.model import ChatRequest
 from gateway.store.summaries import Derived
 
 if TYPE_CHECKING:
-    from gateway.exchange.exchange import Talk
+    from gateway.exchange.exchange import RequestContext
     from gateway.model import Json, Principal
     from gateway.store.summaries import NewestSnapshot
     from gateway.transport.call import Head
@@ -55,7 +55,7 @@ class Nobody(Client):
     async def drained(self) -> None:
         """It is never full."""
 
-    def beat(self, now: float) -> bool:
+    def tick(self, now: float) -> bool:
         """Nobody waits."""
         return False
 
@@ -84,37 +84,37 @@ class Nobody(Client):
 async def update_title_openai(request: web.Request) -> web.Response:
     """POST /update_title_openai `{root_id}`: a model writes a title of at most 49 characters, from what the user
     wrote."""
-    talk = await open_talk(request)
-    root, newest = await _newest(request, talk.caller)
+    context = await open_context(request)
+    root, newest = await _newest(request, context.caller)
     said = turns(newest.request, newest.response)
     if not any(role == "user" for role, _ in said):
         raise CallerError("the user has written no text in this conversation", code="nothing_said", param="root_id")
-    answer = await _ask(request, talk, title_request(_model(request, newest), said))
+    answer = await _ask(request, context, title_request(_model(request, newest), said))
     title = title_of(answer_text(answer))
     if not title:
         raise UpstreamGarbled("the model gave no title")
-    await set_title(request, talk.caller, root, title)
+    await set_title(request, context.caller, root, title)
     return web.json_response({"message": "the title is set", "new_title": title})
 
 
 async def metadata_check(request: web.Request) -> web.Response:
     """POST /metadata_check `{root_id}`: a model derives metadata from the conversation's newest snapshot; they are
     checked, asked for once more if they are wrong, and stored."""
-    talk = await open_talk(request)
-    _, newest = await _newest(request, talk.caller)
+    context = await open_context(request)
+    _, newest = await _newest(request, context.caller)
     said = turns(newest.request, newest.response)
     if not said:
         raise CallerError("nothing was said in this conversation", code="nothing_said", param="root_id")
     asking = metadata_request(_model(request, newest), said)
-    answer = await _ask(request, talk, asking)
+    answer = await _ask(request, context, asking)
     try:
         metadata = metadata_of(answer_text(answer))
     except NotMetadataError as fault:
-        talk = _next_talk(request, talk)
+        context = _next_talk(request, context)
         asking = asked_again(asking, answer_text(answer), str(fault))
-        answer = await _ask(request, talk, asking)
+        answer = await _ask(request, context, asking)
         metadata = _second(answer)
-    await _keep(request, talk, newest, asking, metadata)
+    await _keep(request, context, newest, asking, metadata)
     return web.json_response({"message": "the metadata are stored", "metadata": metadata})
 
 
@@ -144,33 +144,33 @@ def _model(request: web.Request, newest: NewestSnapshot) -> str:
     return request.app[SETTINGS].assistant.model or newest.model or ""
 
 
-def _next_talk(request: web.Request, talk: Talk) -> Talk:
-    request[TALK] = following = replace(talk, id=request.app[IDS].new(), account=None)
+def _next_talk(request: web.Request, context: RequestContext) -> RequestContext:
+    request[CONTEXT] = following = replace(context, id=request.app[IDS].new(), recording=None)
     return following
 
 
-async def _ask(request: web.Request, talk: Talk, asking: Json) -> Json:
+async def _ask(request: web.Request, context: RequestContext, asking: Json) -> Json:
     """One interaction of its own, in a conversation of its own that does not show. Raises UpstreamError."""
-    talk.convo_show = False
+    context.convo_show = False
     asked = ChatRequest(
         raw=request_json(asking),
         body=asking,
         model=asking.get("model", ""),
         is_stream=False,
         wants_usage=False,
-        root_id=str(talk.id),
+        root_id=str(context.id),
         convo_title=SUMMARIZER,
     )
-    await request.app[EXCHANGE].converse(talk, asked, CHAT, Nobody())
-    answer = _answer(talk)
+    await request.app[EXCHANGE].converse(context, asked, CHAT, Nobody())
+    answer = _answer(context)
     if not answer_text(answer):
         raise UpstreamError(_fault(answer))
     return answer
 
 
-def _answer(talk: Talk) -> Json:
-    account = talk.account
-    body = account.answer.body if account is not None and account.answer is not None else b""
+def _answer(context: RequestContext) -> Json:
+    recording = context.recording
+    body = recording.answer.body if recording is not None and recording.answer is not None else b""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -186,14 +186,16 @@ def _fault(answer: Json) -> str:
     return f"the model that was asked about the conversation did not answer{told}"
 
 
-async def _keep(request: web.Request, talk: Talk, newest: NewestSnapshot, asking: Json, metadata: Json) -> None:
-    assert talk.account is not None and talk.account.answer is not None
+async def _keep(
+    request: web.Request, context: RequestContext, newest: NewestSnapshot, asking: Json, metadata: Json
+) -> None:
+    assert context.recording is not None and context.recording.answer is not None
     derived = Derived(
-        id=talk.id,
+        id=context.id,
         at=time.time(),
         request=request_json(asking),
-        response=talk.account.answer.body,
+        response=context.recording.answer.body,
         summarized_id=newest.id,
         metadata=orjson.dumps(metadata),
     )
-    await request.app[SUMMARIES].keep(talk.caller, derived)
+    await request.app[SUMMARIES].keep(context.caller, derived)

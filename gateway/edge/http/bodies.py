@@ -65,7 +65,7 @@ async def _read_slowly(request: web.Request, limit: int, timeout_s: float) -> by
     return b"".join(parts)
 
 
-class Pieces:
+class BodyChunks:
     """A body that is streamed on, as it comes. Raises BodyTooSlow where its sender lets us wait for the next piece."""
 
     __slots__ = ("_content", "_patience_s")

@@ -1,4 +1,4 @@
-"""From an HTTP request to a `Talk`, and the client that stands for its caller."""
+"""From an HTTP request to a `RequestContext`, and the client that stands for its caller."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from gateway.edge.http.app_keys import GUARD, IDENTITY, LINKS, SETTINGS
 from gateway.edge.http.paths import models_named
-from gateway.edge.http.request_keys import ID, REQUEST_ID, TALK
+from gateway.edge.http.request_keys import CONTEXT, ID, REQUEST_ID
 from gateway.edge.http.response import HttpClient
 from gateway.errors import NotAllowed
-from gateway.exchange.exchange import Talk
+from gateway.exchange.exchange import RequestContext
 from gateway.identity.authenticators import LOCAL_ADMIN, LOCAL_USER
-from gateway.identity.credentials import Evidence
+from gateway.identity.credentials import Credentials
 from gateway.transport.origin import check_path
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def caller_of(request: web.Request) -> Principal:
     if identity.asks_nobody:
         caller = LOCAL_USER
     else:
-        caller = await identity.identify(Evidence.of(request.raw_headers, request.remote))
+        caller = await identity.identify(Credentials.of(request.raw_headers, request.remote))
     if caller.is_ambient:
         request.app[GUARD].check(request)
         cookies = request.headers.getall("Cookie", ())
@@ -55,7 +55,7 @@ def path_of(request: web.Request) -> str:
     return path
 
 
-async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
+async def open_context(request: web.Request, *, shows_ids: bool = False) -> RequestContext:
     """What is known of a request before its body is looked at. Raises NotAuthenticated, CallerError."""
     path = path_of(request)
     headers = request.raw_headers
@@ -63,7 +63,7 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
     if identity.hears_proxies or request.app[SETTINGS].upstream.pass_credentials:
         headers = identity.travelling(headers)
     caller = await caller_of(request)
-    talk = Talk(
+    context = RequestContext(
         id=request[ID],
         caller=caller,
         request_id=request[REQUEST_ID],
@@ -75,14 +75,14 @@ async def open_talk(request: web.Request, *, shows_ids: bool = False) -> Talk:
         further_models=models_named(path) if caller.allowed_models is not None else (),
         shows_ids=shows_ids,
     )
-    request[TALK] = talk
-    return talk
+    request[CONTEXT] = context
+    return context
 
 
-def client_of(request: web.Request, talk: Talk, **more: str) -> HttpClient:
+def client_of(request: web.Request, context: RequestContext, **more: str) -> HttpClient:
     """The side of one who gets the answer: it may have been asked for by another request. `more` are further headers,
     underscores for dashes."""
     server = request.app[SETTINGS].server
-    headers = {"x-request-id": request[REQUEST_ID], "x-interaction-id": str(talk.id)}
+    headers = {"x-request-id": request[REQUEST_ID], "x-interaction-id": str(context.id)}
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
-    return HttpClient(request, headers, talk, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)
+    return HttpClient(request, headers, context, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, HeadTooLarge, MalformedRequest
 
 if TYPE_CHECKING:
     from gateway.ids import Ids
-    from gateway.in_flight.in_flight import Live
+    from gateway.in_flight.in_flight import InFlight
 
 LAST_CHANCE_S = 2.0  # an idle connection that is closed at the moment of its next request fails that request
 LOOK_S = 0.02
@@ -30,7 +30,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self.app[IDS])
 
-    async def drained(self, live: Live, seconds: float) -> bool:
+    async def drained(self, live: InFlight, seconds: float) -> bool:
         """Wait until all that runs has ended and all connections are closed; False when something still runs.
 
         A proxy may send its next request over a kept connection at any moment, and then does not try another gateway
@@ -42,7 +42,9 @@ class Runner(web.AppRunner):
             open_ones = self.server.connections if self.server is not None else []
             if not open_ones and live.is_idle:
                 return True
-            idle = {each: idle.get(each, now) for each in open_ones if isinstance(each, Connection) and each.is_idle}
+            idle = {
+                each: idle.get(each, now) for each in open_ones if isinstance(each, CallerConnection) and each.is_idle
+            }
             for connection, since in idle.items():
                 if now - since > LAST_CHANCE_S:
                     connection.force_close()
@@ -64,10 +66,10 @@ class _Server(web.Server):
         self._ids = ids
 
     def __call__(self) -> RequestHandler:
-        return Connection(self._ids, self, loop=self._loop, **self._kwargs)
+        return CallerConnection(self._ids, self, loop=self._loop, **self._kwargs)
 
 
-class Connection(RequestHandler):
+class CallerConnection(RequestHandler):
     __slots__ = ("_ids",)
 
     def __init__(self, ids: Ids, *args: Any, **more: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.edge.http.request_keys import FOLLOWED, TALK
+from gateway.edge.http.request_keys import CONTEXT, FOLLOWED
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from gateway.exchange.exchange import Talk
+    from gateway.exchange.exchange import RequestContext
 
 
 class HttpHandling:
@@ -21,11 +21,11 @@ class HttpHandling:
         self._request = request
 
     @property
-    def talk(self) -> Talk | None:
-        return self._request.get(TALK)
+    def context(self) -> RequestContext | None:
+        return self._request.get(CONTEXT)
 
     @property
-    def followed(self) -> Talk | None:
+    def followed(self) -> RequestContext | None:
         return self._request.get(FOLLOWED)
 
     def close_after(self) -> None:

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 from gateway.telemetry.logs import REQUEST_FIELDS
 
 if TYPE_CHECKING:
-    from gateway.exchange.exchange import Talk
-    from gateway.exchange.recording import Account
+    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.recording import Recording
 
 _NOTHING_KNOWN = dict.fromkeys(REQUEST_FIELDS)  # in the line's order, which a copy keeps
 
 
-def canonical_line(talk: Talk | None, **known: Any) -> dict[str, Any]:
-    """What is known of a request, in the line's order; with a `talk`, also of its interaction. What is not is None."""
+def canonical_line(context: RequestContext | None, **known: Any) -> dict[str, Any]:
+    """The line's fields in their order; with a `context`, also those of its interaction. None where unknown."""
     line: dict[str, Any] = {**_NOTHING_KNOWN, **known}
-    if talk is not None:
-        line["caller"] = talk.caller.user
-        line["key_id"] = talk.caller.key_id
-        if talk.account is not None:
-            _add_interaction(line, talk.account)
+    if context is not None:
+        line["caller"] = context.caller.user
+        line["key_id"] = context.caller.key_id
+        if context.recording is not None:
+            _add_interaction(line, context.recording)
     return line
 
 
-def _add_interaction(line: dict[str, Any], account: Account) -> None:
-    interaction, answer = account.interaction, account.answer
+def _add_interaction(line: dict[str, Any], recording: Recording) -> None:
+    interaction, answer = recording.interaction, recording.answer
     line["interaction_id"] = str(interaction.id)
     line["conversation_id"] = interaction.root_id
     line["model"] = interaction.model

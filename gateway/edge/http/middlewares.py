@@ -14,7 +14,7 @@ from gateway.edge.http.errors import error_response, http_error_response, of_htt
 from gateway.edge.http.handling import HttpHandling
 from gateway.edge.http.log_line import canonical_line
 from gateway.edge.http.policy_headers import policy_headers
-from gateway.edge.http.request_keys import ID, IS_DETACHED, REQUEST_ID, TALK
+from gateway.edge.http.request_keys import CONTEXT, ID, IS_DETACHED, REQUEST_ID
 from gateway.errors import GatewayError
 from gateway.telemetry.logs import REQUEST
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
-    from gateway.exchange.exchange import Talk
+    from gateway.exchange.exchange import RequestContext
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,7 +52,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     except GatewayError as error:
         fault, code, detail = _told(error)
         response = error_response(error)
-        response.headers.update(policy_headers(request.get(TALK)))
+        response.headers.update(policy_headers(request.get(CONTEXT)))
         _cut_if_begun(request)
     except web.HTTPException as error:
         if error.status < 400:
@@ -91,13 +91,13 @@ def _conclude(
     detail: str | None,
 ) -> None:
     """Count a request that is over, and write its canonical line."""
-    talk, path = request.get(TALK), request.path
+    context, path = request.get(CONTEXT), request.path
     status = response.status if response is not None else None
-    _count(request, talk, status, code)
+    _count(request, context, status, code)
     if path in _QUIET and status == 200:
         return
     line = canonical_line(
-        talk,
+        context,
         request_id=request_id,
         method=request.method,
         path=path,
@@ -110,9 +110,9 @@ def _conclude(
     log.info(REQUEST, fields=line)
 
 
-def _count(request: web.Request, talk: Talk | None, status: int | None, code: str | None) -> None:
+def _count(request: web.Request, context: RequestContext | None, status: int | None, code: str | None) -> None:
     resource = request.match_info.route.resource
-    answer = talk.account.answer if talk is not None and talk.account is not None else None
+    answer = context.recording.answer if context is not None and context.recording is not None else None
     route = resource.canonical if resource is not None else UNKNOWN_ROUTE
     request.app[METRICS].answered(route, request.method, status, answer, code)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway.errors import NotAllowed, UnsupportedMediaType
 from gateway.identity.authenticators import LOCAL_USER
-from gateway.identity.credentials import Evidence
+from gateway.identity.credentials import Credentials
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -29,7 +29,7 @@ _NETLOC = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class Guard:
+class OriginCheck:
     """The names by which this gateway may be called, and the origins whose pages may call it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -97,7 +97,7 @@ def require_typed(request: web.Request, caller: Principal) -> None:
         return
     if request.headers.get("Content-Type") and request.content_type not in _SIMPLE_TYPES:
         return
-    if caller is LOCAL_USER and Evidence.of(request.raw_headers, None).credentials():
+    if caller is LOCAL_USER and Credentials.of(request.raw_headers, None).credentials():
         return
     raise UnsupportedMediaType("the body's type must be said: Content-Type: application/json")
 

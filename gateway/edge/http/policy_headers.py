@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.exchange.exchange import Talk
+    from gateway.exchange.exchange import RequestContext
 
 MOST_CHARACTERS = 256  # of all rules' names together
 
 
-def policy_headers(talk: Talk | None) -> dict[str, str]:
+def policy_headers(context: RequestContext | None) -> dict[str, str]:
     """Of a request that is on record; before that no rule has fired."""
-    if talk is None or talk.account is None or talk.account.interaction.policy is None:
+    if context is None or context.recording is None or context.recording.interaction.policy is None:
         return {}
-    ruling = talk.account.interaction.policy
+    ruling = context.recording.interaction.policy
     return {"x-policy-outcome": ruling.outcome, "x-policy-rule": _told(", ".join(ruling.rules))}
 
 

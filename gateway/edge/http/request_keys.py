@@ -6,10 +6,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from gateway.exchange.exchange import Talk
+from gateway.exchange.exchange import RequestContext
 
 ID = web.RequestKey("id", UUID)  # of the interaction, if it becomes one
 REQUEST_ID = web.RequestKey("request id", str)
-TALK = web.RequestKey("talk", Talk)
+CONTEXT = web.RequestKey("talk", RequestContext)
 IS_DETACHED = web.RequestKey("is detached", bool)  # the caller left; the log line is written when the answer is over
-FOLLOWED = web.RequestKey("followed", Talk)  # somebody's running answer, which this request only watches
+FOLLOWED = web.RequestKey("followed", RequestContext)  # somebody's running answer, which this request only watches

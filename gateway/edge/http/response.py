@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-    from gateway.exchange.exchange import Talk
+    from gateway.exchange.exchange import RequestContext
     from gateway.transport.call import Head
 
 _OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
@@ -67,13 +67,13 @@ class HttpClient(Client):
         self,
         request: web.Request,
         headers: dict[str, str],
-        talk: Talk | None = None,
+        context: RequestContext | None = None,
         *,
         heartbeat_s: float,
         stall_s: float,
     ) -> None:
         self._request = request
-        self._talk = talk
+        self._context = context
         self._headers = headers
         self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
@@ -141,7 +141,7 @@ class HttpClient(Client):
         return protocol.writing_paused and not self._is_gone and protocol.transport is not None
 
     def write(self, block: bytes) -> None:
-        self._written = block  # `beat` looks at it: asking the clock for each chunk is dear
+        self._written = block  # `tick` looks at it: asking the clock for each chunk is dear
         self._put(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
 
     def _put(self, data: bytes) -> None:
@@ -158,7 +158,7 @@ class HttpClient(Client):
             writer.output_size += len(data)  # by which others know that an answer has begun
         transport.write(data)
 
-    def beat(self, now: float) -> bool:
+    def tick(self, now: float) -> bool:
         if self._written is not None:
             self._heartbeat = heartbeat_after(self._written)
             self._written = None
@@ -227,14 +227,14 @@ class HttpClient(Client):
         """Status and headers as bytes; None: aiohttp has to make them."""
         if not is_ours_alone(self._request, status) or head.get(b"content-type") is None:
             return None
-        ours = {**(more or {}), **self._headers, **policy_headers(self._talk)}
+        ours = {**(more or {}), **self._headers, **policy_headers(self._context)}
         return head_of(status, harmless(head, response_fields(head)), ours, framing)
 
     def _headers_of(self, head: Head) -> CIMultiDict[str]:
         headers = CIMultiDict(as_text(harmless(head, response_fields(head))))
         headers.update(SANDBOX)
         headers.update(self._headers)
-        if of_policy := policy_headers(self._talk):
+        if of_policy := policy_headers(self._context):
             headers.update(of_policy)
         return headers
 

@@ -11,7 +11,7 @@ from gateway.edge.http.app_keys import SETTINGS
 from gateway.edge.http.callers import caller_of, not_allowed
 from gateway.edge.http.origin_check import is_loopback_name, name_of
 from gateway.errors import IdentityUnavailable, NotAllowed, NotAuthenticated
-from gateway.identity.credentials import Evidence
+from gateway.identity.credentials import Credentials
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
@@ -45,7 +45,7 @@ def _has_token(request: web.Request, settings: MetricsSettings) -> bool:
     if settings.token is None:
         return False
     wanted = settings.token.reveal().encode()
-    shown = Evidence.of(request.raw_headers, request.remote).credentials()
+    shown = Credentials.of(request.raw_headers, request.remote).credentials()
     return any(hmac.compare_digest(each, wanted) for each in shown)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from gateway.settings.settings import DemoSettings
-    from gateway.transport.call import Call, Sink
+    from gateway.transport.call import BodySink, Call
 
 LARGEST_BODY = 32 * 1024 * 1024
 
@@ -87,7 +87,7 @@ class DemoReply(Reply):
         self._pace = words_per_second
         self._closed = asyncio.Event()
 
-    async def pump(self, sink: Sink) -> Ending:
+    async def pump(self, sink: BodySink) -> Ending:
         loop = asyncio.get_running_loop()
         began = loop.time()
         for words, data in self._events:
