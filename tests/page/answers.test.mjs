@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { firstChoice, policyOf, readChunk, readCompletion, readModels, readPolicy, requestBody, textOf } from "../../static/scripts/answers.mjs";
-import { problemOfAnswer, problemOfEvent } from "../../static/scripts/problems.mjs";
+import { firstChoice, policyOf, readChunk, readCompletion, readModels, readPolicy, requestBody, textOf } from "../../static/scripts/shared/completions.mjs";
+import { problemOfAnswer, problemOfEvent } from "../../static/scripts/chat/problems.mjs";
 
 const chunk = (value) => readChunk(JSON.stringify(value));
 

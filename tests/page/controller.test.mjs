@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { pathOf } from "../../static/scripts/chats.mjs";
-import { createController } from "../../static/scripts/controller.mjs";
-import { isStreaming } from "../../static/scripts/state.mjs";
+import { pathOf } from "../../static/scripts/chat/chats.mjs";
+import { createController } from "../../static/scripts/chat/controller.mjs";
+import { isStreaming } from "../../static/scripts/chat/state.mjs";
 
 const events = (...payloads) => payloads.map((payload) => `data: ${typeof payload === "string" ? payload : JSON.stringify(payload)}\n\n`);
 const said = (content) => ({ choices: [{ index: 0, delta: { content } }] });

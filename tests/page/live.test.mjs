@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { createController } from "../../static/scripts/live/controller.mjs";
-import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, secondsText, standingText, timeOf, underwayOf } from "../../static/scripts/live/lines.mjs";
-import { createLog, Refusal } from "../../static/scripts/live/log.mjs";
+import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, secondsText, standingText, timeOf, underwayOf } from "../../static/scripts/live/state.mjs";
+import { createLog, Refusal } from "../../static/scripts/live/client.mjs";
 import { conversationOf } from "../../static/scripts/live/turns.mjs";
 
 const row = (id, more = {}) => ({ id, source: "chat", kind: "chat", response_time: "2026-01-31T09:30:00", user_name: "ann", outcome: "complete", ...more });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink, splitThought } from "../../static/scripts/markdown.mjs";
+import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink, splitThought } from "../../static/scripts/chat/markdown.mjs";
 
 const SAMPLE = `# Title
 

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { pathOf } from "../../static/scripts/chats.mjs";
-import { chatOf, conversationOf, periodOf } from "../../static/scripts/history.mjs";
-import { PARAMETERS, parameterFields, readUseCases, readValue, USE_CASES } from "../../static/scripts/parameters.mjs";
-import { placeOf, programsUrl, readPageConfig, typedAddress, urlOf } from "../../static/scripts/places.mjs";
+import { pathOf } from "../../static/scripts/chat/chats.mjs";
+import { chatOf, conversationOf, periodOf } from "../../static/scripts/chat/history.mjs";
+import { PARAMETERS, parameterFields, readUseCases, readValue, USE_CASES } from "../../static/scripts/chat/parameters.mjs";
+import { placeOf, programsUrl, readPageConfig, typedAddress, urlOf } from "../../static/scripts/chat/config.mjs";
 
 test("a base URL that ends in a version speaks OpenAI's dialect, any other address is a gateway's", () => {
   assert.deepEqual(placeOf("."), { api: "gateway", base: "" });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createEventReader } from "../../static/scripts/sse.mjs";
+import { createEventReader } from "../../static/scripts/shared/sse.mjs";
 
 const encode = (text) => new TextEncoder().encode(text);
 

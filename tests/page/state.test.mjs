@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { wireMessages } from "../../static/scripts/answers.mjs";
-import { emptyChat, pathOf, titleOf, variantsOf } from "../../static/scripts/chats.mjs";
-import { readPageConfig } from "../../static/scripts/places.mjs";
-import { canMakeKeys, canRetry, canSend, draftOf, initialState, instructionsOf, isStreaming, reduce } from "../../static/scripts/state.mjs";
+import { wireMessages } from "../../static/scripts/shared/completions.mjs";
+import { emptyChat, pathOf, titleOf, variantsOf } from "../../static/scripts/chat/chats.mjs";
+import { readPageConfig } from "../../static/scripts/chat/config.mjs";
+import { canMakeKeys, canRetry, canSend, draftOf, initialState, instructionsOf, isStreaming, reduce } from "../../static/scripts/chat/state.mjs";
 
 const page = readPageConfig({ gateway: "." });
 const there = { type: "page_known", page, place: page.place, hasToken: false };

@@ -1,12 +1,12 @@
 // @ts-check
 // Joins the log and the state: searches, follows what comes, opens conversations. Knows no element.
 
-import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, underwayOf } from "./lines.mjs";
-import { Refusal } from "./log.mjs";
+import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, underwayOf } from "./state.mjs";
+import { Refusal } from "./client.mjs";
 import { conversationOf, noConversation } from "./turns.mjs";
 
-/** @typedef {import("./lines.mjs").Action} Action */
-/** @typedef {import("./lines.mjs").Wanted} Wanted */
+/** @typedef {import("./state.mjs").Action} Action */
+/** @typedef {import("./state.mjs").Wanted} Wanted */
 /** @typedef {ReturnType<typeof createController>} Actions */
 
 const FIRST_PAUSE_S = 1;
@@ -15,7 +15,7 @@ const LONGEST_PAUSE_S = 15;
 /**
  * @param {() => void} show
  * @param {{
- *   log: ReturnType<typeof import("./log.mjs").createLog>,
+ *   log: ReturnType<typeof import("./client.mjs").createLog>,
  *   address: { read: () => string, write: (query: string) => void },
  *   sleep?: (seconds: number) => Promise<void>,
  * }} world
@@ -84,7 +84,7 @@ export function createController(show, { log, address, sleep = pause }) {
     }
   }
 
-  /** @param {import("./log.mjs").LogEvent} event */
+  /** @param {import("./client.mjs").LogEvent} event */
   function hear({ name, data }) {
     const isFirst = position === null;
     if (Number.isFinite(data.position)) position = data.position;

@@ -1,16 +1,16 @@
 // @ts-check
 // Puts the live page together: components get the state, the controller gets what people do.
 
-import "../theme.mjs";
-import { passing, tokenName } from "../storage.mjs";
+import "../shared/theme.mjs";
+import { passing, tokenName } from "../shared/storage.mjs";
 import { createController } from "./controller.mjs";
-import { mount as mountFilters } from "./filters.mjs";
-import { mount as mountList } from "./list.mjs";
-import { createLog } from "./log.mjs";
-import { mount as mountPulse } from "./pulse.mjs";
-import { mount as mountReader } from "./reader.mjs";
-import { mount as mountSignIn } from "./signin.mjs";
-import { mount as mountUnderway } from "./underway.mjs";
+import { mount as mountFilters } from "./components/filters.mjs";
+import { mount as mountList } from "./components/interactions.mjs";
+import { createLog } from "./client.mjs";
+import { mount as mountPulse } from "./components/connection.mjs";
+import { mount as mountReader } from "./components/conversation.mjs";
+import { mount as mountSignIn } from "./components/sign_in.mjs";
+import { mount as mountUnderway } from "./components/in_flight.mjs";
 
 /** @param {string} id */
 function place(id) {

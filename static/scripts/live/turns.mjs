@@ -1,9 +1,9 @@
 // @ts-check
 // A conversation as an auditor reads it: who said what in each turn, how it ended, what the policy did. Pure.
 
-import { policyOf, readCompletion, textOf } from "../answers.mjs";
-import { shortened as titleFrom } from "../chats.mjs";
-import { momentOf } from "./lines.mjs";
+import { policyOf, readCompletion, textOf } from "../shared/completions.mjs";
+import { shortened as titleFrom } from "../chat/chats.mjs";
+import { momentOf } from "./state.mjs";
 
 /** @typedef {{ role: string, text: string, isRaw?: boolean }} Said */
 /**
@@ -13,7 +13,7 @@ import { momentOf } from "./lines.mjs";
  * @property {string} model
  * @property {string} outcome
  * @property {string} error
- * @property {import("../answers.mjs").Policy | null} policy
+ * @property {import("../shared/completions.mjs").Policy | null} policy
  * @property {boolean} isBranch it goes on from an earlier turn than the one above it
  * @property {Said[]} said
  * @property {[string, string][]} facts

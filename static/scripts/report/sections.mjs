@@ -1,7 +1,7 @@
 // @ts-check
 // The report's sections: each a picture, its numbers as a table, and both as a file.
 
-import { make } from "../dom.mjs";
+import { make } from "../shared/dom.mjs";
 import { draw } from "./charts.mjs";
 import * as numbers from "./numbers.mjs";
 

@@ -2,7 +2,7 @@
 // Markdown as plain data, block by block. A reader of a growing answer reads only its unfinished end again. Pure.
 // No HTML is ever made from an answer: what `blocks.mjs` builds are nodes, and HTML in the text stays text.
 
-import { Marked } from "../vendor/marked/marked.mjs";
+import { Marked } from "../../vendor/marked/marked.mjs";
 
 /**
  * A token of marked, as far as the page looks at it.

@@ -1,15 +1,15 @@
 // @ts-check
 // Puts the page together: components get the state, the controller gets what people do.
 
-import "./theme.mjs";
+import "../shared/theme.mjs";
 import { mount as mountComposer } from "./components/composer.mjs";
 import { mount as mountDialogs } from "./components/dialogs.mjs";
 import { mount as mountHeader } from "./components/header.mjs";
 import { mount as mountSidebar } from "./components/sidebar.mjs";
 import { mount as mountThread } from "./components/thread.mjs";
 import { createController } from "./controller.mjs";
-import { focusComposer } from "./dom.mjs";
-import { lasting, passing } from "./storage.mjs";
+import { focusComposer } from "../shared/dom.mjs";
+import { lasting, passing } from "../shared/storage.mjs";
 
 /** @param {string} id */
 function place(id) {

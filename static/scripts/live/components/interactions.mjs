@@ -1,16 +1,16 @@
 // @ts-check
 // The interactions, newest first: a line each, which opens its conversation.
 
-import { icon, make } from "../dom.mjs";
-import { addressOf, outcomeText, timeOf } from "./lines.mjs";
+import { icon, make } from "../../shared/dom.mjs";
+import { addressOf, outcomeText, timeOf } from "../state.mjs";
 
-/** @typedef {import("./lines.mjs").Line} Line */
+/** @typedef {import("../state.mjs").Line} Line */
 
 const VERDICTS = { masked: "Masked", redirected: "Redirected", rejected: "Refused", changed: "Changed" };
 
 /**
  * @param {HTMLElement} el
- * @param {import("./controller.mjs").Actions} actions
+ * @param {import("../controller.mjs").Actions} actions
  */
 export function mount(el, actions) {
   const fresh = make("button", { type: "button", className: "fresh filled" });
@@ -37,7 +37,7 @@ export function mount(el, actions) {
   let shown = [];
 
   return {
-    /** @param {import("./lines.mjs").State} state */
+    /** @param {import("../state.mjs").State} state */
     update(state) {
       el.hidden = state.standing === "signed_out";
       fresh.hidden = state.waiting.length === 0;
@@ -61,7 +61,7 @@ export function mount(el, actions) {
   };
 }
 
-/** @param {import("./lines.mjs").State} state */
+/** @param {import("../state.mjs").State} state */
 function emptyText(state) {
   if (state.search === "failed") return state.fault;
   if (state.search === "reading") return "Looking…";

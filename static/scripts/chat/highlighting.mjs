@@ -12,7 +12,7 @@ const MOST = 200_000; // characters; more would hold the page up
 
 /** Begins to fetch the highlighter. */
 export function prepareHighlighting() {
-  asked ??= import("../vendor/highlight/highlight.mjs").then((module) => (highlighter = module.default));
+  asked ??= import("../../vendor/highlight/highlight.mjs").then((module) => (highlighter = module.default));
   return asked;
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 // What the live page knows and shows, and how that changes. Pure.
 
-import { policyOf } from "../answers.mjs";
+import { policyOf } from "../shared/completions.mjs";
 import { OUTCOMES } from "../report/numbers.mjs";
 
 /**
@@ -14,7 +14,7 @@ import { OUTCOMES } from "../report/numbers.mjs";
  * @property {string} title
  * @property {string} model
  * @property {string} outcome
- * @property {import("../answers.mjs").Policy | null} policy
+ * @property {import("../shared/completions.mjs").Policy | null} policy
  * @property {string} asked
  * @property {string} said
  * @property {string} error

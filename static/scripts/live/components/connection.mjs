@@ -1,15 +1,15 @@
 // @ts-check
 // How new interactions come: a word, a way to stop them for a while, and now and then a sentence for those who listen.
 
-import { make } from "../dom.mjs";
-import { standingText } from "./lines.mjs";
+import { make } from "../../shared/dom.mjs";
+import { standingText } from "../state.mjs";
 
 const SPEAK_EVERY_MS = 15_000; // a screen reader is told of new lines no more often than that
 
 /**
  * @param {HTMLElement} el
  * @param {HTMLElement} told the polite live region
- * @param {import("./controller.mjs").Actions} actions
+ * @param {import("../controller.mjs").Actions} actions
  */
 export function mount(el, told, actions) {
   const word = make("span", { className: "standing" });
@@ -22,7 +22,7 @@ export function mount(el, told, actions) {
   let known = 0;
 
   return {
-    /** @param {import("./lines.mjs").State} state */
+    /** @param {import("../state.mjs").State} state */
     update(state) {
       const text = standingText(state);
       word.textContent = text;

@@ -1,10 +1,10 @@
 // @ts-check
 // The whole conversation of an interaction, with what the policy did in each turn.
 
-import { icon, iconButton, make } from "../dom.mjs";
-import { outcomeText, timeOf } from "./lines.mjs";
+import { icon, iconButton, make } from "../../shared/dom.mjs";
+import { outcomeText, timeOf } from "../state.mjs";
 
-/** @typedef {import("./turns.mjs").Turn} Turn */
+/** @typedef {import("../turns.mjs").Turn} Turn */
 
 const SENTENCES = {
   masked: "The policy masked parts of this request; what stands here is what went on.",
@@ -16,7 +16,7 @@ const ROLES = new Map([["user", "User"], ["assistant", "Model"], ["system", "Ins
 
 /**
  * @param {HTMLElement} el
- * @param {import("./controller.mjs").Actions} actions
+ * @param {import("../controller.mjs").Actions} actions
  */
 export function mount(el, actions) {
   const title = make("h2", { tabIndex: -1 });
@@ -40,7 +40,7 @@ export function mount(el, actions) {
   let isUnseen = false;
 
   return {
-    /** @param {import("./lines.mjs").State} state */
+    /** @param {import("../state.mjs").State} state */
     update(state) {
       el.hidden = state.open === null || state.standing === "signed_out";
       const { conversation } = state;

@@ -1,7 +1,7 @@
 // @ts-check
 // What all sheets are made of: a title, a way out, fields with their explanations.
 
-import { iconButton, make } from "../dom.mjs";
+import { iconButton, make } from "../../shared/dom.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 /** @typedef {{ el: HTMLDialogElement, update: (state: State, isOpening: boolean) => void }} Sheet */

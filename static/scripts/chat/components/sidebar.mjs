@@ -2,10 +2,10 @@
 // The conversations of the past, with search; and below them what belongs to the page as a whole.
 
 import { titleOf } from "../chats.mjs";
-import { focusComposer, icon, iconButton, make } from "../dom.mjs";
+import { focusComposer, icon, iconButton, make } from "../../shared/dom.mjs";
 import { periodOf } from "../history.mjs";
 import { canMakeKeys } from "../state.mjs";
-import { nextTheme, theme } from "../theme.mjs";
+import { nextTheme, theme } from "../../shared/theme.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 

@@ -1,8 +1,8 @@
 // @ts-check
 // The only room of the live page that speaks to the network.
 
-import { createEventReader } from "../sse.mjs";
-import { parseObject } from "../answers.mjs";
+import { createEventReader } from "../shared/sse.mjs";
+import { parseObject } from "../shared/completions.mjs";
 
 /** @typedef {{ name: string, data: any }} LogEvent */
 /** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Send */

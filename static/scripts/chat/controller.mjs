@@ -1,21 +1,21 @@
 // @ts-check
 // The one controller: takes what a person does, asks the gateway, and turns both into actions on the state.
 
-import { requestBody, wireMessages } from "./answers.mjs";
+import { requestBody, wireMessages } from "../shared/completions.mjs";
 import { emptyChat, isAnswering, lastOf, pathOf } from "./chats.mjs";
-import { createGateway, Failure, readPageJson } from "./gateway.mjs";
+import { createGateway, Failure, readPageJson } from "./client.mjs";
 import { chatOf } from "./history.mjs";
 import { readValues } from "./parameters.mjs";
-import { placeOf, programsUrl, readPageConfig, typedAddress } from "./places.mjs";
+import { placeOf, programsUrl, readPageConfig, typedAddress } from "./config.mjs";
 import { problemOfNetwork, problemOfNowhere } from "./problems.mjs";
 import { pause, recover } from "./recovery.mjs";
 import { draftOf, initialState, instructionsOf, isStreaming, reduce } from "./state.mjs";
-import { tokenName } from "./storage.mjs";
+import { tokenName } from "../shared/storage.mjs";
 
 /** @typedef {import("./state.mjs").State} State */
 /** @typedef {import("./state.mjs").Action} Action */
 /** @typedef {import("./recovery.mjs").Recovered} Recovered */
-/** @typedef {import("./storage.mjs").Drawer} Drawer */
+/** @typedef {import("../shared/storage.mjs").Drawer} Drawer */
 /** @typedef {ReturnType<typeof createController>} Actions what components may ask for */
 
 const LISTED_SOON = [0.2, 0.5, 1, 2]; // s
@@ -23,7 +23,7 @@ const LISTED_SOON = [0.2, 0.5, 1, 2]; // s
 /**
  * What the controller needs of its surroundings; tests have others.
  * @typedef {object} Surroundings
- * @property {import("./gateway.mjs").Send} [send]
+ * @property {import("./client.mjs").Send} [send]
  * @property {() => number} [now] milliseconds
  * @property {Drawer} lasting
  * @property {Drawer} passing

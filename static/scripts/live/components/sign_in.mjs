@@ -1,7 +1,7 @@
 // @ts-check
 // What is shown to one whom the gateway does not know, or who is no auditor: a way to say who they are, and nothing else.
 
-import { make } from "../dom.mjs";
+import { make } from "../../shared/dom.mjs";
 
 /**
  * @param {HTMLElement} el the form
@@ -21,7 +21,7 @@ export function mount(el, enter) {
   });
 
   return {
-    /** @param {import("./lines.mjs").State} state */
+    /** @param {import("../state.mjs").State} state */
     update(state) {
       el.hidden = state.standing !== "signed_out";
       command.hidden = !state.isLinkNeeded;

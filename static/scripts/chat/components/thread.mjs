@@ -2,7 +2,7 @@
 // The conversation, and before there is one a welcome. Follows the newest words until the reader scrolls up.
 
 import { lastOf, pathOf, variantsOf } from "../chats.mjs";
-import { focusComposer, icon, make } from "../dom.mjs";
+import { focusComposer, icon, make } from "../../shared/dom.mjs";
 import { isStreaming } from "../state.mjs";
 import { mount as mountMessage } from "./message.mjs";
 

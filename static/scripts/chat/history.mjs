@@ -1,7 +1,7 @@
 // @ts-check
 // The gateway's rows as conversations: for the list, and to go on with. Pure.
 
-import { policyOf, readCompletion, textOf } from "./answers.mjs";
+import { policyOf, readCompletion, textOf } from "../shared/completions.mjs";
 import { emptyChat, shortened, withMessage } from "./chats.mjs";
 import { splitThought } from "./markdown.mjs";
 

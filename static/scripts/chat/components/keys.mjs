@@ -1,12 +1,12 @@
 // @ts-check
 // Keys of one's own, for programs: making one, which is shown this once, and revoking those that one has made.
 
-import { copyText, icon, make } from "../dom.mjs";
+import { copyText, icon, make } from "../../shared/dom.mjs";
 import { field, sheetOf } from "./sheets.mjs";
 
 /** @typedef {import("../controller.mjs").Actions} Actions */
 /** @typedef {import("../state.mjs").State} State */
-/** @typedef {import("../gateway.mjs").OwnKey} OwnKey */
+/** @typedef {import("../client.mjs").OwnKey} OwnKey */
 
 /** @param {Actions} actions @returns {import("./sheets.mjs").Sheet} */
 export function keysSheet(actions) {

@@ -1,15 +1,15 @@
 // @ts-check
 // Which interactions are shown. What is chosen stands in the address, too.
 
-import { make } from "../dom.mjs";
-import { OUTCOMES } from "../report/numbers.mjs";
-import { FILTERS, KINDS, POLICIES } from "./lines.mjs";
+import { make } from "../../shared/dom.mjs";
+import { OUTCOMES } from "../../report/numbers.mjs";
+import { FILTERS, KINDS, POLICIES } from "../state.mjs";
 
 const TYPING_MS = 350;
 
 /**
  * @param {HTMLElement} el the form
- * @param {import("./controller.mjs").Actions} actions
+ * @param {import("../controller.mjs").Actions} actions
  */
 export function mount(el, actions) {
   const search = make("input", { type: "search", name: "q", placeholder: "Words in chats", maxLength: 200, spellcheck: false });
@@ -54,7 +54,7 @@ export function mount(el, actions) {
   let shown = null;
 
   return {
-    /** @param {import("./lines.mjs").State} state */
+    /** @param {import("../state.mjs").State} state */
     update(state) {
       el.hidden = state.standing === "signed_out";
       clear.disabled = Object.keys(state.wanted).length === 0;

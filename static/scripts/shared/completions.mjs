@@ -1,11 +1,11 @@
 // @ts-check
 // The dialect of chat completions and of /v1/models, as far as the page speaks it. Pure.
 
-import { parameterFields } from "./parameters.mjs";
-import { problemOfEvent } from "./problems.mjs";
+import { parameterFields } from "../chat/parameters.mjs";
+import { problemOfEvent } from "../chat/problems.mjs";
 
-/** @typedef {import("./problems.mjs").Problem} Problem */
-/** @typedef {import("./chats.mjs").Message} Message */
+/** @typedef {import("../chat/problems.mjs").Problem} Problem */
+/** @typedef {import("../chat/chats.mjs").Message} Message */
 /** @typedef {{ role: string, content: unknown }} WireMessage */
 /** @typedef {{ prompt: number, completion: number }} Usage */
 /** @typedef {{ ids: string[], isDemo: boolean }} Models */
@@ -24,7 +24,7 @@ import { problemOfEvent } from "./problems.mjs";
  */
 
 /**
- * @param {{ model: string, messages: WireMessage[], values: import("./parameters.mjs").Values, root: string | null }} asked
+ * @param {{ model: string, messages: WireMessage[], values: import("../chat/parameters.mjs").Values, root: string | null }} asked
  * @returns {string} the body of a streamed request
  */
 export function requestBody({ model, messages, values, root }) {

@@ -1,19 +1,19 @@
 // @ts-check
 // What the page knows, and how it changes: `(state, action) → state`. Pure.
 
-import { firstChoice } from "./answers.mjs";
+import { firstChoice } from "../shared/completions.mjs";
 import { emptyChat, isAnswering, lastOf, pathOf, turnedTo, withAnswer, withMessage } from "./chats.mjs";
 import { conversationOf } from "./history.mjs";
 import { splitThought } from "./markdown.mjs";
-import { readPageConfig } from "./places.mjs";
+import { readPageConfig } from "./config.mjs";
 
 /** @typedef {import("./problems.mjs").Problem} Problem */
-/** @typedef {import("./answers.mjs").Said} Said */
+/** @typedef {import("../shared/completions.mjs").Said} Said */
 /** @typedef {import("./chats.mjs").Chat} Chat */
 /** @typedef {import("./chats.mjs").Message} Message */
 /** @typedef {import("./history.mjs").Conversation} Conversation */
-/** @typedef {import("./places.mjs").Place} Place */
-/** @typedef {import("./places.mjs").PageConfig} PageConfig */
+/** @typedef {import("./config.mjs").Place} Place */
+/** @typedef {import("./config.mjs").PageConfig} PageConfig */
 
 /**
  * @typedef {object} History
@@ -37,7 +37,7 @@ import { readPageConfig } from "./places.mjs";
 
 /**
  * @typedef {object} Keys while their dialog is open; a key itself is nowhere else, and gone with it
- * @property {import("./gateway.mjs").OwnKey[]} list
+ * @property {import("./client.mjs").OwnKey[]} list
  * @property {MadeKey | null} made
  * @property {Problem | null} problem
  * @property {boolean} isBusy
@@ -95,7 +95,7 @@ import { readPageConfig } from "./places.mjs";
  *   | { type: "renamed", root: string, title: string }
  *   | { type: "hidden", root: string }
  *   | { type: "dialog", dialog: Dialog | null }
- *   | { type: "keys_known", list: import("./gateway.mjs").OwnKey[] }
+ *   | { type: "keys_known", list: import("./client.mjs").OwnKey[] }
  *   | { type: "key_asked" }
  *   | { type: "key_made", made: MadeKey }
  *   | { type: "keys_failed", problem: Problem }

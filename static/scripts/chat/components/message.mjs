@@ -1,7 +1,7 @@
 // @ts-check
 // One message: what was said, how it ended, what can be done with it, and what to do when it went wrong.
 
-import { copyText, focusComposer, icon, iconButton, make } from "../dom.mjs";
+import { copyText, focusComposer, icon, iconButton, make } from "../../shared/dom.mjs";
 import { splitThought } from "../markdown.mjs";
 import { mount as mountBlocks } from "./blocks.mjs";
 

@@ -1,14 +1,14 @@
 // @ts-check
 // The only room of the page that speaks to the network: the gateway's API, or a server's that speaks OpenAI's.
 
-import { parseObject, policyOf, readChunk, readCompletion, readModels, readPolicy } from "./answers.mjs";
-import { urlOf } from "./places.mjs";
+import { parseObject, policyOf, readChunk, readCompletion, readModels, readPolicy } from "../shared/completions.mjs";
+import { urlOf } from "./config.mjs";
 import { problemOfAnswer, problemOfCut, problemOfNetwork } from "./problems.mjs";
-import { createEventReader } from "./sse.mjs";
+import { createEventReader } from "../shared/sse.mjs";
 
-/** @typedef {import("./answers.mjs").Said} Said */
-/** @typedef {import("./answers.mjs").Models} Models */
-/** @typedef {import("./places.mjs").Place} Place */
+/** @typedef {import("../shared/completions.mjs").Said} Said */
+/** @typedef {import("../shared/completions.mjs").Models} Models */
+/** @typedef {import("./config.mjs").Place} Place */
 /** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Send */
 /** @typedef {{ rows: any[], next: string | null }} HistoryPage */
 /** @typedef {{ isRunning: boolean, outcome: string, detail: string, said: Said[] }} Found an answer, asked for by its id */

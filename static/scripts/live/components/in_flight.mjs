@@ -2,10 +2,10 @@
 // What is being answered at the moment: who asks which model, and for how long by now. In one line, or all of it; not told
 // to ears by itself, for it changes all the time.
 
-import { make } from "../dom.mjs";
-import { secondsText } from "./lines.mjs";
+import { make } from "../../shared/dom.mjs";
+import { secondsText } from "../state.mjs";
 
-/** @typedef {import("./lines.mjs").Underway} Underway */
+/** @typedef {import("../state.mjs").Underway} Underway */
 
 const IN_A_LINE = 12; // what does not fit is cut: the count says how many there are
 const MOST_TOLD = 200; // by the gateway
@@ -50,7 +50,7 @@ export function mount(el) {
   setInterval(tick, 1000);
 
   return {
-    /** @param {import("./lines.mjs").State} state */
+    /** @param {import("../state.mjs").State} state */
     update(state) {
       el.hidden = state.standing !== "live" && state.standing !== "away"; // else it stays, so that the list does not jump
       if (shown !== state.underway) place(state.underway);

@@ -1,7 +1,7 @@
 // @ts-check
 // Where a message is written: Enter sends, Shift+Enter makes a new line, Esc stops an answer, ↑ edits the last question.
 
-import { focusComposer, icon, make } from "../dom.mjs";
+import { focusComposer, icon, make } from "../../shared/dom.mjs";
 import { canSend, draftOf, isStreaming } from "../state.mjs";
 
 /** @typedef {import("../state.mjs").State} State */

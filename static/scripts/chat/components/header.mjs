@@ -2,7 +2,7 @@
 // The head of the conversation: its title, who answers it and how, and the way to the list on a narrow page.
 
 import { titleOf } from "../chats.mjs";
-import { focusComposer, iconButton, make } from "../dom.mjs";
+import { focusComposer, iconButton, make } from "../../shared/dom.mjs";
 import { useCaseOf } from "../state.mjs";
 
 /** @typedef {import("../state.mjs").State} State */

@@ -2,8 +2,8 @@
 // A conversation as a tree: a question that is edited, or an answer that is asked for again, begins a branch. Pure.
 
 /** @typedef {import("./problems.mjs").Problem} Problem */
-/** @typedef {import("./answers.mjs").Usage} Usage */
-/** @typedef {import("./answers.mjs").Policy} Policy */
+/** @typedef {import("../shared/completions.mjs").Usage} Usage */
+/** @typedef {import("../shared/completions.mjs").Policy} Policy */
 
 /**
  * @typedef {object} Message

@@ -2,10 +2,10 @@
 // Finds an answer again whose connection was cut, by a reload or by the network: live as long as the gateway is at it,
 // else what was kept of it. Its clock and network are given to it.
 
-import { Failure } from "./gateway.mjs";
+import { Failure } from "./client.mjs";
 import { problemOfLost, problemOfOutcome } from "./problems.mjs";
 
-/** @typedef {import("./answers.mjs").Said} Said */
+/** @typedef {import("../shared/completions.mjs").Said} Said */
 /** @typedef {Said | { kind: "restarted" } | { kind: "stopped" }} Recovered `restarted`: what follows is the answer from its beginning */
 /** @typedef {{ interaction: string | undefined, body: string }} Lost */
 /** @typedef {(seconds: number, signal: AbortSignal) => Promise<void>} Sleep */
@@ -15,7 +15,7 @@ const BODY_PATIENCE = 10; // when the gateway knows nothing, the question may ne
 
 /**
  * Ends normally when the answer has been told to its end, or a `problem` or `stopped` was the last that was said.
- * @param {import("./gateway.mjs").Gateway} gateway
+ * @param {import("./client.mjs").Gateway} gateway
  * @param {Lost} lost
  * @param {AbortSignal} signal
  * @param {Sleep} [sleep]
@@ -45,7 +45,7 @@ export async function* recover(gateway, lost, signal, sleep = pause) {
 }
 
 /**
- * @param {import("./gateway.mjs").Gateway} gateway
+ * @param {import("./client.mjs").Gateway} gateway
  * @param {string} id
  * @param {AbortSignal} signal
  * @returns {AsyncGenerator<Recovered, boolean>} whether it was told to its end
@@ -66,7 +66,7 @@ async function* joined(gateway, id, signal) {
 }
 
 /**
- * @param {import("./gateway.mjs").Found} found
+ * @param {import("./client.mjs").Found} found
  * @returns {Generator<Recovered>}
  */
 function* told(found) {

@@ -1,7 +1,7 @@
 // @ts-check
 // What is set apart from the conversation: the model's parameters, the key and address, a conversation's title.
 
-import { make } from "../dom.mjs";
+import { make } from "../../shared/dom.mjs";
 import { PARAMETERS, readValue } from "../parameters.mjs";
 import { canMakeKeys, instructionsOf } from "../state.mjs";
 import { keysSheet } from "./keys.mjs";

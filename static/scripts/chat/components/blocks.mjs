@@ -2,7 +2,7 @@
 // An answer's Markdown as elements. Only the end of a growing answer is built anew; all else stands still, so that what
 // is selected stays selected and a long answer stays smooth.
 
-import { copyText, make } from "../dom.mjs";
+import { copyText, make } from "../../shared/dom.mjs";
 import { highlighted, prepareHighlighting } from "../highlighting.mjs";
 import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink } from "../markdown.mjs";
 
