@@ -19,8 +19,8 @@ from aiohttp.test_utils import TestServer
 from tests.gateway_process import GatewayProcess
 from tests.journeys.stage import Stage, open_stage
 from tests.loopback import LoopbackUpstream, WaitFor, chat_stream
-from tests.page.looking import expect, faults_of_axe, until, watched
-from tests.page.serving import STATIC
+from tests.page.browser_checks import expect, faults_of_axe, until, watched
+from tests.page.static_server import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

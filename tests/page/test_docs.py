@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 from gateway.edge.http.app_keys import PAGE
 from gateway.edge.ops import docs, health, page
 from gateway.edge.ops.openapi.document import document
-from tests.page.looking import expect
-from tests.page.serving import STATIC
+from tests.page.browser_checks import expect
+from tests.page.static_server import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

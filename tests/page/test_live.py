@@ -13,8 +13,8 @@ from gateway.edge.http.app_keys import LIVE
 from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.loopback import Script, WaitFor, chat_completion
-from tests.page.looking import faults_of_axe, until, watched
-from tests.page.office import SAID, say_all
+from tests.page.browser_checks import faults_of_axe, until, watched
+from tests.page.sample_conversations import SAID, say_all
 from tests.page.test_chat import HOSTILE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.edge.http.app_keys import LINKS
 from tests.edge.app import BY_HEADER, House, hello, house
-from tests.page.looking import expect, faults_of_axe, watched
+from tests.page.browser_checks import expect, faults_of_axe, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.edge.app import House, house
-from tests.page.looking import expect, faults_of_axe
+from tests.page.browser_checks import expect, faults_of_axe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -3,7 +3,7 @@
 Behind it is no gateway, only an OpenAI-compatible API beside the page, as a static host may have one: so this tests the
 page alone, too.
 
-`python -m tests.page.serving` serves it with the demo model, for a look while working on it.
+`python -m tests.page.static_server` serves it with the demo model, for a look while working on it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 from gateway.providers.demo.provider import DemoProvider
 from gateway.settings.settings import DemoSettings
 from gateway.transport.call import Call, Ending, Head, Provider, Reply
-from tests.page.looking import expect, until
-from tests.page.serving import page_app
+from tests.page.browser_checks import expect, until
+from tests.page.static_server import page_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
-from tests.page.looking import faults_of_axe, watched
+from tests.page.browser_checks import faults_of_axe, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

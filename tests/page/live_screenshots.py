@@ -1,4 +1,4 @@
-"""The live page's picture for the README: `python -m tests.page.live_picture`, with a gateway of its own behind it."""
+"""The live page's picture for the README: `python -m tests.page.live_screenshots`, with a gateway of its own behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playwright.async_api import async_playwright
 from tests.edge.app import hello, house
 from tests.loopback import Script, WaitFor, chat_completion
 from tests.page.conftest import ARGUMENTS
-from tests.page.office import CLAUDE, GPT, PAY, SAID, Said, say_all
+from tests.page.sample_conversations import CLAUDE, GPT, PAY, SAID, Said, say_all
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:

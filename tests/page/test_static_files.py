@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.page.serving import STATIC
+from tests.page.static_server import STATIC
 
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
