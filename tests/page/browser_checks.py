@@ -59,7 +59,7 @@ def expect(locator: Locator) -> Any:
     return driver.expect(locator)
 
 
-async def faults_of_axe(page: Page) -> list[str]:
+async def axe_violations(page: Page) -> list[str]:
     """What axe-core takes for serious or critical: the rule and where. Nothing is on the move by then."""
     await until(page, AT_REST)
     await page.evaluate(AXE.read_text("utf-8") + ";0")

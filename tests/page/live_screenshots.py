@@ -1,4 +1,4 @@
-"""The live page's picture for the README: `python -m tests.page.live_screenshots`, with a gateway of its own behind it."""
+"""Screenshots of the live page for the README, with a gateway of their own: `python -m tests.page.live_screenshots`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playwright.async_api import async_playwright
 from tests.edge.app import hello, house
 from tests.loopback import Script, WaitFor, chat_completion
 from tests.page.conftest import ARGUMENTS
-from tests.page.sample_conversations import CLAUDE, GPT, PAY, SAID, Said, say_all
+from tests.page.sample_conversations import CLAUDE, CONVERSATIONS, GPT, PAY, Conversation, replay
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 PAID = "Add that we have paid already."
 # The same morning without what only a policy answers.
-CALM: list[Said] = [
+CALM: list[Conversation] = [
     (by, model, [{**one, "content": one["content"].replace(PAY, PAID)} for one in messages], answer)
-    for by, model, messages, answer in SAID
+    for by, model, messages, answer in CONVERSATIONS
     if answer != ""
 ]
 PICTURES = Path(__file__).resolve().parents[2] / "deploy" / "pictures"
@@ -49,7 +49,7 @@ async def shoot(browser: Browser, it: House, path: Path, *, is_open: bool, **opt
     if is_open:
         await page.locator(".list a", has_text=PAID).click()
         await page.locator(".turn").nth(1).wait_for()
-    await page.locator(".underway .who").nth(len(UNDERWAY) - 1).wait_for()
+    await page.locator(".in-flight .user").nth(len(UNDERWAY) - 1).wait_for()
     await asyncio.sleep(0.5)
     await page.screenshot(path=path)
     await context.close()
@@ -58,7 +58,7 @@ async def shoot(browser: Browser, it: House, path: Path, *, is_open: bool, **opt
 async def main(folder: Path) -> None:
     with running_postgres() as server, tempfile.TemporaryDirectory() as data:
         async with house(Path(data), server.dsn) as it, async_playwright() as driver:
-            await say_all(it, CALM)
+            await replay(it, CALM)
             await it.rows(len(CALM))
             await it.fetch(SPREAD)
             go = asyncio.Event()

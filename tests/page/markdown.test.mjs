@@ -1,8 +1,8 @@
-// Markdown as the page reads it: whole, and as it grows.
+// The Markdown parser: whole texts, and texts that grow.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink, splitThought } from "../../static/scripts/chat/markdown.mjs";
+import { createMarkdownParser, parseMarkdown, plainText, safeImage, safeLink, splitReasoning } from "../../static/scripts/chat/markdown.mjs";
 
 const SAMPLE = `# Title
 
@@ -42,14 +42,14 @@ Setext
 
 Last words without an end`;
 
-/** All that a reader gave, when the text comes cut at these places. */
+/** All blocks of a text that arrives in chunks, cut at these offsets. */
 function grown(text, cuts) {
-  const reader = createMarkdownReader();
+  const parser = createMarkdownParser();
   const blocks = [];
   let open = [];
   for (const cut of [...cuts, text.length]) {
-    const read = reader.read(text.slice(0, cut));
-    blocks.push(...read.fresh);
+    const read = parser.parse(text.slice(0, cut));
+    blocks.push(...read.closed);
     open = read.open;
   }
   return [...blocks, ...open].map((token) => `${token.type} ${token.raw.trim()}`);
@@ -57,30 +57,30 @@ function grown(text, cuts) {
 
 const whole = (text) => parseMarkdown(text).map((token) => `${token.type} ${token.raw.trim()}`);
 
-test("an answer that comes in two pieces, cut anywhere, has the same blocks as the whole", () => {
+test("an answer in two chunks has the same blocks as the whole, at every cut", () => {
   for (let cut = 0; cut <= SAMPLE.length; cut += 1) assert.deepEqual(grown(SAMPLE, [cut]), whole(SAMPLE), `cut at ${cut}`);
 });
 
-test("an answer that comes character by character has the same blocks as the whole", () => {
+test("an answer in chunks of one character has the same blocks as the whole", () => {
   assert.deepEqual(grown(SAMPLE, Array.from(SAMPLE, (_, at) => at)), whole(SAMPLE));
 });
 
-test("what is finished is read once: 50 kB in 2,500 pieces take less than a second", () => {
+test("closed blocks are parsed once: 50 kB in 2,500 chunks take less than a second", () => {
   const text = `${"Some **bold** words with `code` in a line. ".repeat(6)}\n\n`.repeat(200).slice(0, 50_000);
-  const reader = createMarkdownReader();
+  const parser = createMarkdownParser();
   const began = performance.now();
-  for (let at = 20; at <= text.length; at += 20) reader.read(text.slice(0, at));
+  for (let at = 20; at <= text.length; at += 20) parser.parse(text.slice(0, at));
   const took = performance.now() - began;
   assert.ok(took < 1000, `${took} ms`);
 });
 
-test("a reader refuses a text that does not go on from the last one", () => {
-  const reader = createMarkdownReader();
-  reader.read("one\n\ntwo\n\nthree of them");
-  assert.throws(() => reader.read("other"), RangeError);
+test("a parser refuses a text that does not continue the last one", () => {
+  const parser = createMarkdownParser();
+  parser.parse("one\n\ntwo\n\nthree of them");
+  assert.throws(() => parser.parse("other"), RangeError);
 });
 
-test("only links to the web and to mail are followed", () => {
+test("only links to web pages and mail addresses are links", () => {
   assert.equal(safeLink("https://example.org/a?b=c"), "https://example.org/a?b=c");
   assert.equal(safeLink("mailto:a@example.org"), "mailto:a@example.org");
   for (const href of ["javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\nscript:alert(1)", "&#106;avascript:alert(1)", "data:text/html,x",
@@ -89,20 +89,20 @@ test("only links to the web and to mail are followed", () => {
   }
 });
 
-test("an image is shown when it is in the text itself, and of a kind that holds no script", () => {
+test("only data URLs of bitmaps are images", () => {
   assert.equal(safeImage("data:image/png;base64,AAAA"), "data:image/png;base64,AAAA");
   for (const href of ["https://evil.example/p.png", "//evil/p.png", "data:image/svg+xml;base64,AAAA", "data:text/html,x", "p.png", undefined]) {
     assert.equal(safeImage(href), null, String(href));
   }
 });
 
-test("character references become their characters", () => {
+test("character references are replaced", () => {
   assert.equal(plainText("a &amp; b &lt;c&gt; &#39;&#x41; &hellip; &unknown; &#0; &#xd800; &"), "a & b <c> 'A … &unknown; &#0; &#xd800; &");
 });
 
-test("what a model thought in its text is told from what it said", () => {
-  assert.deepEqual(splitThought("plain"), { thought: "", text: "plain" });
-  assert.deepEqual(splitThought("<think>\nhm\n</think>\n\nyes"), { thought: "hm", text: "yes" });
-  assert.deepEqual(splitThought("<think>still at it"), { thought: "still at it", text: "" });
-  assert.deepEqual(splitThought("a <think>b</think>"), { thought: "", text: "a <think>b</think>" });
+test("reasoning in tags is separated from the text", () => {
+  assert.deepEqual(splitReasoning("plain"), { reasoning: "", text: "plain" });
+  assert.deepEqual(splitReasoning("<think>\nhm\n</think>\n\nyes"), { reasoning: "hm", text: "yes" });
+  assert.deepEqual(splitReasoning("<think>not finished"), { reasoning: "not finished", text: "" });
+  assert.deepEqual(splitReasoning("a <think>b</think>"), { reasoning: "", text: "a <think>b</think>" });
 });

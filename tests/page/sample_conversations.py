@@ -22,8 +22,8 @@ DRAFT = (
     "Please tell us by Friday how you will make up for it.\n\nKind regards"
 )
 PAY = f"Add that we paid with card {CARD.decode()} already."
-Said = tuple[str, str, list[dict[str, Any]], str | None]  # user, model, messages, answer
-SAID: tuple[Said, ...] = (
+Conversation = tuple[str, str, list[dict[str, Any]], str | None]  # user, model, messages, answer
+CONVERSATIONS: tuple[Conversation, ...] = (
     (
         "ines.koch@corp.example",
         GPT,
@@ -54,7 +54,7 @@ SAID: tuple[Said, ...] = (
 )
 
 
-async def say_all(it: House, said: Iterable[Said] = SAID) -> None:
+async def replay(it: House, said: Iterable[Conversation] = CONVERSATIONS) -> None:
     """All of it, one after the other; an answer of None is an upstream that fails."""
     roots: dict[str, str] = {}
     for by, model, messages, answer in said:

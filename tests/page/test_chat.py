@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from tests.gateway_process import GatewayProcess
 from tests.journeys.stage import Stage, open_stage
 from tests.loopback import LoopbackUpstream, WaitFor, chat_stream
-from tests.page.browser_checks import expect, faults_of_axe, until, watched
+from tests.page.browser_checks import axe_violations, expect, until, watched
 from tests.page.static_server import STATIC
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ async def write(page: Page, text: str) -> None:
 
 async def answered(page: Page, count: int = 1) -> str:
     await until(page, f"document.querySelectorAll('.assistant.complete').length >= {count}")
-    return await page.locator(".assistant.complete .said").last.inner_text()
+    return await page.locator(".assistant.complete .content").last.inner_text()
 
 
 def asked(stage: Stage) -> list[Request]:
@@ -114,14 +114,14 @@ async def test_an_answer_streams_is_counted_and_stands_in_the_history(browser: B
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, question)
-        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
         await expect(page.locator(".assistant.streaming")).to_have_count(1)
         go_on.set()
         assert await answered(page) == "One two three four."
         await expect(page.locator(".assistant .meta")).to_contain_text("7 tokens in")
         await expect(page.locator(".assistant .meta")).to_contain_text("first word after")
         await expect(page.locator("[role=status]")).to_contain_text("4 words")
-        await page.locator(f".past .open:text-is('{question}')").wait_for()
+        await page.locator(f".history .open:text-is('{question}')").wait_for()
         rows = await stage.fetch("select * from llm_logs.chatgpt_logs where request::text like $1", f"%{question}%")
         assert len(rows) == 1
 
@@ -132,7 +132,7 @@ async def test_stop_ends_the_answer_at_the_gateway_too(browser: Browser, stage: 
             question = word()
             stage.upstream.script(held("One two three four.", asyncio.Event()))
             await write(page, question)
-            await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+            await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
             if way == "button":
                 await page.get_by_role("button", name="Stop").click()
             else:
@@ -152,12 +152,12 @@ async def test_a_reload_in_mid_answer_finds_it_again_live(browser: Browser, stag
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, "go")
-        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
         await page.reload()
-        await until(page, "document.querySelector('.assistant.streaming .said')?.textContent.includes('One')")
+        await until(page, "document.querySelector('.assistant.streaming .content')?.textContent.includes('One')")
         go_on.set()
         assert await answered(page) == "One two three four."
-        await expect(page.locator(".user .said")).to_have_text("go")
+        await expect(page.locator(".user .content")).to_have_text("go")
     assert len(asked(stage)) == 1
 
 
@@ -168,7 +168,7 @@ async def test_an_answer_that_ended_while_the_page_was_away_is_there_when_it_is_
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, "go")
-        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
         url = page.url
         await page.goto("about:blank")
         go_on.set()
@@ -221,7 +221,7 @@ async def test_a_cut_connection_is_mended(browser: Browser, stage: Stage) -> Non
         await page.wait_for_selector(".starters")
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, "go")
-        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
         wire.cut()
         go_on.set()
         assert await answered(page) == "One two three four."
@@ -233,10 +233,10 @@ async def test_what_is_left_in_mid_answer_goes_on_and_is_found_in_the_list(brows
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, question)
-        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
-        await page.locator(".fresh-chat").click()
+        await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
+        await page.locator(".new-chat").click()
         await page.wait_for_selector(".welcome h2")
-        await page.locator(f".past .open:has-text('{question}')").click()
+        await page.locator(f".history .open:has-text('{question}')").click()
         go_on.set()
         assert await answered(page) == "One two three four."
 
@@ -245,14 +245,14 @@ async def test_the_history_is_searched_opened_renamed_and_hidden(browser: Browse
     first, second = word(), word()
     async with chatting(browser, stage) as page:
         for question in (first, second):
-            await page.locator(".fresh-chat").click()
+            await page.locator(".new-chat").click()
             await write(page, question)
             await answered(page)
-            await page.locator(f".past .open:text-is('{question}')").wait_for()
+            await page.locator(f".history .open:text-is('{question}')").wait_for()
         await page.locator("#search").fill(first)
-        await page.locator(f".past .open:text-is('{second}')").wait_for(state="detached")
-        await page.locator(f".past .open:text-is('{first}')").click()
-        await until(page, f"document.querySelector('.user .said')?.textContent === '{first}'")
+        await page.locator(f".history .open:text-is('{second}')").wait_for(state="detached")
+        await page.locator(f".history .open:text-is('{first}')").click()
+        await until(page, f"document.querySelector('.user .content')?.textContent === '{first}'")
         await write(page, "And then?")
         await answered(page, 2)
         assert [m["role"] for m in json.loads(asked(stage)[-1].body)["messages"]] == [
@@ -262,22 +262,22 @@ async def test_the_history_is_searched_opened_renamed_and_hidden(browser: Browse
             "user",
         ]
         await page.locator("#search").fill("")
-        await page.locator(f".past li:has(.open:text-is('{first}'))").hover()
+        await page.locator(f".history li:has(.open:text-is('{first}'))").hover()
         await page.get_by_role("button", name=f"Rename or hide “{first}”").click()
         await page.locator("#conversation-name").fill("A better title")
         await page.keyboard.press("Enter")
-        await page.locator(".past .open:text-is('A better title')").wait_for()
+        await page.locator(".history .open:text-is('A better title')").wait_for()
         await page.reload()
-        await page.locator(f".past .open:text-is('{second}')").wait_for()
-        await page.locator(".past li:has(.open:text-is('A better title'))").hover()
+        await page.locator(f".history .open:text-is('{second}')").wait_for()
+        await page.locator(".history li:has(.open:text-is('A better title'))").hover()
         await page.get_by_role("button", name="Rename or hide “A better title”").click()
         await page.get_by_role("button", name="Let the model name it").click()
         await until(page, "document.querySelector('#conversation-name').value.startsWith('You said')")
         await page.get_by_role("button", name="Hide from history").click()
         await page.get_by_text("Nothing is deleted").first.wait_for()
         await page.reload()
-        await page.locator(f".past .open:text-is('{second}')").wait_for()
-        await expect(page.locator(".past .open:has-text('You said')")).to_have_count(0)
+        await page.locator(f".history .open:text-is('{second}')").wait_for()
+        await expect(page.locator(".history .open:has-text('You said')")).to_have_count(0)
 
 
 async def test_an_edited_question_begins_a_branch_of_the_same_conversation(browser: Browser, stage: Stage) -> None:
@@ -288,11 +288,11 @@ async def test_an_edited_question_begins_a_branch_of_the_same_conversation(brows
         await page.locator("#composer-text").press("ArrowUp")
         await page.locator(".edit-text").fill(new)
         await page.keyboard.press("Enter")
-        await until(page, f"document.querySelector('.assistant.complete .said')?.textContent.includes('{new}')")
-        await expect(page.locator(".user .place")).to_have_text("2 / 2")
+        await until(page, f"document.querySelector('.assistant.complete .content')?.textContent.includes('{new}')")
+        await expect(page.locator(".user .position")).to_have_text("2 / 2")
         await page.locator(".user .pager").get_by_role("button", name="Previous version").click()
-        await expect(page.locator(".user .said")).to_have_text(old)
-        await expect(page.locator(".assistant .said")).to_have_text(before, use_inner_text=True)
+        await expect(page.locator(".user .content")).to_have_text(old)
+        await expect(page.locator(".assistant .content")).to_have_text(before, use_inner_text=True)
         async with asyncio.timeout(10):
             query = "select root_gpt_id from llm_logs.chatgpt_logs where request::text like $1"
             while not (rows := await stage.fetch(query, f"%{new}%")):
@@ -308,7 +308,7 @@ async def test_parameters_and_use_case_go_along_and_stay_over_a_reload(browser: 
         for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens"):
             await expect(page.locator(f"#{name}-help")).to_have_text(re.compile(r".{20}"))
             await page.locator(f"#{name}-number").fill("0.3" if name != "max_tokens" else "9")
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         await page.keyboard.press("Escape")
         await page.reload()
         await write(page, word())
@@ -338,7 +338,7 @@ async def test_words_that_follow_a_question_at_once_are_the_next_draft(browser: 
             " field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true}));"
             " field.value += 'and then'; field.dispatchEvent(new Event('input')); })()"
         )
-        await until(page, "document.querySelector('.assistant .said')?.textContent.includes('One')")
+        await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
         await expect(page.locator("#composer-text")).to_have_value("and then")
         go_on.set()
         await answered(page)
@@ -355,15 +355,15 @@ async def test_hostile_markdown_runs_nothing_and_asks_nobody(browser: Browser, s
         await asyncio.sleep(0.3)
         assert await page.title() == "LLM gateway"
         bad = "script, iframe, style, base, form:not(.edit), meta, svg:not(.icon), object, [onerror], [onload], [style]"
-        assert await page.locator(f".said :is({bad})").count() == 0
-        assert await page.locator(".said img").count() == 0
-        hrefs = await page.evaluate("[...document.querySelectorAll('.said a')].map(a => [a.href, a.rel, a.target])")
+        assert await page.locator(f".content :is({bad})").count() == 0
+        assert await page.locator(".content img").count() == 0
+        hrefs = await page.evaluate("[...document.querySelectorAll('.content a')].map(a => [a.href, a.rel, a.target])")
         assert hrefs
         for href, rel, target in hrefs:
             assert href.startswith("https://")
             assert "noopener" in rel
             assert target == "_blank"
-        assert "onerror" in await page.locator(".assistant .said").last.inner_text()
+        assert "onerror" in await page.locator(".assistant .content").last.inner_text()
 
 
 async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
@@ -371,9 +371,9 @@ async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
         stage.upstream.script(chat_stream("Yes.", reasoning="Let me think."))
         await write(page, "hm?")
         assert await answered(page) == "Yes."
-        thought = page.locator(".assistant .thought-text")
+        thought = page.locator(".assistant .reasoning-text")
         await expect(thought).to_be_hidden()
-        await page.locator(".assistant .thought summary").click()
+        await page.locator(".assistant .reasoning summary").click()
         await expect(thought).to_have_text("Let me think.")
 
 
@@ -390,7 +390,7 @@ async def test_fifty_kilobytes_stay_smooth(browser: Browser, stage: Stage) -> No
         began = await cpu_seconds(measure)
         await write(page, "go")
         await until(page, "document.querySelectorAll('.assistant .code').length > 20")
-        first = await page.evaluate_handle("document.querySelector('.assistant .said').firstElementChild")
+        first = await page.evaluate_handle("document.querySelector('.assistant .content').firstElementChild")
         await page.wait_for_selector(".assistant.complete", timeout=60_000)
         assert await page.evaluate("first => first.isConnected", first)  # what was finished was left alone
         took = await cpu_seconds(measure) - began
@@ -411,16 +411,16 @@ async def test_axe_finds_nothing_serious(browser: Browser, stage: Stage, width: 
     text += "```py\ndef f(): # hm\n    return 'x', 1\n```\n\n- [x] done"
     options: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     async with chatting(browser, stage, **options) as page:
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         stage.upstream.script(chat_stream(text, reasoning="hm"))
         await write(page, "hello")
         await answered(page)
         await page.wait_for_selector(".hl-keyword")
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         if width < 900:
             await page.get_by_role("button", name="Conversations").click()
             await until(page, "document.activeElement.ariaLabel === 'Close'")
-            assert await faults_of_axe(page) == []
+            assert await axe_violations(page) == []
             await page.keyboard.press("Escape")
             await until(page, "document.activeElement.ariaLabel === 'Conversations'")
 
@@ -441,18 +441,18 @@ async def test_the_whole_page_works_by_keyboard(browser: Browser, stage: Stage) 
         await page.keyboard.type(question)  # the message field has the focus from the start
         await page.keyboard.press("Enter")
         await answered(page)
-        await page.locator(f".past .open:text-is('{question}')").wait_for()
+        await page.locator(f".history .open:text-is('{question}')").wait_for()
         await page.keyboard.press("Control+Shift+O")
         await page.wait_for_selector(".welcome h2")
         await page.keyboard.press("Control+K")
         await page.keyboard.type(question)
-        await page.locator(f".past .open:text-is('{question}')").wait_for()
+        await page.locator(f".history .open:text-is('{question}')").wait_for()
         for _ in range(8):
             await page.keyboard.press("Tab")
             if await page.evaluate("document.activeElement.textContent") == question:
                 break
         await page.keyboard.press("Enter")
-        await until(page, f"document.querySelector('.user .said')?.textContent === '{question}'")
+        await until(page, f"document.querySelector('.user .content')?.textContent === '{question}'")
 
 
 # ── keys, and the page on a host of its own ──────────────────────────────────────────────────────────────────────────
@@ -581,7 +581,7 @@ async def test_whoever_a_proxy_has_signed_in_makes_a_key_sees_it_once_and_revoke
         await expect(value).to_have_value(key)
         lines = f"export OPENAI_BASE_URL={gateway.url}/v1\nexport OPENAI_API_KEY={key}"
         await expect(page.locator(".made-key pre")).to_have_text(lines)
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         async with ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
             answer = await session.get(f"{gateway.url}/keys")
@@ -618,7 +618,7 @@ async def test_a_key_that_makes_keys_offers_it_in_the_sign_in_sheet_and_what_it_
                 key = await page.locator("#key-value").input_value()
                 await page.keyboard.press("Escape")
                 await page.get_by_role("button", name="Signed in with a key").click()
-        await expect(page.locator("#keys .fault")).to_contain_text("makes no others")
+        await expect(page.locator("#keys .error")).to_contain_text("makes no others")
 
 
 async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
@@ -637,10 +637,10 @@ async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
                 question = word()
                 await write(page, question)
                 await answered(page)
-                await page.locator(f".past .open:text-is('{question}')").wait_for()
+                await page.locator(f".history .open:text-is('{question}')").wait_for()
                 await write(page, "And more")
                 await answered(page, 2)  # the ids came over: it is one conversation
-                await expect(page.locator(".past .open")).to_have_count(1)
+                await expect(page.locator(".history .open")).to_have_count(1)
 
 
 async def test_the_page_alone_speaks_to_an_openai_compatible_url(browser: Browser) -> None:

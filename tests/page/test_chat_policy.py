@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
-from tests.page.browser_checks import faults_of_axe, watched
+from tests.page.browser_checks import axe_violations, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,11 +44,11 @@ async def test_a_mask_is_said_above_the_answer_and_again_from_the_history(browse
         said = await page.locator(".policy:visible").inner_text()
         assert "masked sensitive parts" in said
         assert "(card numbers)" in said
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         await ruled.rows(1)
         await page.evaluate("sessionStorage.clear()")
         await page.reload()
-        await page.locator(".past .open").first.click()
+        await page.locator(".history .open").first.click()
         await page.wait_for_selector(".assistant.complete")
         assert await page.locator(".policy:visible").inner_text() == said
 

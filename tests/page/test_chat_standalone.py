@@ -128,7 +128,7 @@ async def test_words_show_while_the_answer_is_still_coming(browser: Browser) -> 
         await expect(page.locator(".assistant.streaming")).to_have_count(1)
         provider.go_on.set()
         await page.wait_for_selector(".assistant.complete")
-        await expect(page.locator(".assistant .said")).to_have_text("One two")
+        await expect(page.locator(".assistant .content")).to_have_text("One two")
 
 
 async def test_a_conversation_goes_along_with_each_question(browser: Browser) -> None:
@@ -154,7 +154,7 @@ async def test_shift_enter_makes_a_line_and_escape_stops(browser: Browser) -> No
         await page.get_by_text("A long story").wait_for()
         await page.keyboard.press("Escape")
         await page.wait_for_selector(".assistant.stopped")
-        await expect(page.locator(".assistant .said")).to_have_text("A long story")
+        await expect(page.locator(".assistant .content")).to_have_text("A long story")
         await page.get_by_role("button", name="Another answer").click()
         await page.get_by_text("Again.").wait_for()
         provider.go_on.set()
@@ -212,7 +212,7 @@ async def test_new_chat_forgets_the_old_one(browser: Browser) -> None:
     async with opened(browser, provider) as page:
         await write(page, "hello")
         await page.wait_for_selector(".assistant.complete")
-        await page.locator(".fresh-chat").click()
+        await page.locator(".new-chat").click()
         await page.wait_for_selector(".welcome h2")
         await write(page, "fresh")
         await page.get_by_text("New.").wait_for()
@@ -265,7 +265,7 @@ async def test_reader_who_scrolls_up_is_left_there(browser: Browser) -> None:
     )
     async with opened(browser, provider, viewport={"width": 800, "height": 500}) as page:
         await write(page, "go")
-        await until(page, "document.querySelectorAll('.assistant .said p').length >= 80")
+        await until(page, "document.querySelectorAll('.assistant .content p').length >= 80")
         await page.mouse.move(400, 250)
         await page.mouse.wheel(0, -1000)
         await page.get_by_role("button", name="Newest").wait_for()

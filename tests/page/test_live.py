@@ -13,8 +13,8 @@ from gateway.edge.http.app_keys import LIVE
 from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.loopback import Script, WaitFor, chat_completion
-from tests.page.browser_checks import faults_of_axe, until, watched
-from tests.page.sample_conversations import SAID, say_all
+from tests.page.browser_checks import axe_violations, until, watched
+from tests.page.sample_conversations import CONVERSATIONS, replay
 from tests.page.test_chat import HOSTILE
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ PAID = "Add that we paid with card [card number] already."
 async def filled(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     dsn = postgres.create_database()
     async with house(tmp_path_factory.mktemp("gateway"), dsn, policy=COMPANYS, GATEWAY_AUTH="header, keys") as it:
-        await say_all(it)
-        await it.rows(len(SAID))
+        await replay(it)
+        await it.rows(len(CONVERSATIONS))
         yield it
     postgres.drop_database(dsn)
 
@@ -47,7 +47,7 @@ def opened(browser: Browser, it: House, query: str = "", **options: Any) -> Abst
 
 
 async def is_watching(page: Page) -> None:
-    await page.locator(".pulse.live").wait_for()
+    await page.locator(".connection.live").wait_for()
     await page.locator(".list li").first.wait_for()
 
 
@@ -56,12 +56,12 @@ async def test_what_is_said_appears_with_what_the_policy_did(browser: Browser, f
         await is_watching(page)
         await filled.chat(f"Pay {CARD.decode()} at once", by="nora")
         line = page.locator(".list li").first
-        await line.locator(".asked", has_text="Pay [card number] at once").wait_for()
-        assert await line.locator(".who").inner_text() == "nora"
+        await line.locator(".question", has_text="Pay [card number] at once").wait_for()
+        assert await line.locator(".user").inner_text() == "nora"
         assert await line.locator(".verdict").inner_text() == "Masked"
         await filled.ask("/chat", {"model": "m", "messages": [{"role": "user", "content": "a weapon"}]}, by="olaf")
         await page.locator(".list li:first-child .verdict.rejected").wait_for()
-        texts = await page.locator(".list li .asked").all_inner_texts()
+        texts = await page.locator(".list li .question").all_inner_texts()
         assert len(texts) == len(await filled.fetch("select from llm_logs.chatgpt_logs"))
 
 
@@ -69,7 +69,7 @@ async def test_what_is_being_answered_stands_above_until_it_is_over(browser: Bro
     go = asyncio.Event()
     async with opened(browser, filled) as page:
         await is_watching(page)
-        underway = page.locator("#underway")
+        underway = page.locator("#in-flight")
         await underway.get_by_text("Nothing is being answered at the moment").wait_for()
         filled.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
         try:
@@ -82,16 +82,16 @@ async def test_what_is_being_answered_stands_above_until_it_is_over(browser: Bro
             assert box is not None
             assert box["height"] < 50
             await count.click()
-            assert await underway.locator(".who").all_inner_texts() == names
+            assert await underway.locator(".user").all_inner_texts() == names
             assert await count.get_attribute("aria-expanded") == "true"
             await underway.locator(".clock", has_text=re.compile("[2-9] s")).first.wait_for()
-            assert await faults_of_axe(page) == []
+            assert await axe_violations(page) == []
         finally:
             go.set()
             await asyncio.gather(*asking)
             filled.upstream.on = None
         await underway.get_by_text("Nothing is being answered at the moment").wait_for()
-        await page.locator(".list li .who", has_text="writer-14").wait_for()
+        await page.locator(".list li .user", has_text="writer-14").wait_for()
 
 
 async def test_a_click_opens_the_whole_conversation_and_escape_closes_it(browser: Browser, filled: House) -> None:
@@ -103,8 +103,8 @@ async def test_a_click_opens_the_whole_conversation_and_escape_closes_it(browser
         assert await turns.count() == 2
         assert "Draft a reply to Brandt" in await turns.nth(0).inner_text()
         assert PAID in await turns.nth(1).inner_text()
-        assert "masked parts of this request" in await turns.nth(1).locator(".ruling").inner_text()
-        assert "card numbers" in await turns.nth(1).locator(".ruling").inner_text()
+        assert "masked parts of this request" in await turns.nth(1).locator(".policy").inner_text()
+        assert "card numbers" in await turns.nth(1).locator(".policy").inner_text()
         assert "open=" in page.url
         await page.reload()  # the address says what is open
         await turns.nth(1).wait_for()
@@ -131,8 +131,8 @@ async def test_filters_and_words_narrow_what_is_shown_and_stay_in_the_address(br
         await page.locator("text=Clear").click()
         await page.locator("input[name=q]").fill("deliv late")
         await until(page, "document.querySelectorAll('.list li').length === 1")
-        assert await page.locator(".list .asked").inner_text() == SAID[2][2][-1]["content"]
-        await page.locator(".pulse.searching").wait_for()
+        assert await page.locator(".list .question").inner_text() == CONVERSATIONS[2][2][-1]["content"]
+        await page.locator(".connection.searching").wait_for()
         await page.reload()
         await until(page, "document.querySelectorAll('.list li').length === 1")
         assert await page.locator("input[name=q]").input_value() == "deliv late"
@@ -159,12 +159,12 @@ async def test_a_pause_lets_what_comes_wait_until_it_is_wanted(browser: Browser,
 async def test_what_is_read_does_not_move_away_under_the_reader(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, viewport={"width": 1280, "height": 400}) as page:
         await is_watching(page)
-        await page.locator("#lines").evaluate("el => el.scrollTop = 200")
-        await until(page, "document.querySelector('#lines').scrollTop > 120")
+        await page.locator("#interactions").evaluate("el => el.scrollTop = 200")
+        await until(page, "document.querySelector('#interactions').scrollTop > 120")
         await filled.chat("while scrolled", by="pia")
         await page.get_by_role("button", name="1 new").click()
         await page.locator(".list li:first-child", has_text="while scrolled").wait_for()
-        assert await page.locator("#lines").evaluate("el => el.scrollTop") == 0
+        assert await page.locator("#interactions").evaluate("el => el.scrollTop") == 0
 
 
 async def test_hostile_words_are_words(browser: Browser, filled: House) -> None:
@@ -173,11 +173,16 @@ async def test_hostile_words_are_words(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
         await is_watching(page)
         line = page.locator(".list li", has_text="<img src=x onerror=alert(1)>").first
-        assert await line.locator(".who").inner_text() == "<img src=x onerror=alert(1)>"
+        assert await line.locator(".user").inner_text() == "<img src=x onerror=alert(1)>"
         await line.locator("a").click()
         await page.locator(".turn").wait_for()
-        assert await page.locator(".turn .words p").first.text_content() == HOSTILE
-        assert await page.locator("#lines img, #lines script, #conversation img, #conversation script").count() == 0
+        assert await page.locator(".turn .message p").first.text_content() == HOSTILE
+        assert (
+            await page.locator(
+                "#interactions img, #interactions script, #conversation img, #conversation script"
+            ).count()
+            == 0
+        )
         assert "Live" in await page.title()
 
 
@@ -186,25 +191,25 @@ async def test_who_may_not_watch_sees_how_to_sign_in_and_nothing_else(
     browser: Browser, filled: House, who: dict[str, str]
 ) -> None:
     async with opened(browser, filled, extra_http_headers=who) as page:
-        await page.locator("#signin").wait_for()
-        for part in ("#lines", "#filters", "#conversation"):
+        await page.locator("#sign-in").wait_for()
+        for part in ("#interactions", "#filters", "#conversation"):
             assert not await page.locator(part).is_visible()
         assert "corp.example" not in await page.content()
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
 
 
 async def test_an_auditors_key_opens_the_page_and_its_end_closes_it(browser: Browser, filled: House) -> None:
     order = {"user": "vera", "name": "watching", "roles": ["auditor"]}
     key = (await filled.ask("/admin/keys", order, by="root/admins")).json()
     async with opened(browser, filled, extra_http_headers={}) as page:
-        await page.locator("#signin input").fill("sk-wrong")
+        await page.locator("#sign-in input").fill("sk-wrong")
         await page.keyboard.press("Enter")
-        await page.locator("#signin input").fill(key["value"])
+        await page.locator("#sign-in input").fill(key["value"])
         await page.keyboard.press("Enter")
         await is_watching(page)
         await filled.ask(f"/admin/keys/{key['id']}", by="root/admins", method="DELETE")
-        await page.locator("#signin").wait_for()
-        assert not await page.locator("#lines").is_visible()
+        await page.locator("#sign-in").wait_for()
+        assert not await page.locator("#interactions").is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -215,11 +220,11 @@ async def test_it_fits_reads_well_and_has_no_serious_finding(
     async with opened(browser, filled, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
         await is_watching(page)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         await page.locator(".list a", has_text=PAID).click()
         await page.locator(".turn").nth(1).wait_for()
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
 
 
 async def test_the_keyboard_reaches_everything_and_comes_back(browser: Browser, filled: House) -> None:
@@ -240,13 +245,13 @@ async def test_what_came_is_told_to_those_who_listen_now_and_then_only(browser: 
     async with opened(browser, filled) as page:
         await is_watching(page)
         await page.evaluate(
-            "window.told = []; new MutationObserver(() => told.push(document.getElementById('told').textContent))"
-            ".observe(document.getElementById('told'), {childList: true})"
+            "const region = document.getElementById('announcements'); window.announced = [];"
+            "new MutationObserver(() => announced.push(region.textContent)).observe(region, {childList: true})"
         )
         for number in range(6):
             await filled.chat(f"babble {number}", by="pia")
         await page.locator(".list li:first-child", has_text="babble 5").wait_for()
-        assert len(await page.evaluate("told")) <= 1
+        assert len(await page.evaluate("announced")) <= 1
 
 
 async def test_a_gateway_that_stops_is_found_again(browser: Browser, filled: House) -> None:
@@ -254,12 +259,12 @@ async def test_a_gateway_that_stops_is_found_again(browser: Browser, filled: Hou
         await is_watching(page)
         filled.app[LIVE].is_draining = True
         try:
-            await page.locator(".pulse.lost").wait_for()
+            await page.locator(".connection.lost").wait_for()
         finally:
             filled.app[LIVE].is_draining = False
         await filled.chat("meanwhile", by="pia")
         await page.locator(".list li:first-child", has_text="meanwhile").wait_for()
-        await page.locator(".pulse.live").wait_for()
+        await page.locator(".connection.live").wait_for()
         assert await page.locator(".list li", has_text="meanwhile").count() == 1
 
 

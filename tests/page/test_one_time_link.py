@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.edge.http.app_keys import LINKS
 from tests.edge.app import BY_HEADER, House, hello, house
-from tests.page.browser_checks import expect, faults_of_axe, watched
+from tests.page.browser_checks import axe_violations, expect, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,10 +97,10 @@ async def another_port() -> AsyncIterator[str]:
 
 async def test_f2_without_the_link_the_live_page_says_what_opens_it(browser: Browser, opened: House) -> None:
     async with watched(browser, f"{base(opened)}/live") as page:
-        await expect(page.locator("#signin")).to_contain_text("Open the link that the gateway printed")
-        await expect(page.locator("#signin code")).to_have_text("llm-gateway open")
-        await expect(page.locator("#signin input")).to_be_hidden()
-        assert await faults_of_axe(page) == []
+        await expect(page.locator("#sign-in")).to_contain_text("Open the link that the gateway printed")
+        await expect(page.locator("#sign-in code")).to_have_text("llm-gateway open")
+        await expect(page.locator("#sign-in input")).to_be_hidden()
+        assert await axe_violations(page) == []
     async with watched(browser, f"{base(opened)}/report") as page:
         await expect(page.locator("#status")).to_contain_text("Your own use")
         await expect(page.locator("#status")).to_contain_text("llm-gateway open")
@@ -111,9 +111,9 @@ async def test_f2_the_link_opens_live_and_report_once(browser: Browser, opened: 
     link = opened.app[LINKS].make(base(opened))
     async with watched(browser, link) as page:
         assert page.url == f"{base(opened)}/live"
-        await expect(page.locator(".list li .asked")).to_contain_text(SAID)
+        await expect(page.locator(".list li .question")).to_contain_text(SAID)
         await page.reload()
-        await expect(page.locator(".list li .asked")).to_contain_text(SAID)
+        await expect(page.locator(".list li .question")).to_contain_text(SAID)
         await page.goto(f"{base(opened)}/report")
         await expect(page.locator("#status")).to_contain_text("Everybody's use")
         await expect(page.locator("#status")).not_to_contain_text("llm-gateway open")
@@ -121,12 +121,12 @@ async def test_f2_the_link_opens_live_and_report_once(browser: Browser, opened: 
         await page.goto(link)
         await says_what_to_do(page)
         await page.get_by_role("link", name="Live").click()
-        await expect(page.locator(".list li .asked")).to_contain_text(SAID)
+        await expect(page.locator(".list li .question")).to_contain_text(SAID)
     async with watched(browser, link) as page:
         await says_what_to_do(page)
-        assert await faults_of_axe(page) == []
+        assert await axe_violations(page) == []
         await page.goto(f"{base(opened)}/live")
-        await expect(page.locator("#signin code")).to_be_visible()
+        await expect(page.locator("#sign-in code")).to_be_visible()
 
 
 async def says_what_to_do(page: Page) -> None:
@@ -140,7 +140,7 @@ async def test_f2_a_page_on_another_port_reads_nothing_and_spends_nothing(browse
     async with another_port() as other:
         page = await context.new_page()
         await page.goto(opened.app[LINKS].make(base(opened)))
-        await expect(page.locator(".list li .asked")).to_contain_text(SAID)
+        await expect(page.locator(".list li .question")).to_contain_text(SAID)
         await page.goto(other)
         chat = '{"model":"m","messages":[{"role":"user","content":"spent"}]}'
         assert await page.evaluate(TRIES, [base(opened), READS, chat]) == []
@@ -186,7 +186,7 @@ async def test_f2_the_admins_key_opens_live_and_report_where_it_is_pasted(
         async with watched(browser, f"{base(it)}/live") as page:
             await page.get_by_label("Key or token").fill(KEY)
             await page.get_by_role("button", name="Sign in").click()
-            await expect(page.locator(".list li .asked")).to_contain_text(SAID)
+            await expect(page.locator(".list li .question")).to_contain_text(SAID)
             await page.goto(f"{base(it)}/report")
             await expect(page.locator("#status")).to_contain_text("Everybody's use")
         async with watched(browser, f"{base(it)}/report") as page:

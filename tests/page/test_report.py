@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.edge.app import House, house
-from tests.page.browser_checks import expect, faults_of_axe
+from tests.page.browser_checks import axe_violations, expect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -187,10 +187,10 @@ async def test_it_fits_reads_well_and_has_no_serious_finding(
     options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
     async with opened(browser, filled, **options) as shown:
         assert await shown.evaluate("document.documentElement.scrollWidth") <= width
-        assert await faults_of_axe(shown) == []
+        assert await axe_violations(shown) == []
 
 
 async def test_without_a_call_it_says_so(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, "?from=2001-01-01&to=2001-01-31") as shown:
-        await expect(shown.locator(".none")).to_have_count(11)
+        await expect(shown.locator(".empty")).to_have_count(11)
         await expect(shown.locator("#status")).to_contain_text("No calls.")

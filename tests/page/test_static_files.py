@@ -1,4 +1,4 @@
-"""The page's files as they lie: their pure parts under node, and nothing in them that a strict policy would stop."""
+"""The pages' files: their modules under node, their imports, and nothing that the Content-Security-Policy blocks."""
 
 from __future__ import annotations
 
@@ -46,11 +46,29 @@ def test_index_carries_no_script_and_no_style_inline() -> None:
     assert html.count("<script") == html.count('<script type="module" src="')
 
 
-def test_every_file_that_index_and_modules_name_exists() -> None:
-    html = (STATIC / "index.html").read_text("utf-8")
-    named = re.findall(r'(?:href|src)="static/([^"]+)"', html)
-    assert len(named) == 4
-    assert all((STATIC / name).is_file() for name in named)
+@pytest.mark.parametrize("page", ["index", "live", "report", "docs", "open"])
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    html = (STATIC / f"{page}.html").read_text("utf-8")
+    names = re.findall(r'(?:href|src)="static/([^"]+)"', html)
+    assert len(names) >= 4
+    assert all((STATIC / name).is_file() for name in names)
+
+
+def imports(module: Path) -> set[Path]:
+    """The modules that a module imports, also dynamically and as types."""
+    names = re.findall(r'(?:from |import |import\()"(\.[^"]+)"', module.read_text("utf-8"))
+    return {(module.parent / name).resolve() for name in names}
+
+
+def test_modules_import_only_those_of_their_own_page_and_shared_ones() -> None:
+    scripts = STATIC / "scripts"
     for module in own_files(".mjs"):
-        for name in re.findall(r'from "(\.[^"]+)"', module.read_text("utf-8")):
-            assert (module.parent / name).is_file(), f"{module}: {name}"
+        page = module.relative_to(scripts).parts[0]
+        allowed = {scripts / page, scripts / "shared", STATIC / "vendor"}
+        for imported in imports(module):
+            assert imported.is_file(), f"{module}: {imported}"
+            assert any(imported.is_relative_to(folder) for folder in allowed), f"{module}: {imported}"
+
+
+def test_every_module_has_its_types_checked() -> None:
+    assert [path for path in own_files(".mjs") if not path.read_text("utf-8").startswith("// @ts-check\n")] == []

@@ -1,38 +1,40 @@
 // @ts-check
-// A conversation as a tree: a question that is edited, or an answer that is asked for again, begins a branch. Pure.
+// A conversation as a tree of messages. An edited question or a second answer to a question begins a branch. Pure.
+
+import { shorten } from "../shared/values.mjs";
 
 /** @typedef {import("./problems.mjs").Problem} Problem */
 /** @typedef {import("../shared/completions.mjs").Usage} Usage */
-/** @typedef {import("../shared/completions.mjs").Policy} Policy */
+/** @typedef {import("../shared/outcomes.mjs").PolicyResult} PolicyResult */
 
 /**
  * @typedef {object} Message
- * @property {number} id ascending; a later branch has the higher one
+ * @property {number} id ascending: a later branch has a higher one
  * @property {number | null} parent
  * @property {"user" | "assistant" | "other"} role
  * @property {string} text
- * @property {unknown} [content] as it goes to the model, where that is more than the text
+ * @property {unknown} [content] for the request, if it is more than the text
  * @property {"complete" | "streaming" | "stopped" | "failed"} status
- * @property {"recovering"} [phase] of an answer that is looked for after its connection was cut
- * @property {string} [thought] what the model said of its reasoning
+ * @property {"recovering"} [phase] the connection was cut, and the page looks for the rest of the answer
+ * @property {string} [reasoning]
  * @property {string} [model]
- * @property {string} [reason] why the model stopped
+ * @property {string} [finishReason]
  * @property {Usage} [usage]
- * @property {number} [firstSeconds] from sending to the first word
- * @property {number} [seconds] from sending to the end
+ * @property {number} [firstSeconds] from the request to the first token
+ * @property {number} [seconds] from the request to the end
  * @property {Problem} [problem]
- * @property {Policy} [policy] what the company's policy did to it
- * @property {string} [interaction] the gateway's id of it
+ * @property {PolicyResult} [policy]
+ * @property {string} [interaction] the gateway's id of the answer
  */
 
 /**
  * @typedef {object} Chat
- * @property {string | null} root the gateway's id of the conversation; null before the first answer has begun
- * @property {string} title empty: named by its first question
- * @property {string | null} instructions of a conversation that was found with its own; null: as is chosen now
+ * @property {string | null} root the gateway's id of the conversation; null until its first answer starts
+ * @property {string} title empty: the first question is the title
+ * @property {string | null} instructions of a conversation from the history; null: the current choice
  * @property {Message[]} messages of all branches
- * @property {number | null} leaf the last message of the branch that is shown
- * @property {string | null} pending the body of the request whose answer is being made
+ * @property {number | null} leaf the last message of the selected branch
+ * @property {string | null} pending the body of the running request
  */
 
 /** @returns {Chat} */
@@ -42,7 +44,7 @@ export function emptyChat() {
 
 /**
  * @param {Chat} chat
- * @returns {Message[]} the branch that is shown, from its beginning
+ * @returns {Message[]} the selected branch, from its beginning
  */
 export function pathOf(chat) {
   const byId = new Map(chat.messages.map((message) => [message.id, message]));
@@ -61,12 +63,12 @@ export function pathOf(chat) {
  * @param {Message} message
  * @returns {Chat}
  */
-export function withMessage(chat, message) {
+export function appendMessage(chat, message) {
   return { ...chat, messages: [...chat.messages, message], leaf: message.id };
 }
 
 /**
- * The messages that stand in the same place of different branches, oldest first.
+ * The messages of the same role and parent, oldest first.
  * @param {Chat} chat
  * @param {number} id
  * @returns {number[]}
@@ -78,12 +80,12 @@ export function variantsOf(chat, id) {
 }
 
 /**
- * Shows the branch of a message, to where it was last continued.
+ * Selects the branch of a message, down to its latest leaf.
  * @param {Chat} chat
  * @param {number} id
  * @returns {Chat}
  */
-export function turnedTo(chat, id) {
+export function selectBranch(chat, id) {
   let leaf = id;
   for (;;) {
     const next = chat.messages.filter((message) => message.parent === leaf).at(-1);
@@ -93,27 +95,32 @@ export function turnedTo(chat, id) {
 }
 
 /** @param {Chat} chat */
-export function lastOf(chat) {
+export function lastMessage(chat) {
   return chat.messages.find((message) => message.id === chat.leaf);
+}
+
+/** @param {Chat} chat @returns {Message | undefined} the answer that streams */
+export function streamingAnswer(chat) {
+  return chat.messages.findLast((message) => message.status === "streaming");
 }
 
 /** @param {Chat} chat */
 export function isAnswering(chat) {
-  return chat.messages.some((message) => message.status === "streaming");
+  return streamingAnswer(chat) !== undefined;
 }
 
 /**
- * Changes the answer that is being made; when none is, late news change nothing.
+ * Changes the answer that streams. Without one, the chat stays as it is: late events have no effect.
  * @param {Chat} chat
  * @param {(answer: Message) => Message} change
  * @returns {Chat}
  */
-export function withAnswer(chat, change) {
-  const at = chat.messages.findLastIndex((message) => message.status === "streaming");
-  if (at < 0) return chat;
-  const messages = [...chat.messages];
-  messages[at] = change(messages[at]);
-  return { ...chat, messages, pending: messages[at].status === "streaming" ? chat.pending : null };
+export function updateAnswer(chat, change) {
+  const answer = streamingAnswer(chat);
+  if (!answer) return chat;
+  const changed = change(answer);
+  const messages = chat.messages.map((message) => (message === answer ? changed : message));
+  return { ...chat, messages, pending: changed.status === "streaming" ? chat.pending : null };
 }
 
 /**
@@ -121,11 +128,5 @@ export function withAnswer(chat, change) {
  * @returns {string}
  */
 export function titleOf(chat) {
-  return chat.title || shortened(pathOf(chat).find((message) => message.role === "user")?.text ?? "");
-}
-
-/** @param {string} text */
-export function shortened(text) {
-  const line = text.trim().replace(/\s+/g, " ");
-  return line.length > 60 ? `${line.slice(0, 59).trimEnd()}…` : line;
+  return chat.title || shorten(pathOf(chat).find((message) => message.role === "user")?.text ?? "");
 }

@@ -1,24 +1,26 @@
 // @ts-check
-// The only room of the page that speaks to the network: the gateway's API, or a server's that speaks OpenAI's.
+// HTTP client of the chat page, for the gateway's API or an OpenAI-compatible server. Errors are `ApiError`.
 
-import { parseObject, policyOf, readChunk, readCompletion, readModels, readPolicy } from "../shared/completions.mjs";
+import { readCompletion } from "../shared/completions.mjs";
+import { policyResult } from "../shared/outcomes.mjs";
+import { createEventDecoder } from "../shared/sse.mjs";
+import { parseObject } from "../shared/values.mjs";
 import { urlOf } from "./config.mjs";
-import { problemOfAnswer, problemOfCut, problemOfNetwork } from "./problems.mjs";
-import { createEventReader } from "../shared/sse.mjs";
+import { readChunk, readModels } from "./openai.mjs";
+import { networkProblem, responseProblem, truncatedProblem } from "./problems.mjs";
 
-/** @typedef {import("../shared/completions.mjs").Said} Said */
-/** @typedef {import("../shared/completions.mjs").Models} Models */
-/** @typedef {import("./config.mjs").Place} Place */
-/** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Send */
+/** @typedef {import("./openai.mjs").AnswerEvent} AnswerEvent */
+/** @typedef {import("./config.mjs").Endpoint} Endpoint */
+/** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Fetch */
 /** @typedef {{ rows: any[], next: string | null }} HistoryPage */
-/** @typedef {{ isRunning: boolean, outcome: string, detail: string, said: Said[] }} Found an answer, asked for by its id */
-/** @typedef {{ id: string, name: string, hint: string, expiresAt: number }} OwnKey one that the reader has made, in force */
-/** @typedef {ReturnType<typeof createGateway>} Gateway */
+/** @typedef {{ isRunning: boolean, outcome: string, detail: string, events: AnswerEvent[] }} StoredAnswer */
+/** @typedef {{ id: string, name: string, hint: string, expiresAt: number }} OwnKey a valid key that the user has created; `expiresAt` in Unix time */
+/** @typedef {ReturnType<typeof createClient>} Client */
 
-const PAGE = 30; // conversations at once
+const HISTORY_PAGE = 30; // conversations
 
-/** Carries a Problem from where it happens to where it is shown. `status` 0: there was no answer. */
-export class Failure extends Error {
+/** Carries a Problem to where it is shown. `status` is 0 without a response. */
+export class ApiError extends Error {
   /**
    * @param {import("./problems.mjs").Problem} problem
    * @param {number} [status]
@@ -33,176 +35,191 @@ export class Failure extends Error {
 }
 
 /**
- * What lies beside the page, if anything does.
- * @param {Send} [send]
- * @returns {Promise<any>}
+ * @param {unknown} error
+ * @returns {import("./problems.mjs").Problem}
  */
-export async function readPageJson(send = (...request) => fetch(...request)) {
-  const answer = await send("page.json", { cache: "no-store" }).catch(() => null);
-  return answer?.ok ? parseObject(await answer.text().catch(() => "")) : null;
+export function problemOf(error) {
+  if (error instanceof ApiError) return error.problem;
+  console.error(error);
+  return networkProblem();
 }
 
 /**
- * @param {Place} place
- * @param {string} token empty: none is sent
- * @param {Send} [send]
+ * @param {Fetch} [send]
+ * @returns {Promise<any>} page.json; null without one
  */
-export function createGateway(place, token, send = (...request) => fetch(...request)) {
-  const isDirect = place.api === "openai";
+export async function fetchPageConfig(send = (...request) => fetch(...request)) {
+  const response = await send("page.json", { cache: "no-store" }).catch(() => null);
+  return response?.ok ? parseObject(await response.text().catch(() => "")) : null;
+}
+
+/**
+ * @param {Endpoint} endpoint
+ * @param {string} token empty: requests have no key
+ * @param {Fetch} [send]
+ */
+export function createClient(endpoint, token, send = (...request) => fetch(...request)) {
+  const isDirect = endpoint.api === "openai";
 
   /**
    * @param {string} path
    * @param {RequestInit} [options]
+   * @returns {Promise<Response>} with a status of success
    */
-  async function ask(path, options = {}) {
+  async function request(path, options = {}) {
     const headers = { ...(options.body ? { "Content-Type": "application/json" } : {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-    const answer = await reachable(send(urlOf(place, path), { ...options, headers, credentials: place.base === "" ? "same-origin" : "omit" }));
-    if (answer.ok) return answer;
-    const text = await answer.text().catch(() => "");
-    const problem = problemOfAnswer(answer.status, text, isDirect);
-    const policy = readPolicy(answer.headers);
-    const rule = policy?.verdict === "rejected" && policy.detail ? ` (${policy.detail})` : "";
-    throw new Failure({ ...problem, detail: `${problem.detail}${rule}` }, answer.status, String(parseObject(text)?.error?.code ?? ""));
+    const response = await orApiError(send(urlOf(endpoint, path), { ...options, headers, credentials: endpoint.base === "" ? "same-origin" : "omit" }));
+    if (response.ok) return response;
+    const text = await response.text().catch(() => "");
+    const problem = responseProblem(response.status, text, isDirect);
+    const policy = policyOf(response);
+    const rules = policy?.verdict === "rejected" && policy.detail ? ` (${policy.detail})` : "";
+    throw new ApiError({ ...problem, detail: `${problem.detail}${rules}` }, response.status, String(parseObject(text)?.error?.code ?? ""));
   }
 
   /**
    * @param {string} path
-   * @param {object | string} [body] posted, if there is one
+   * @param {object | string} [body] makes it a POST
    * @param {AbortSignal} [signal]
    * @returns {Promise<any>}
    */
-  async function askObject(path, body, signal) {
+  async function requestObject(path, body, signal) {
     const text = typeof body === "string" ? body : body && JSON.stringify(body);
-    const answer = await ask(path, { signal, ...(text ? { method: "POST", body: text } : {}) });
-    return parseObject(await reachable(answer.text()));
-  }
-
-  /**
-   * @param {Response} answer
-   * @returns {AsyncGenerator<Said>}
-   */
-  async function* read(answer) {
-    yield {
-      kind: "begun", policy: readPolicy(answer.headers),
-      interaction: answer.headers.get("x-interaction-id"), conversation: answer.headers.get("x-conversation-id"),
-    };
-    if (answer.headers.get("Content-Type")?.startsWith("application/json")) {
-      yield* readCompletion(parseObject(await reachable(answer.text()))); // a server that does not stream
-      return yield { kind: "done" };
-    }
-    const body = answer.body?.getReader();
-    const reader = createEventReader();
-    let isWhole = false;
-    while (body) {
-      const { value, done } = await reachable(body.read());
-      if (done) break;
-      for (const event of reader.feed(value)) {
-        for (const said of readChunk(event.data, event.type)) {
-          isWhole ||= said.kind === "reason" || said.kind === "problem"; // [DONE] alone proves nothing
-          yield said;
-        }
-      }
-    }
-    if (!isWhole) throw new Failure(problemOfCut());
+    const response = await request(path, { signal, ...(text ? { method: "POST", body: text } : {}) });
+    return parseObject(await orApiError(response.text()));
   }
 
   return {
-    place,
+    endpoint,
 
     async models() {
-      const answer = await ask(isDirect ? "models" : "v1/models");
-      return readModels(await reachable(answer.text()));
+      const response = await request(isDirect ? "models" : "v1/models");
+      return readModels(await orApiError(response.text()));
     },
 
     /**
      * @param {string} body
      * @param {AbortSignal} signal
+     * @returns {AsyncGenerator<AnswerEvent>}
      */
     async *chat(body, signal) {
       const path = isDirect ? "chat/completions" : "chat";
-      const post = (/** @type {string} */ text) => ask(path, { method: "POST", body: text, signal });
-      const answer = await post(body).catch((error) => {
-        // The gateway asks again by itself; a server that is asked directly may not know this member.
-        const isRefusal = isDirect && error instanceof Failure && (error.status === 400 || error.status === 422);
-        if (!isRefusal) throw error;
+      const post = (/** @type {string} */ text) => request(path, { method: "POST", body: text, signal });
+      const response = await post(body).catch((error) => {
+        // The gateway itself repeats a refused request without `stream_options`; without a gateway, the page does.
+        const isRefused = isDirect && error instanceof ApiError && (error.status === 400 || error.status === 422);
+        if (!isRefused) throw error;
         return post(JSON.stringify({ ...parseObject(body), stream_options: undefined })).catch(() => Promise.reject(error));
       });
-      yield* read(answer);
+      yield* readAnswer(response);
     },
 
     /**
-     * An answer that is being made, from its beginning.
+     * A running answer, from its beginning.
      * @param {string} id
      * @param {AbortSignal} signal
+     * @returns {AsyncGenerator<AnswerEvent>}
      */
-    async *join(id, signal) {
-      yield* read(await ask(`chat/${encodeURIComponent(id)}/stream`, { signal }));
+    async *resume(id, signal) {
+      yield* readAnswer(await request(`chat/${encodeURIComponent(id)}/stream`, { signal }));
     },
 
     /** @param {string} id */
-    stop: (id) => ask(`chat/${encodeURIComponent(id)}/stop`, { method: "POST" }),
+    stop: (id) => request(`chat/${encodeURIComponent(id)}/stop`, { method: "POST" }),
 
     /**
      * @param {string} id
      * @param {AbortSignal} signal
-     * @returns {Promise<Found>}
+     * @returns {Promise<StoredAnswer>}
      */
     async find(id, signal) {
-      const found = await askObject(`chat/${encodeURIComponent(id)}`, undefined, signal);
-      const outcome = String(found?.outcome ?? "");
-      const policy = policyOf(found?.policy?.outcome, found?.policy?.rules);
-      const begun = { kind: /** @type {const} */ ("begun"), interaction: id, conversation: found?.root_uuid ?? null, policy };
-      return { isRunning: found?.running === true, outcome, detail: String(found?.error ?? ""), said: [begun, ...readCompletion(found?.response)] };
+      const stored = await requestObject(`chat/${encodeURIComponent(id)}`, undefined, signal);
+      const outcome = String(stored?.outcome ?? "");
+      const policy = policyResult(stored?.policy?.outcome, stored?.policy?.rules);
+      const started = { kind: /** @type {const} */ ("started"), interaction: id, conversation: stored?.root_uuid ?? null, policy };
+      return { isRunning: stored?.running === true, outcome, detail: String(stored?.error ?? ""), events: [started, ...readCompletion(stored?.response)] };
     },
 
     /**
-     * The answer to a request of which not even the id is known.
+     * The stored answer to a request whose id is unknown.
      * @param {string} body
      * @param {AbortSignal} signal
-     * @returns {Promise<Said[]>}
+     * @returns {Promise<AnswerEvent[]>}
      */
-    async check(body, signal) {
-      const completion = await askObject("checkchat", body, signal);
-      const begun = { kind: /** @type {const} */ ("begun"), interaction: completion?.uuid ?? null, conversation: completion?.root_uuid ?? null, policy: null };
-      return [begun, ...readCompletion(completion)];
+    async findByBody(body, signal) {
+      const completion = await requestObject("checkchat", body, signal);
+      const started = { kind: /** @type {const} */ ("started"), interaction: completion?.uuid ?? null, conversation: completion?.root_uuid ?? null, policy: null };
+      return [started, ...readCompletion(completion)];
     },
 
     /**
      * @param {string} query
-     * @param {string | null} before
+     * @param {string | null} before the cursor of the previous page
      * @returns {Promise<HistoryPage>}
      */
     async history(query, before) {
-      const asked = new URLSearchParams({ limit: String(PAGE), ...(query ? { q: query } : {}), ...(before ? { before } : {}) });
-      const page = await askObject(`history_v2?${asked}`);
+      const search = new URLSearchParams({ limit: String(HISTORY_PAGE), ...(query ? { q: query } : {}), ...(before ? { before } : {}) });
+      const page = await requestObject(`history_v2?${search}`);
       const rows = page?.Historical_Conversations;
       return { rows: Array.isArray(rows) ? rows : [], next: page?.next_before ?? null };
     },
 
     /** @returns {Promise<OwnKey[]>} */
     async ownKeys() {
-      const listed = await askObject("keys?limit=1000");
+      const list = await requestObject("keys?limit=1000");
       const now = Date.now() / 1000;
-      return (Array.isArray(listed?.data) ? listed.data : []).map(readKey)
+      return (Array.isArray(list?.data) ? list.data : []).map(readKey)
         .filter((/** @type {any} */ key) => key.isOwn && !key.isRevoked && key.expiresAt > now);
     },
     /** @param {string} name @returns {Promise<{ value: string, expiresAt: number }>} */
-    async makeKey(name) {
-      const made = await askObject("keys", { name });
-      return { value: String(made?.value ?? ""), expiresAt: Number(made?.expires_at) };
+    async createKey(name) {
+      const key = await requestObject("keys", { name });
+      return { value: String(key?.value ?? ""), expiresAt: Number(key?.expires_at) };
     },
     /** @param {string} id */
-    revokeKey: (id) => ask(`keys/${encodeURIComponent(id)}`, { method: "DELETE" }),
+    revokeKey: (id) => request(`keys/${encodeURIComponent(id)}`, { method: "DELETE" }),
 
     /** @param {string} root @param {string} title @returns {Promise<string>} */
-    rename: async (root, title) => String((await askObject("update_title", { root_id: root, convo_title: title }))?.new_title ?? title),
+    rename: async (root, title) => String((await requestObject("update_title", { root_id: root, convo_title: title }))?.new_title ?? title),
     /** @param {string} root @returns {Promise<string>} */
-    suggestTitle: async (root) => String((await askObject("update_title_openai", { root_id: root }))?.new_title ?? ""),
+    suggestTitle: async (root) => String((await requestObject("update_title_openai", { root_id: root }))?.new_title ?? ""),
     /** @param {string} root */
-    hide: (root) => askObject("remove_convo", { root_id: root }),
-    /** @param {string} root */
-    restore: (root) => askObject("restore_convo", { root_id: root }),
+    hide: (root) => requestObject("remove_convo", { root_id: root }),
   };
+}
+
+/**
+ * @param {Response} response
+ * @returns {AsyncGenerator<AnswerEvent>} throws an ApiError if the stream ends without a finish reason or an error
+ */
+async function* readAnswer(response) {
+  yield {
+    kind: "started", policy: policyOf(response),
+    interaction: response.headers.get("x-interaction-id"), conversation: response.headers.get("x-conversation-id"),
+  };
+  if (response.headers.get("Content-Type")?.startsWith("application/json")) { // a server that does not stream
+    yield* readCompletion(parseObject(await orApiError(response.text())));
+    return yield { kind: "done" };
+  }
+  const body = response.body?.getReader();
+  const decoder = createEventDecoder();
+  let isComplete = false;
+  while (body) {
+    const { value, done } = await orApiError(body.read());
+    if (done) break;
+    for (const { data, type } of decoder.feed(value)) {
+      for (const event of readChunk(data, type)) {
+        isComplete ||= event.kind === "finish" || event.kind === "problem"; // [DONE] alone does not prove it
+        yield event;
+      }
+    }
+  }
+  if (!isComplete) throw new ApiError(truncatedProblem());
+}
+
+/** @param {Response} response */
+function policyOf(response) {
+  return policyResult(response.headers.get("x-policy-outcome"), response.headers.get("x-policy-rule"));
 }
 
 /** @param {any} key */
@@ -212,16 +229,16 @@ function readKey(key) {
 }
 
 /**
- * An abort passes as it is; any other fault of fetch is the network's.
+ * Turns the errors of fetch into an ApiError, except those of an abort.
  * @template T
  * @param {Promise<T>} promise
  * @returns {Promise<T>}
  */
-async function reachable(promise) {
+async function orApiError(promise) {
   try {
     return await promise;
   } catch (error) {
     if (error instanceof Error && error.name === "AbortError") throw error;
-    throw new Failure(problemOfNetwork());
+    throw new ApiError(networkProblem());
   }
 }

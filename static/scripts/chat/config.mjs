@@ -1,24 +1,24 @@
 // @ts-check
-// Where the page asks: the gateway that served it, another one, or any server that speaks OpenAI's API. Pure.
+// Reads page.json, and the endpoint of the API: the gateway of this page, another one, or any OpenAI-compatible server. Pure.
 
 import { readUseCases, USE_CASES } from "./parameters.mjs";
 
 /**
- * @typedef {object} Place
+ * @typedef {object} Endpoint
  * @property {"gateway" | "openai"} api
- * @property {string} base without a slash at its end; empty: beside this page
+ * @property {string} base URL without a slash at its end; empty: relative to this page
  */
 
 /**
- * What page.json says: the gateway's configuration of this page, or a file that somebody put beside it.
+ * page.json, from the gateway or from a file beside the page.
  * @typedef {object} PageConfig
- * @property {Place | null} place null: it does not say, and the reader has to
- * @property {boolean} isFixed it says so for good: an address in the URL counts nothing
+ * @property {Endpoint | null} endpoint null: the user enters it
+ * @property {boolean} isFixed the configuration sets the endpoint, so the page's URL cannot
  * @property {string} name
- * @property {string[]} auth how the gateway knows its callers
+ * @property {string[]} auth the gateway's modes of authentication
  * @property {string | null} policyUrl
  * @property {string | null} tokenUrl
- * @property {number | null} ownKeysS how long a key lasts that people make for themselves; null: they make none
+ * @property {number | null} ownKeysS lifetime of the keys that users create for themselves; null: they create none
  * @property {string | null} reportUrl
  * @property {string | null} docsUrl
  * @property {string} defaultModel
@@ -26,83 +26,78 @@ import { readUseCases, USE_CASES } from "./parameters.mjs";
  */
 
 /**
- * @param {any} said page.json, or null when there is none
+ * @param {any} json page.json, or null without one
  * @returns {PageConfig}
  */
-export function readPageConfig(said) {
-  const place = typeof said?.gateway === "string" ? placeOf(said.gateway, said.api) : null;
-  const useCases = readUseCases(said?.use_cases);
+export function readPageConfig(json) {
+  const endpoint = typeof json?.gateway === "string" ? parseEndpoint(json.gateway, json.api) : null;
+  const useCases = readUseCases(json?.use_cases);
   return {
-    place,
-    isFixed: place !== null,
-    name: typeof said?.name === "string" && said.name !== "" ? said.name : "LLM gateway",
-    auth: Array.isArray(said?.auth) ? said.auth.filter((/** @type {unknown} */ each) => typeof each === "string") : [],
-    policyUrl: linkOf(said?.policy_url),
-    tokenUrl: linkOf(said?.token_url),
-    ownKeysS: typeof said?.own_keys_s === "number" && said.own_keys_s > 0 ? said.own_keys_s : null,
-    reportUrl: pathOf(said?.report_url),
-    docsUrl: pathOf(said?.docs_url),
-    defaultModel: typeof said?.default_model === "string" ? said.default_model : "",
+    endpoint,
+    isFixed: endpoint !== null,
+    name: typeof json?.name === "string" && json.name !== "" ? json.name : "LLM gateway",
+    auth: Array.isArray(json?.auth) ? json.auth.filter((/** @type {unknown} */ each) => typeof each === "string") : [],
+    policyUrl: webUrl(json?.policy_url),
+    tokenUrl: webUrl(json?.token_url),
+    ownKeysS: typeof json?.own_keys_s === "number" && json.own_keys_s > 0 ? json.own_keys_s : null,
+    reportUrl: relativePath(json?.report_url),
+    docsUrl: relativePath(json?.docs_url),
+    defaultModel: typeof json?.default_model === "string" ? json.default_model : "",
     useCases: useCases.length > 0 ? useCases : USE_CASES,
   };
 }
 
 /**
- * An address as a person or a file gives it. One that ends in /v1 is an OpenAI-compatible base URL, unless said otherwise.
+ * Without `api`, an address that ends in a version such as /v1 is the base URL of an OpenAI-compatible server.
  * @param {string} address
  * @param {unknown} [api]
- * @returns {Place | null} null for what is no address
+ * @returns {Endpoint | null} null: not a web address
  */
-export function placeOf(address, api) {
+export function parseEndpoint(address, api) {
   const base = address.trim().replace(/\/+$/, "");
-  const isHere = base === "" || base === ".";
-  if (!isHere && /^[a-z][a-z\d+.-]*:/i.test(base) && (!/^https?:\/\//i.test(base) || !URL.canParse(base))) return null;
-  if (!isHere && base.startsWith("//")) return null;
-  const isCompatible = api === "openai" || (api === undefined && /\/v\d+$/.test(base));
-  return { api: isCompatible ? "openai" : "gateway", base: isHere ? "" : base };
+  const isRelative = base === "" || base === ".";
+  if (!isRelative && /^[a-z][a-z\d+.-]*:/i.test(base) && (!/^https?:\/\//i.test(base) || !URL.canParse(base))) return null;
+  if (!isRelative && base.startsWith("//")) return null;
+  const isOpenAI = api === "openai" || (api === undefined && /\/v\d+$/.test(base));
+  return { api: isOpenAI ? "openai" : "gateway", base: isRelative ? "" : base };
 }
 
 /**
- * The full URL of what a person typed in; a bare host gets its scheme. Empty when it is none.
+ * Adds the scheme to an address that a user has typed.
  * @param {string} text
+ * @returns {string} the URL; empty: not a web address
  */
-export function typedAddress(text) {
-  const typed = text.trim();
-  if (typed === "") return "";
-  const isLocal = /^(localhost|127\.|\[::1\])/.test(typed);
-  const url = /^https?:\/\//i.test(typed) ? typed : `${isLocal ? "http" : "https"}://${typed}`;
+export function normalizeAddress(text) {
+  const address = text.trim();
+  if (address === "") return "";
+  const isLocal = /^(localhost|127\.|\[::1\])/.test(address);
+  const url = /^https?:\/\//i.test(address) ? address : `${isLocal ? "http" : "https"}://${address}`;
   return URL.canParse(url) && /^https?:\/\/[^/?#@]+([/][^?#]*)?$/i.test(url) ? url.replace(/\/+$/, "") : "";
 }
 
 /**
- * @param {Place} place
+ * @param {Endpoint} endpoint
  * @param {string} path
  */
-export function urlOf(place, path) {
-  return place.base === "" ? path : `${place.base}/${path}`;
+export function urlOf(endpoint, path) {
+  return endpoint.base === "" ? path : `${endpoint.base}/${path}`;
 }
 
 /**
- * What programs of OpenAI's SDKs call the base URL.
- * @param {Place} place
- * @param {string} here the page's own URL
+ * The `base_url` of OpenAI's SDKs.
+ * @param {Endpoint} endpoint
+ * @param {string} pageUrl
  */
-export function programsUrl(place, here) {
-  return new URL(urlOf(place, "v1"), here || undefined).href;
+export function sdkBaseUrl(endpoint, pageUrl) {
+  return new URL(urlOf(endpoint, "v1"), pageUrl || undefined).href;
 }
 
-/**
- * A link to elsewhere that the configuration gives.
- * @param {unknown} text
- */
-function linkOf(text) {
-  return typeof text === "string" && /^https?:\/\//i.test(text) && URL.canParse(text) ? text : null;
+/** @param {unknown} value */
+function webUrl(value) {
+  return typeof value === "string" && /^https?:\/\//i.test(value) && URL.canParse(value) ? value : null;
 }
 
-/**
- * A page of the same gateway.
- * @param {unknown} text
- */
-function pathOf(text) {
-  return typeof text === "string" && /^[a-z][\w/.-]*$/i.test(text) ? text : null;
+/** @param {unknown} value a page of the same gateway */
+function relativePath(value) {
+  return typeof value === "string" && /^[a-z][\w/.-]*$/i.test(value) ? value : null;
 }

@@ -1,28 +1,28 @@
 // @ts-check
-// Colours for code. The highlighter is fetched with the first code block, and gives a tree of scopes: no HTML is made.
+// Syntax highlighting. The first code block loads highlight.js, whose tree of scopes becomes nodes, never HTML.
 
 /** @typedef {string | { scope?: string, children: Scope[] }} Scope */
 
 /** @type {Promise<any> | null} */
-let asked = null;
+let loading = null;
 /** @type {any} */
 let highlighter = null;
 
-const MOST = 200_000; // characters; more would hold the page up
+const MAX_LENGTH = 200_000; // characters; longer code would block the page
 
-/** Begins to fetch the highlighter. */
-export function prepareHighlighting() {
-  asked ??= import("../../vendor/highlight/highlight.mjs").then((module) => (highlighter = module.default));
-  return asked;
+/** Loads highlight.js. */
+export function loadHighlighter() {
+  loading ??= import("../../vendor/highlight/highlight.mjs").then((module) => (highlighter = module.default));
+  return loading;
 }
 
 /**
  * @param {string} code
  * @param {string} language
- * @returns {Node[] | null} null: as it is, for the language is not known or the highlighter not there yet
+ * @returns {Node[] | null} null: the language is unknown, the code too long, or the highlighter not loaded yet
  */
 export function highlighted(code, language) {
-  if (!highlighter || code.length > MOST || !highlighter.getLanguage(language)) return null;
+  if (!highlighter || code.length > MAX_LENGTH || !highlighter.getLanguage(language)) return null;
   return highlighter.highlight(code, { language, ignoreIllegals: true })._emitter.rootNode.children.map(nodeOf);
 }
 

@@ -1,51 +1,55 @@
 // @ts-check
-// The gateway's rows as conversations: for the list, and to go on with. Pure.
+// Reads the rows of /history_v2: entries of the conversation list, and whole conversations. Pure.
 
-import { policyOf, readCompletion, textOf } from "../shared/completions.mjs";
-import { emptyChat, shortened, withMessage } from "./chats.mjs";
-import { splitThought } from "./markdown.mjs";
+import { contentText, readCompletion, responsesText } from "../shared/completions.mjs";
+import { policyResult } from "../shared/outcomes.mjs";
+import { parseTimestamp, shorten } from "../shared/values.mjs";
+import { appendMessage, emptyChat } from "./chats.mjs";
+import { splitReasoning } from "./markdown.mjs";
 
 /** @typedef {import("./chats.mjs").Chat} Chat */
 /** @typedef {import("./chats.mjs").Message} Message */
-/** @typedef {{ root: string, title: string, at: number, row: any }} Conversation one of the list */
+/** @typedef {Omit<Message, "id" | "parent">} MessageFields */
+/** @typedef {{ root: string, title: string, at: number, row: any }} Conversation an entry of the list; `at` in milliseconds */
 
 /**
- * @param {any} row of /history_v2
+ * @param {any} row
  * @returns {Conversation}
  */
 export function conversationOf(row) {
   const first = messagesIn(row?.request).find((message) => message?.role === "user");
   return {
     root: String(row?.root_gpt_id ?? row?.id),
-    title: row?.convo_title || shortened(textOf(first?.content)) || "Untitled",
-    at: momentOf(row?.response_time),
+    title: row?.convo_title || shorten(contentText(first?.content)) || "Untitled",
+    at: parseTimestamp(row?.response_time),
     row,
   };
 }
 
 /**
- * The conversation of a row, whole: its request holds all that was said before its answer.
+ * The whole conversation of a row, whose request has all messages before the answer.
  * @param {any} row
- * @param {number} firstId
+ * @param {number} firstId of its messages
  * @returns {Chat}
  */
 export function chatOf(row, firstId) {
+  /** @type {Chat} */
   let chat = { ...emptyChat(), root: String(row?.root_gpt_id ?? row?.id), title: row?.convo_title ?? "" };
   let id = firstId;
-  /** @param {Omit<Message, "id" | "parent">} message */
+  /** @param {MessageFields} message */
   const add = (message) => {
-    chat = withMessage(chat, { ...message, id, parent: chat.leaf });
+    chat = appendMessage(chat, { ...message, id, parent: chat.leaf });
     id += 1;
   };
   /** @type {string[]} */
   const instructions = [];
   for (const message of messagesIn(row?.request)) {
-    const text = textOf(message?.content);
+    const text = contentText(message?.content);
     if (message?.role === "system" || message?.role === "developer") instructions.push(text);
     else if (message?.role === "user" || message?.role === "assistant") {
       const isPlain = typeof message.content === "string" && Object.keys(message).length <= 2;
-      const kept = isPlain ? {} : { content: message.role === "user" ? message.content : undefined };
-      add({ role: message.role, text: text || namesOfCalls(message), status: "complete", ...kept });
+      const content = isPlain ? {} : { content: message.role === "user" ? message.content : undefined };
+      add({ role: message.role, text: text || toolCallsText(message), status: "complete", ...content });
     } else add({ role: "other", text, content: message, status: "complete" });
   }
   add(answerOf(row));
@@ -54,66 +58,48 @@ export function chatOf(row, firstId) {
 
 /**
  * @param {any} row
- * @returns {Omit<Message, "id" | "parent">}
+ * @returns {MessageFields}
  */
 function answerOf(row) {
-  /** @type {Omit<Message, "id" | "parent">} */
-  const answer = { role: "assistant", text: responseText(row?.response), status: "complete", interaction: row?.id, model: row?.model };
-  for (const said of readCompletion(row?.response)) {
-    if (said.kind === "text") answer.text = said.text;
-    else if (said.kind === "thought") answer.thought = said.text;
-    else if (said.kind === "usage") answer.usage = said.usage;
-    else if (said.kind === "reason") answer.reason = said.reason;
-    else if (said.kind === "model") answer.model ??= said.model;
+  /** @type {MessageFields} */
+  const answer = { role: "assistant", text: responsesText(row?.response), status: "complete", interaction: row?.id, model: row?.model };
+  for (const event of readCompletion(row?.response)) {
+    if (event.kind === "text") answer.text = event.text;
+    else if (event.kind === "reasoning") answer.reasoning = event.text;
+    else if (event.kind === "usage") answer.usage = event.usage;
+    else if (event.kind === "finish") answer.finishReason = event.reason;
+    else if (event.kind === "model") answer.model ??= event.model;
   }
-  const { thought, text } = splitThought(answer.text);
-  if (thought) Object.assign(answer, { thought, text });
-  const policy = policyOf(row?.policy_outcome, row?.policy_rules);
+  const { reasoning, text } = splitReasoning(answer.text);
+  if (reasoning) Object.assign(answer, { reasoning, text });
+  const policy = policyResult(row?.policy_outcome, row?.policy_rules);
   if (policy) answer.policy = policy;
   if (row?.outcome && row.outcome !== "complete") answer.status = "stopped";
   return answer;
 }
 
-/**
- * The words of an answer in the Responses dialect.
- * @param {any} response
- */
-function responseText(response) {
-  const items = Array.isArray(response?.output) ? response.output : [];
-  return items.map((/** @type {any} */ item) => textOf(item?.content)).filter(Boolean).join("\n");
-}
-
 /** @param {any} message */
-function namesOfCalls(message) {
+function toolCallsText(message) {
   const calls = Array.isArray(message?.tool_calls) ? message.tool_calls : [];
   return calls.map((/** @type {any} */ call) => `[calls ${call?.function?.name ?? "a tool"}]`).join("\n");
 }
 
 /**
- * @param {any} request of either dialect
+ * @param {any} request of Chat Completions or Responses
  * @returns {any[]}
  */
 function messagesIn(request) {
-  const given = request?.messages ?? request?.input;
-  if (typeof given === "string") return [{ role: "user", content: given }];
-  return Array.isArray(given) ? given : [];
-}
-
-/**
- * The column is UTC and does not say so.
- * @param {unknown} text
- */
-function momentOf(text) {
-  const moment = Date.parse(typeof text === "string" && !/(Z|[+-]\d\d:?\d\d)$/.test(text) ? `${text.replace(" ", "T")}Z` : String(text));
-  return Number.isNaN(moment) ? 0 : moment;
+  const messages = request?.messages ?? request?.input;
+  if (typeof messages === "string") return [{ role: "user", content: messages }];
+  return Array.isArray(messages) ? messages : [];
 }
 
 const DAY = 86_400_000;
 
 /**
- * In which part of the list a conversation stands.
  * @param {number} at
  * @param {number} now
+ * @returns {string} the heading in the list
  */
 export function periodOf(at, now) {
   const today = new Date(now).setHours(0, 0, 0, 0);

@@ -1,45 +1,26 @@
 // @ts-check
-// Puts the page together: components get the state, the controller gets what people do.
+// Starts the chat page: mounts the components, which show the state and call the controller's actions.
 
 import "../shared/theme.mjs";
-import { mount as mountComposer } from "./components/composer.mjs";
+import { focusComposer, mount as mountComposer } from "./components/composer.mjs";
 import { mount as mountDialogs } from "./components/dialogs.mjs";
 import { mount as mountHeader } from "./components/header.mjs";
 import { mount as mountSidebar } from "./components/sidebar.mjs";
 import { mount as mountThread } from "./components/thread.mjs";
 import { createController } from "./controller.mjs";
-import { focusComposer } from "../shared/dom.mjs";
-import { lasting, passing } from "../shared/storage.mjs";
+import { elementById, oncePerFrame } from "../shared/dom.mjs";
+import { localStore, sessionStore } from "../shared/storage.mjs";
 
-/** @param {string} id */
-function place(id) {
-  const el = document.getElementById(id);
-  if (!el) throw new Error(`index.html has no #${id}`);
-  return el;
-}
-
-let isDue = false;
-
-/** Shows the newest state once a frame, however many chunks came in between. A hidden page has no frames, and waits. */
-function show() {
-  if (isDue) return;
-  isDue = true;
-  requestAnimationFrame(() => {
-    isDue = false;
-    for (const component of components) component.update(controller.state());
-  });
-}
-
-const sidebar = place("sidebar");
+const sidebar = elementById("sidebar");
 const narrow = matchMedia("(max-width: 56rem)");
 
-/** On a narrow page the list lies over the conversation, which then cannot be reached. @param {boolean} isOpen */
+/** On a narrow page the open sidebar covers the conversation, which is then inert. @param {boolean} isOpen */
 function showSidebar(isOpen) {
   document.body.classList.toggle("with-sidebar", isOpen);
   const covers = isOpen && narrow.matches;
-  for (const id of ["header", "thread", "composer"]) place(id).inert = covers;
+  for (const id of ["header", "thread", "composer"]) elementById(id).inert = covers;
   sidebar.inert = narrow.matches && !isOpen;
-  if (covers) /** @type {HTMLElement | null} */ (sidebar.querySelector(".shut"))?.focus();
+  if (covers) /** @type {HTMLElement | null} */ (sidebar.querySelector(".close-sidebar"))?.focus();
 }
 
 function closeSidebar() {
@@ -49,17 +30,20 @@ function closeSidebar() {
 }
 
 const address = new URLSearchParams(location.search).get("gateway") ?? "";
-const controller = createController(show, { lasting, passing, address, here: document.baseURI });
+const show = oncePerFrame(() => {
+  for (const component of components) component.update(controller.state());
+});
+const controller = createController(show, { localStore, sessionStore, address, pageUrl: document.baseURI });
 const components = [
-  mountHeader(place("header"), controller, () => showSidebar(true)),
+  mountHeader(elementById("header"), controller, () => showSidebar(true)),
   mountSidebar(sidebar, controller, closeSidebar),
-  mountThread(place("thread"), controller),
-  mountComposer(place("composer"), controller),
-  mountDialogs(place("dialogs"), controller),
+  mountThread(elementById("thread"), controller),
+  mountComposer(elementById("composer"), controller),
+  mountDialogs(elementById("dialogs"), controller),
 ];
 
 narrow.addEventListener("change", () => showSidebar(false));
-place("veil").addEventListener("click", closeSidebar);
+elementById("backdrop").addEventListener("click", closeSidebar);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") closeSidebar();
   const isCommand = event.ctrlKey || event.metaKey;
@@ -69,11 +53,11 @@ addEventListener("keydown", (event) => {
     document.getElementById("search")?.focus();
   } else if (isCommand && event.shiftKey && event.key.toLowerCase() === "o") {
     event.preventDefault();
-    controller.reset();
+    controller.newChat();
     focusComposer();
   }
 });
-addEventListener("pagehide", () => controller.keep());
+addEventListener("pagehide", () => controller.save());
 showSidebar(false);
 void controller.start();
 focusComposer();

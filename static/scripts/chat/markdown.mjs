@@ -1,11 +1,11 @@
 // @ts-check
-// Markdown as plain data, block by block. A reader of a growing answer reads only its unfinished end again. Pure.
-// No HTML is ever made from an answer: what `blocks.mjs` builds are nodes, and HTML in the text stays text.
+// Parses Markdown into blocks. For a growing answer, only the unfinished end is parsed again. Pure.
+// No HTML is ever made from an answer: `blocks.mjs` creates nodes, and HTML in the text stays text.
 
 import { Marked } from "../../vendor/marked/marked.mjs";
 
 /**
- * A token of marked, as far as the page looks at it.
+ * The fields of marked's tokens that the page uses.
  * @typedef {object} Token
  * @property {string} type
  * @property {string} raw
@@ -34,22 +34,22 @@ export function parseMarkdown(text) {
 }
 
 /**
- * Reads an answer as it grows. Blocks that nothing can change any more are given once, as `fresh`; the rest is `open`
- * and comes anew each time. The frozen blocks of all calls and the last `open` together are the whole answer.
- * @returns {{ read: (text: string) => { fresh: Token[], open: Token[] } }}
+ * Parses an answer as it grows. `closed` has the blocks that later text cannot change, each once; `open` has the rest, in each
+ * call anew. The `closed` blocks of all calls and the last `open` ones are the whole answer.
+ * @returns {{ parse: (text: string) => { closed: Token[], open: Token[] } }}
  */
-export function createMarkdownReader() {
-  let begun = ""; // what the frozen blocks were made of
+export function createMarkdownParser() {
+  let parsed = ""; // the text of the closed blocks
   return {
-    read(text) {
-      if (!text.startsWith(begun)) throw new RangeError("the answer does not go on from what was read");
-      const tokens = /** @type {Token[]} */ (marked.lexer(text.slice(begun.length)));
+    parse(text) {
+      if (!text.startsWith(parsed)) throw new RangeError("the text does not continue the text of the last call");
+      const tokens = /** @type {Token[]} */ (marked.lexer(text.slice(parsed.length)));
       let last = tokens.length - 1;
       while (last > 0 && tokens[last].type === "space") last -= 1;
-      while (last > 0 && isUnsettled(tokens[last], tokens[lastBlock(tokens, last)])) last = lastBlock(tokens, last);
-      const fresh = tokens.slice(0, Math.max(last, 0));
-      begun += fresh.map((token) => token.raw).join("");
-      return { fresh: fresh.filter(isBlock), open: tokens.slice(Math.max(last, 0)).filter(isBlock) };
+      while (last > 0 && mayJoin(tokens[last], tokens[lastBlock(tokens, last)])) last = lastBlock(tokens, last);
+      const closed = tokens.slice(0, Math.max(last, 0));
+      parsed += closed.map((token) => token.raw).join("");
+      return { closed: closed.filter(isBlock), open: tokens.slice(Math.max(last, 0)).filter(isBlock) };
     },
   };
 }
@@ -70,11 +70,11 @@ function lastBlock(tokens, before) {
 }
 
 /**
- * Whether the last block may turn out to belong to the one before it: the marker of one more item, a line of a quote.
+ * Whether the last block may become part of the one before it: the marker of another item, a line of a quote.
  * @param {Token} token
  * @param {Token} before
  */
-function isUnsettled(token, before) {
+function mayJoin(token, before) {
   if (before === token) return false;
   return /^(list|blockquote|table|html)$/.test(before.type) && !/\S.*\n|^.{12}/.test(token.raw.trimStart());
 }
@@ -85,7 +85,7 @@ const ENTITIES = new Map(
 );
 
 /**
- * Character references as their characters; unknown ones stay as they are.
+ * Replaces character references. Unknown ones stay as they are.
  * @param {string} text
  */
 export function plainText(text) {
@@ -98,9 +98,8 @@ export function plainText(text) {
 }
 
 /**
- * The address of a link that may be followed, or null.
  * @param {string | undefined} href
- * @returns {string | null}
+ * @returns {string | null} the URL of a web page or mail address; null: anything else
  */
 export function safeLink(href) {
   const text = plainText(href ?? "").trim();
@@ -109,22 +108,22 @@ export function safeLink(href) {
 }
 
 /**
- * An image that is in the text itself, or null: one that lies elsewhere would tell its host who reads this.
  * @param {string | undefined} href
+ * @returns {string | null} the data URL of a bitmap; null: anything else. The host of a remote image would learn who reads it
  */
 export function safeImage(href) {
   return /^data:image\/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+$/.test(href ?? "") ? (href ?? null) : null;
 }
 
 /**
- * What a model thought before it spoke, where it says so in the text itself.
+ * Separates the reasoning in <think> tags, with which some models begin their text.
  * @param {string} text
- * @returns {{ thought: string, text: string }}
+ * @returns {{ reasoning: string, text: string }}
  */
-export function splitThought(text) {
-  const begun = /^\s*<think(?:ing)?>\n?/.exec(text);
-  if (!begun) return { thought: "", text };
+export function splitReasoning(text) {
+  const start = /^\s*<think(?:ing)?>\n?/.exec(text);
+  if (!start) return { reasoning: "", text };
   const end = /\n?<\/think(?:ing)?>\s*/.exec(text);
-  if (!end) return { thought: text.slice(begun[0].length), text: "" };
-  return { thought: text.slice(begun[0].length, end.index), text: text.slice(end.index + end[0].length) };
+  if (!end) return { reasoning: text.slice(start[0].length), text: "" };
+  return { reasoning: text.slice(start[0].length, end.index), text: text.slice(end.index + end[0].length) };
 }

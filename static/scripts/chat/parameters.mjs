@@ -1,21 +1,21 @@
 // @ts-check
-// What a person may set for a chat, each with its explanation; and the use cases that the page knows by itself. Pure.
+// The sampling parameters that a user can set, and the built-in use cases. Pure.
 
 /** @typedef {{ id: string, name: string, prompt: string, description: string }} UseCase */
-/** @typedef {{ name: string, label: string, low: number, high: number, step: number, usual: number | null, help: string }} Parameter */
-/** @typedef {Record<string, number>} Values those that were set; what is not is left to the model */
+/** @typedef {{ name: string, label: string, min: number, max: number, step: number, initial: number | null, help: string }} Parameter */
+/** @typedef {Record<string, number>} ParameterValues only the parameters that the user has set: the model has defaults for the others */
 
 /** @type {Parameter[]} */
 export const PARAMETERS = [
-  { name: "temperature", label: "Temperature", low: 0, high: 2, step: 0.1, usual: 1,
+  { name: "temperature", label: "Temperature", min: 0, max: 2, step: 0.1, initial: 1,
     help: "How freely words are chosen. Low for facts and code, high for ideas." },
-  { name: "top_p", label: "Top P", low: 0, high: 1, step: 0.05, usual: 1,
+  { name: "top_p", label: "Top P", min: 0, max: 1, step: 0.05, initial: 1,
     help: "Only the likeliest words that together reach this share are considered. Change this or the temperature, not both." },
-  { name: "presence_penalty", label: "Presence penalty", low: 0, high: 2, step: 0.1, usual: 0,
+  { name: "presence_penalty", label: "Presence penalty", min: 0, max: 2, step: 0.1, initial: 0,
     help: "Higher values make the model turn to new subjects." },
-  { name: "frequency_penalty", label: "Frequency penalty", low: 0, high: 2, step: 0.1, usual: 0,
+  { name: "frequency_penalty", label: "Frequency penalty", min: 0, max: 2, step: 0.1, initial: 0,
     help: "Higher values keep the model from repeating the same words." },
-  { name: "max_tokens", label: "Max tokens", low: 1, high: 1_000_000, step: 1, usual: null,
+  { name: "max_tokens", label: "Max tokens", min: 1, max: 1_000_000, step: 1, initial: null,
     help: "The longest answer, in tokens; 1,000 tokens are about 750 English words. Empty: as long as the model likes." },
 ];
 
@@ -35,35 +35,33 @@ export const USE_CASES = [
 ];
 
 /**
- * The value as it may be sent, or null when it says nothing or is none.
  * @param {string} name
  * @param {string} text
- * @returns {number | null}
+ * @returns {number | null} the value within the parameter's range; null: the text is not a number
  */
-export function readValue(name, text) {
+export function parseValue(name, text) {
   const parameter = PARAMETERS.find((each) => each.name === name);
   const value = text.trim() === "" ? NaN : Number(text);
   if (!parameter || !Number.isFinite(value)) return null;
-  const kept = Math.min(Math.max(value, parameter.low), parameter.high);
-  return parameter.step === 1 ? Math.round(kept) : Math.round(kept * 100) / 100;
+  const inRange = Math.min(Math.max(value, parameter.min), parameter.max);
+  return parameter.step === 1 ? Math.round(inRange) : Math.round(inRange * 100) / 100;
 }
 
 /**
- * As the body of a request has them. Newer models of OpenAI know the limit by another name, and refuse the old one.
+ * The fields of a request's body. Newer models of OpenAI refuse `max_tokens` and take `max_completion_tokens`.
  * @param {string} model
- * @param {Values} values
+ * @param {ParameterValues} values
  */
 export function parameterFields(model, values) {
-  const { max_tokens: most, ...fields } = values;
-  if (most === undefined) return fields;
+  const { max_tokens: limit, ...fields } = values;
+  if (limit === undefined) return fields;
   const name = /^(.*\/)?(o\d|gpt-5)/.test(model) ? "max_completion_tokens" : "max_tokens";
-  return { ...fields, [name]: most };
+  return { ...fields, [name]: limit };
 }
 
 /**
- * From what somebody else wrote down: a configuration, or what an older page has kept.
- * @param {unknown} list
- * @returns {UseCase[]} none of them is wrong
+ * @param {unknown} list of a configuration
+ * @returns {UseCase[]} the valid ones
  */
 export function readUseCases(list) {
   if (!Array.isArray(list)) return [];
@@ -75,16 +73,16 @@ export function readUseCases(list) {
 }
 
 /**
- * @param {unknown} values
- * @returns {Values}
+ * @param {unknown} values from the browser's storage
+ * @returns {ParameterValues} the valid ones
  */
-export function readValues(values) {
-  const given = /** @type {Record<string, unknown>} */ (values && typeof values === "object" ? values : {});
-  /** @type {Values} */
-  const kept = {};
+export function parseValues(values) {
+  const stored = /** @type {Record<string, unknown>} */ (values && typeof values === "object" ? values : {});
+  /** @type {ParameterValues} */
+  const valid = {};
   for (const { name } of PARAMETERS) {
-    const value = typeof given[name] === "number" ? readValue(name, String(given[name])) : null;
-    if (value !== null) kept[name] = value;
+    const value = typeof stored[name] === "number" ? parseValue(name, String(stored[name])) : null;
+    if (value !== null) valid[name] = value;
   }
-  return kept;
+  return valid;
 }

@@ -1,12 +1,12 @@
 // @ts-check
-// What went wrong, in words for a person, with what to do next. Pure.
+// Error messages for users: what happened, and what to do next. Pure.
 
 /**
  * @typedef {object} Problem
  * @property {string} title what happened
  * @property {string} advice what to do next
- * @property {string} detail the gateway's or the model's own words, if there are any
- * @property {"retry" | "sign_in" | "edit" | "new_chat"} [action] the button that does it; else it is to try again
+ * @property {string} detail the message of the gateway or the model, if any
+ * @property {"retry" | "sign_in" | "edit" | "new_chat"} [action] the button that follows the advice; `retry` by default
  */
 
 /** @typedef {{ message?: unknown, code?: unknown, type?: unknown }} ErrorBody */
@@ -16,7 +16,7 @@ const AGAIN = "Try again in a moment.";
 /** @type {Words} */
 const NOT_SIGNED_IN = ["You are not signed in, or no longer.", "Sign in with a key or token, then try again.", "sign_in"];
 
-/** @type {Record<string, Words>} by the gateway's own error codes, which say more than a status */
+/** @type {Record<string, Words>} by the gateway's error codes, which are more precise than the status */
 const BY_CODE = {
   upstream_unreachable: ["The model cannot be reached.", "Check the address that the gateway is set to, or try again."],
   upstream_timeout: ["The model stayed silent for too long.", AGAIN],
@@ -52,66 +52,67 @@ const BY_STATUS = {
 };
 
 /**
- * From an answer that is an error: its status and its body as text.
+ * The problem of an HTTP response with an error status.
  * @param {number} status
  * @param {string} body
- * @param {boolean} [isDirect] there is no gateway between: the key is the reader's own
+ * @param {boolean} [isDirect] without a gateway: the user's key goes to the server
  * @returns {Problem}
  */
-export function problemOfAnswer(status, body, isDirect = false) {
+export function responseProblem(status, body, isDirect = false) {
   const error = errorIn(body);
   const isOurs = status === 401 && (isDirect || error?.type === "authentication_error");
-  const known = isOurs ? NOT_SIGNED_IN : (BY_CODE[String(error?.code)] ?? BY_STATUS[status]);
-  const words = known ?? (status >= 500 ? ["The model's side failed.", AGAIN] : ["That did not work.", AGAIN]);
+  const ours = isOurs ? NOT_SIGNED_IN : (BY_CODE[String(error?.code)] ?? BY_STATUS[status]);
+  /** @type {Words} */
+  const words = ours ?? (status >= 500 ? ["The model's side failed.", AGAIN] : ["That did not work.", AGAIN]);
   return problem(words, detailOf(error) || `HTTP ${status}`);
 }
 
 /**
- * From an error event in a stream that had begun well.
+ * The problem of an error event in a stream.
  * @param {unknown} error
  * @returns {Problem}
  */
-export function problemOfEvent(error) {
+export function streamProblem(error) {
   const body = /** @type {ErrorBody} */ (typeof error === "object" && error !== null ? error : { message: error });
   return problem(BY_CODE[String(body.code)] ?? ["The answer ended with an error.", "Try again."], detailOf(body));
 }
 
 /**
- * From the word for how an answer ended that was not complete.
+ * The problem of an answer whose outcome is not `complete`.
  * @param {string} outcome
  * @param {string} detail
  */
-export function problemOfOutcome(outcome, detail) {
+export function outcomeProblem(outcome, detail) {
   return problem(BY_CODE[outcome] ?? ["The answer did not end well.", "Try again."], detail);
 }
 
-/** @returns {Problem} for a request that never came through, or whose connection broke */
-export function problemOfNetwork() {
+/** @returns {Problem} the request has no response, or its connection broke */
+export function networkProblem() {
   return problem(["The gateway cannot be reached.", "Is it still running? Then try again."], "");
 }
 
-/** @returns {Problem} for a stream that stopped before its own last word */
-export function problemOfCut() {
+/** @returns {Problem} the stream has no end */
+export function truncatedProblem() {
   return problem(["The answer was cut off.", "What you see is what arrived. Try again."], "");
 }
 
-/** @returns {Problem} for an answer that the gateway was asked for again, and did not find */
-export function problemOfLost() {
+/** @returns {Problem} recovery did not find the answer */
+export function lostProblem() {
   return problem(["The connection was cut, and the rest of the answer could not be found.", "What you see is what arrived. Try again."], "");
 }
 
-/** @returns {Problem} for a page on a host of its own that does not know whom to ask */
-export function problemOfNowhere() {
+/** @returns {Problem} the page is on a static host and has no endpoint */
+export function noEndpointProblem() {
   return problem(["This page does not know which gateway to use.", "Enter its address.", "sign_in"], "");
 }
 
 /**
- * @param {string[]} words
+ * @param {Words} words
  * @param {string} detail
  * @returns {Problem}
  */
 function problem([title, advice, action], detail) {
-  return { title, advice, detail, action: /** @type {Problem["action"]} */ (action ?? "retry") };
+  return { title, advice, detail, action: action ?? "retry" };
 }
 
 /**
@@ -123,7 +124,7 @@ function errorIn(body) {
     const error = JSON.parse(body)?.error;
     return typeof error === "string" ? { message: error } : (error ?? null);
   } catch {
-    return null; // HTML of a proxy, or nothing
+    return null; // a proxy's HTML, or an empty body
   }
 }
 

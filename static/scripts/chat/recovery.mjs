@@ -1,98 +1,97 @@
 // @ts-check
-// Finds an answer again whose connection was cut, by a reload or by the network: live as long as the gateway is at it,
-// else what was kept of it. Its clock and network are given to it.
+// Recovers an answer after a reload or a lost connection: the running stream from its beginning, else the stored answer.
 
-import { Failure } from "./client.mjs";
-import { problemOfLost, problemOfOutcome } from "./problems.mjs";
+import { ApiError } from "./client.mjs";
+import { lostProblem, outcomeProblem } from "./problems.mjs";
 
-/** @typedef {import("../shared/completions.mjs").Said} Said */
-/** @typedef {Said | { kind: "restarted" } | { kind: "stopped" }} Recovered `restarted`: what follows is the answer from its beginning */
-/** @typedef {{ interaction: string | undefined, body: string }} Lost */
+/** @typedef {import("./openai.mjs").AnswerEvent} AnswerEvent */
+/** @typedef {AnswerEvent | { kind: "restarted" } | { kind: "stopped" }} RecoveryEvent `restarted`: the next events repeat the answer from its beginning */
+/** @typedef {{ interaction: string | undefined, body: string }} LostAnswer */
 /** @typedef {(seconds: number, signal: AbortSignal) => Promise<void>} Sleep */
 
-const ID_PATIENCE = 150; // looks without a sign of life, about 2 s apart: another of the gateway's processes may be at it
-const BODY_PATIENCE = 10; // when the gateway knows nothing, the question may never have arrived
+const MAX_FAILURES_BY_ID = 150; // about 2 s apart: another process of the gateway may still write the answer
+const MAX_FAILURES_BY_BODY = 10; // the gateway may never have received the question
 
 /**
- * Ends normally when the answer has been told to its end, or a `problem` or `stopped` was the last that was said.
- * @param {import("./client.mjs").Gateway} gateway
- * @param {Lost} lost
+ * Ends after the last event of the answer, or after a `problem` or `stopped` event.
+ * @param {import("./client.mjs").Client} client
+ * @param {LostAnswer} lost
  * @param {AbortSignal} signal
- * @param {Sleep} [sleep]
- * @returns {AsyncGenerator<Recovered>}
+ * @param {Sleep} [wait]
+ * @returns {AsyncGenerator<RecoveryEvent>}
  */
-export async function* recover(gateway, lost, signal, sleep = pause) {
-  const patience = lost.interaction ? ID_PATIENCE : BODY_PATIENCE;
-  for (let quiet = 0; quiet < patience; ) {
+export async function* recover(client, lost, signal, wait = sleep) {
+  const maxFailures = lost.interaction ? MAX_FAILURES_BY_ID : MAX_FAILURES_BY_BODY;
+  for (let failures = 0; failures < maxFailures; ) {
     try {
       if (lost.interaction) {
-        if (yield* joined(gateway, lost.interaction, signal)) return;
-        const found = await gateway.find(lost.interaction, signal);
-        if (!found.isRunning) return yield* told(found);
+        if (yield* resumed(client, lost.interaction, signal)) return;
+        const stored = await client.find(lost.interaction, signal);
+        if (!stored.isRunning) return yield* storedEvents(stored);
       } else {
-        yield* restarted(await gateway.check(lost.body, signal));
+        yield* restarted(await client.findByBody(lost.body, signal));
         return;
       }
-      quiet = 0;
+      failures = 0;
     } catch (error) {
-      if (!(error instanceof Failure)) throw error;
+      if (!(error instanceof ApiError)) throw error;
       if (isFinal(error)) throw error;
-      quiet = error.code === "still_running" ? 0 : quiet + 1;
+      failures = error.code === "still_running" ? 0 : failures + 1;
     }
-    await sleep(quiet < 3 ? 0.5 : 2, signal);
+    await wait(failures < 3 ? 0.5 : 2, signal);
   }
-  throw new Failure(problemOfLost());
+  throw new ApiError(lostProblem());
 }
 
 /**
- * @param {import("./client.mjs").Gateway} gateway
+ * @param {import("./client.mjs").Client} client
  * @param {string} id
  * @param {AbortSignal} signal
- * @returns {AsyncGenerator<Recovered, boolean>} whether it was told to its end
+ * @returns {AsyncGenerator<RecoveryEvent, boolean>} whether the stream came to its end
  */
-async function* joined(gateway, id, signal) {
-  let hasBegun = false;
+async function* resumed(client, id, signal) {
+  let hasStarted = false;
   try {
-    for await (const said of gateway.join(id, signal)) {
-      if (!hasBegun) yield { kind: "restarted" };
-      hasBegun = true;
-      yield said;
+    for await (const event of client.resume(id, signal)) {
+      if (!hasStarted) yield { kind: "restarted" };
+      hasStarted = true;
+      yield event;
     }
     return true;
   } catch (error) {
-    if (error instanceof Failure && (hasBegun || !isFinal(error))) return false; // over, elsewhere, or cut once more
+    if (error instanceof ApiError && (hasStarted || !isFinal(error))) return false; // over, in another process, or cut again
     throw error;
   }
 }
 
 /**
- * @param {import("./client.mjs").Found} found
- * @returns {Generator<Recovered>}
+ * @param {import("./client.mjs").StoredAnswer} stored
+ * @returns {Generator<RecoveryEvent>}
  */
-function* told(found) {
-  yield* restarted(found.said);
-  if (found.outcome === "client_cancelled") yield { kind: "stopped" };
-  else if (found.outcome !== "complete") yield { kind: "problem", problem: problemOfOutcome(found.outcome, found.detail) };
+function* storedEvents(stored) {
+  yield* restarted(stored.events);
+  if (stored.outcome === "client_cancelled") yield { kind: "stopped" };
+  else if (stored.outcome !== "complete") yield { kind: "problem", problem: outcomeProblem(stored.outcome, stored.detail) };
 }
 
 /**
- * @param {Said[]} said
- * @returns {Generator<Recovered>}
+ * @param {AnswerEvent[]} events
+ * @returns {Generator<RecoveryEvent>}
  */
-function* restarted(said) {
+function* restarted(events) {
   yield { kind: "restarted" };
-  yield* said;
+  yield* events;
 }
 
-/** @param {Failure} failure asking again would change nothing */
-function isFinal(failure) {
-  return failure.status === 401 || failure.status === 403 || failure.status === 409;
+/** @param {ApiError} error @returns {boolean} a retry would have the same result */
+function isFinal(error) {
+  return error.status === 401 || error.status === 403 || error.status === 409;
 }
 
 /** @type {Sleep} */
-export function pause(seconds, signal) {
+export function sleep(seconds, signal) {
   return new Promise((resolve, reject) => {
-    const abort = () => reject(new DOMException("left", "AbortError"));
+    const abort = () => reject(new DOMException("aborted", "AbortError"));
     if (signal.aborted) return abort();
     const timer = setTimeout(() => {
       signal.removeEventListener("abort", abort);

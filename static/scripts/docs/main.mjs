@@ -1,17 +1,17 @@
 // @ts-check
-// Shows openapi.json with the vendored Swagger UI. Keys that are typed in live as long as the page and no longer.
+// Shows openapi.json with the vendored Swagger UI. The page never stores the keys that are typed in.
 
 /** @type {(options: object) => unknown} */
 const SwaggerUIBundle = Reflect.get(globalThis, "SwaggerUIBundle");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Swagger UI's own dark colours hang on this class. */
-function followColours() {
+/** Swagger UI shows its dark theme if the root element has this class. */
+function applyTheme() {
   document.documentElement.classList.toggle("dark-mode", dark.matches);
 }
 
-dark.addEventListener("change", followColours);
-followColours();
+dark.addEventListener("change", applyTheme);
+applyTheme();
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#docs",
@@ -21,7 +21,7 @@ SwaggerUIBundle({
   tryItOutEnabled: true,
   defaultModelsExpandDepth: 0,
   persistAuthorization: false,
-  // Nothing is sent elsewhere, and no link's query may change what is shown here.
+  // No other host gets a request, and the query of a link cannot change the document.
   validatorUrl: null,
   queryConfigEnabled: false,
 });

@@ -1,16 +1,17 @@
 // @ts-check
-// The only room of the live page that speaks to the network.
+// HTTP client of the live page. Errors are `ApiError`.
 
-import { createEventReader } from "../shared/sse.mjs";
-import { parseObject } from "../shared/completions.mjs";
+import { createEventDecoder } from "../shared/sse.mjs";
+import { parseObject } from "../shared/values.mjs";
 
-/** @typedef {{ name: string, data: any }} LogEvent */
-/** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Send */
+/** @typedef {{ name: string, data: any }} LiveEvent */
+/** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Fetch */
+/** @typedef {ReturnType<typeof createClient>} Client */
 
-const SILENCE_MS = 90_000;
+const SILENCE_MS = 90_000; // the gateway sends heartbeats more often
 
-/** What the gateway says instead; `status` 0: it says nothing. */
-export class Refusal extends Error {
+/** An error response, with the gateway's message and code. `status` is 0 without a response. */
+export class ApiError extends Error {
   /** @param {number} status @param {string} message @param {string} [code] */
   constructor(status, message, code = "") {
     super(message);
@@ -19,44 +20,49 @@ export class Refusal extends Error {
   }
 }
 
+/** @param {unknown} error @returns {error is ApiError} the key is missing, wrong, or not an auditor's */
+export function isRefused(error) {
+  return error instanceof ApiError && (error.status === 401 || error.status === 403);
+}
+
 /**
- * @param {() => string} token
- * @param {Send} [send]
+ * @param {() => string} token empty: requests have no key
+ * @param {Fetch} [send]
  */
-export function createLog(token, send = (...request) => fetch(...request)) {
+export function createClient(token, send = (...request) => fetch(...request)) {
   /** @param {string} path @param {AbortSignal} signal @param {Record<string, string>} [more] */
-  async function ask(path, signal, more = {}) {
+  async function request(path, signal, more = {}) {
     const headers = { ...more, ...(token() ? { Authorization: `Bearer ${token()}` } : {}) };
-    const answer = await send(path, { headers, signal, cache: "no-store" }).catch((error) => {
-      throw signal.aborted ? error : new Refusal(0, "The gateway does not answer.");
+    const response = await send(path, { headers, signal, cache: "no-store" }).catch((error) => {
+      throw signal.aborted ? error : new ApiError(0, "The gateway does not answer.");
     });
-    if (answer.ok) return answer;
-    const { message, code } = parseObject(await answer.text().catch(() => ""))?.error ?? {};
-    throw new Refusal(answer.status, typeof message === "string" ? message.slice(0, 300) : `HTTP ${answer.status}`, String(code ?? ""));
+    if (response.ok) return response;
+    const { message, code } = parseObject(await response.text().catch(() => ""))?.error ?? {};
+    throw new ApiError(response.status, typeof message === "string" ? message.slice(0, 300) : `HTTP ${response.status}`, String(code ?? ""));
   }
 
   return {
     /** @param {string} query @param {AbortSignal} signal @returns {Promise<any>} */
-    search: async (query, signal) => (await ask(`live/search?${query}`, signal)).json(),
+    search: async (query, signal) => (await request(`live/search?${query}`, signal)).json(),
 
-    /** @param {string} id @param {string | null} after @param {AbortSignal} signal @returns {Promise<any>} */
-    open: async (id, after, signal) =>
-      (await ask(`live/conversations/${encodeURIComponent(id)}${after ? `?${new URLSearchParams({ after })}` : ""}`, signal)).json(),
+    /** @param {string} id of an interaction @param {string | null} after a cursor @param {AbortSignal} signal @returns {Promise<any>} */
+    conversation: async (id, after, signal) =>
+      (await request(`live/conversations/${encodeURIComponent(id)}${after ? `?${new URLSearchParams({ after })}` : ""}`, signal)).json(),
 
     /**
-     * Events until the stream ends, or says nothing for so long, not even a heartbeat, that it must be lost.
-     * @param {string} query @param {number | null} position @param {AbortSignal} signal
-     * @returns {AsyncGenerator<LogEvent>}
+     * The event stream. It ends also after a silence without heartbeats: then the connection is lost.
+     * @param {string} query @param {number | null} position of the last event @param {AbortSignal} signal
+     * @returns {AsyncGenerator<LiveEvent>}
      */
-    async *watch(query, position, signal) {
-      const answer = await ask(`live/events?${query}`, signal, position === null ? {} : { "Last-Event-ID": String(position) });
-      const body = answer.body?.getReader();
-      const reader = createEventReader();
+    async *events(query, position, signal) {
+      const response = await request(`live/events?${query}`, signal, position === null ? {} : { "Last-Event-ID": String(position) });
+      const body = response.body?.getReader();
+      const decoder = createEventDecoder();
       while (body) {
         const silence = setTimeout(() => void body.cancel(), SILENCE_MS);
         const { value, done } = await body.read().finally(() => clearTimeout(silence));
         if (done) return;
-        for (const event of reader.feed(value)) {
+        for (const event of decoder.feed(value)) {
           const data = parseObject(event.data);
           if (data) yield { name: event.type, data };
         }

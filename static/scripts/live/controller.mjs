@@ -1,33 +1,30 @@
 // @ts-check
-// Joins the log and the state: searches, follows what comes, opens conversations. Knows no element.
+// The actions of the live page: search, follow the event stream, open conversations.
 
-import { addressOf, firstState, lineOf, pageOf, queryOf, readAddress, reduce, underwayOf } from "./state.mjs";
-import { Refusal } from "./client.mjs";
-import { conversationOf, noConversation } from "./turns.mjs";
+import { addressOf, queryOf, readAddress } from "./address.mjs";
+import { ApiError, isRefused } from "./client.mjs";
+import { createEventStream } from "./event_stream.mjs";
+import { pageOf } from "./interactions.mjs";
+import { initialState, reduce } from "./state.mjs";
+import { conversationOf, failedConversation } from "./turns.mjs";
 
 /** @typedef {import("./state.mjs").Action} Action */
-/** @typedef {import("./state.mjs").Wanted} Wanted */
 /** @typedef {ReturnType<typeof createController>} Actions */
 
-const FIRST_PAUSE_S = 1;
-const LONGEST_PAUSE_S = 15;
-
 /**
- * @param {() => void} show
+ * @param {() => void} show called after each change of the state
  * @param {{
- *   log: ReturnType<typeof import("./client.mjs").createLog>,
+ *   client: import("./client.mjs").Client,
  *   address: { read: () => string, write: (query: string) => void },
  *   sleep?: (seconds: number) => Promise<void>,
- * }} world
+ * }} environment `address` is the query of the page's URL
  */
-export function createController(show, { log, address, sleep = pause }) {
-  const begun = readAddress(address.read());
-  let state = firstState(begun.wanted, begun.open);
-  /** @type {number | null} */
-  let position = null;
-  let following = new AbortController();
+export function createController(show, { client, address, sleep = sleepFor }) {
+  const initial = readAddress(address.read());
+  let state = initialState(initial.filters, initial.open);
   let searching = new AbortController();
   let opening = new AbortController();
+  const stream = createEventStream({ client, state: () => state, dispatch, sleep, onGap: () => void search(), onRefused: signOut });
 
   /** @param {Action} action */
   function dispatch(action) {
@@ -35,14 +32,14 @@ export function createController(show, { log, address, sleep = pause }) {
     show();
   }
 
-  function keepAddress() {
-    address.write(addressOf(state.wanted, state.open));
+  function saveAddress() {
+    address.write(addressOf(state.filters, state.open));
   }
 
-  /** A key that is missing, wrong, or not an auditor's. @param {Refusal} refusal */
-  function signOut(refusal) {
-    following.abort();
-    dispatch({ type: "standing", standing: "signed_out", fault: refusal.status === 403 ? refusal.message : "", isLinkNeeded: refusal.code === "link_needed" });
+  /** Shows the sign-in: the key is missing, wrong, or not an auditor's. @param {ApiError} error */
+  function signOut(error) {
+    stream.stop();
+    dispatch({ type: "status", status: "signed_out", error: error.status === 403 ? error.message : "", isLinkNeeded: error.code === "link_needed" });
   }
 
   async function search(isMore = false) {
@@ -50,80 +47,35 @@ export function createController(show, { log, address, sleep = pause }) {
     searching = new AbortController();
     const { signal } = searching;
     try {
-      const found = pageOf(await log.search(queryOf(state.wanted, isMore && state.next ? { before: state.next } : {}), signal));
-      if (!signal.aborted) dispatch({ type: "found", page: found, isMore });
+      const page = pageOf(await client.search(queryOf(state.filters, isMore && state.next ? { before: state.next } : {}), signal));
+      if (!signal.aborted) dispatch({ type: "search_loaded", page, isMore });
     } catch (error) {
       if (signal.aborted) return;
       if (isRefused(error)) signOut(error);
-      else dispatch({ type: "not_found", fault: messageOf(error) });
+      else dispatch({ type: "search_failed", error: messageOf(error) });
     }
   }
 
-  /** What comes from now on, for as long as the same is wanted; a connection that is lost is made again. */
-  async function follow() {
-    following.abort();
-    following = new AbortController();
-    const { signal } = following;
-    const { from: _, ...wanted } = state.wanted; // what comes is never older
-    let patience = FIRST_PAUSE_S;
-    dispatch({ type: "standing", standing: "connecting" });
-    while (!signal.aborted) {
-      try {
-        for await (const event of log.watch(queryOf(wanted), position, signal)) {
-          patience = FIRST_PAUSE_S;
-          hear(event);
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        if (isRefused(error)) return signOut(error);
-      }
-      if (signal.aborted || state.standing === "signed_out") return;
-      dispatch({ type: "standing", standing: "lost" });
-      await sleep(patience);
-      patience = Math.min(patience * 2, LONGEST_PAUSE_S);
-    }
-  }
-
-  /** @param {import("./client.mjs").LogEvent} event */
-  function hear({ name, data }) {
-    const isFirst = position === null;
-    if (Number.isFinite(data.position)) position = data.position;
-    if (name === "interaction") {
-      const line = lineOf(data);
-      if (line) dispatch({ type: "arrived", line });
-    } else if (name === "underway") {
-      dispatch({ type: "underway", underway: underwayOf(data, Date.now()) });
-    } else if (name === "ended" && data.code !== "shutting_down") {
-      signOut(new Refusal(401, String(data.message ?? ""), data.code));
-    } else if (name === "away") {
-      dispatch({ type: "standing", standing: "away" });
-    } else if (name !== "ended" && name !== "passed") {
-      dispatch({ type: "standing", standing: "live" });
-      if (isFirst || name === "missed" || state.search === "failed") void search();
-    }
-  }
-
-  /** Reads anew what is wanted. Words are looked for in the log; what comes while they are is not. */
-  function begin() {
-    position = null;
-    if (!state.wanted.q) return void follow(); // searches as soon as it hears from the gateway, so that nothing falls between
-    following.abort();
-    dispatch({ type: "standing", standing: "searching" });
+  /** Loads anew. A search for words is not live: the event stream cannot search in texts. */
+  function load() {
+    stream.stop();
+    if (!state.filters.q) return stream.start(); // its first event starts the search, so that no interaction is missed
+    dispatch({ type: "status", status: "searching" });
     void search();
   }
 
-  /** @param {string} id @param {string | null} after */
-  async function read(id, after) {
+  /** @param {string} id @param {string | null} after the cursor of the next page */
+  async function loadConversation(id, after) {
     opening.abort();
     opening = new AbortController();
     const { signal } = opening;
     try {
-      const before = after === null ? null : state.conversation;
-      dispatch({ type: "conversation", id, conversation: conversationOf(await log.open(id, after, signal), before) });
+      const previous = after === null ? null : state.conversation;
+      dispatch({ type: "conversation", id, conversation: conversationOf(await client.conversation(id, after, signal), previous) });
     } catch (error) {
       if (signal.aborted) return;
       if (isRefused(error)) return signOut(error);
-      dispatch({ type: "conversation", id, conversation: noConversation(messageOf(error)) });
+      dispatch({ type: "conversation", id, conversation: failedConversation(messageOf(error)) });
     }
   }
 
@@ -131,14 +83,14 @@ export function createController(show, { log, address, sleep = pause }) {
     state: () => state,
 
     start() {
-      begin();
-      if (state.open) void read(state.open, null);
+      load();
+      if (state.open) void loadConversation(state.open, null);
     },
-    /** @param {Wanted} wanted */
-    want(wanted) {
-      dispatch({ type: "wanted", wanted });
-      keepAddress();
-      begin();
+    /** @param {import("./address.mjs").Filters} filters */
+    filter(filters) {
+      dispatch({ type: "filtered", filters });
+      saveAddress();
+      load();
     },
     showMore: () => search(true),
     /** @param {boolean} isPaused */
@@ -148,36 +100,31 @@ export function createController(show, { log, address, sleep = pause }) {
       if (isScrolled !== state.isScrolled) dispatch({ type: "scrolled", isScrolled });
     },
     reveal: () => dispatch({ type: "revealed" }),
-    /** @param {string | null} id null closes it */
+    /** @param {string | null} id null closes the conversation */
     open(id) {
       opening.abort();
       dispatch({ type: "opened", id });
-      keepAddress();
-      if (id) void read(id, null);
+      saveAddress();
+      if (id) void loadConversation(id, null);
     },
-    readOn() {
+    showMoreTurns() {
       const { open, conversation } = state;
-      if (open && conversation?.next) void read(open, conversation.next);
+      if (open && conversation?.next) void loadConversation(open, conversation.next);
     },
-    /** After a key was given. */
+    /** Starts again with the key that the user has entered. */
     signIn() {
-      dispatch({ type: "wanted", wanted: state.wanted });
+      dispatch({ type: "filtered", filters: state.filters });
       this.start();
     },
   };
 }
 
-/** @param {unknown} error @returns {error is Refusal} */
-function isRefused(error) {
-  return error instanceof Refusal && (error.status === 401 || error.status === 403);
-}
-
 /** @param {unknown} error */
 function messageOf(error) {
-  return error instanceof Refusal ? error.message : "The gateway does not answer.";
+  return error instanceof ApiError ? error.message : "The gateway does not answer.";
 }
 
 /** @param {number} seconds @returns {Promise<void>} */
-function pause(seconds) {
+function sleepFor(seconds) {
   return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 }

@@ -1,60 +1,46 @@
 // @ts-check
-// Puts the live page together: components get the state, the controller gets what people do.
+// Starts the live page: mounts the components, which show the state and call the controller's actions.
 
 import "../shared/theme.mjs";
-import { passing, tokenName } from "../shared/storage.mjs";
-import { createController } from "./controller.mjs";
+import { elementById, oncePerFrame } from "../shared/dom.mjs";
+import { sessionStore, tokenKey } from "../shared/storage.mjs";
+import { createClient } from "./client.mjs";
+import { mount as mountConnection } from "./components/connection.mjs";
+import { mount as mountConversation } from "./components/conversation.mjs";
 import { mount as mountFilters } from "./components/filters.mjs";
-import { mount as mountList } from "./components/interactions.mjs";
-import { createLog } from "./client.mjs";
-import { mount as mountPulse } from "./components/connection.mjs";
-import { mount as mountReader } from "./components/conversation.mjs";
+import { mount as mountInFlight } from "./components/in_flight.mjs";
+import { mount as mountInteractions } from "./components/interactions.mjs";
 import { mount as mountSignIn } from "./components/sign_in.mjs";
-import { mount as mountUnderway } from "./components/in_flight.mjs";
+import { createController } from "./controller.mjs";
 
-/** @param {string} id */
-function place(id) {
-  const el = document.getElementById(id);
-  if (!el) throw new Error(`live.html has no #${id}`);
-  return el;
-}
+const show = oncePerFrame(() => {
+  const state = controller.state();
+  document.body.classList.toggle("is-reading", state.open !== null);
+  for (const component of components) component.update(state);
+});
 
-let isDue = false;
-
-/** Shows the newest state once a frame, however many lines came in between. A hidden page has no frames, and waits. */
-function show() {
-  if (isDue) return;
-  isDue = true;
-  requestAnimationFrame(() => {
-    isDue = false;
-    const state = controller.state();
-    document.body.classList.toggle("is-reading", state.open !== null);
-    for (const component of components) component.update(state);
-  });
-}
-
-const log = createLog(() => String(passing.read(tokenName("")) ?? "")); // the chat page's key, for this tab
+const client = createClient(() => String(sessionStore.read(tokenKey("")) ?? "")); // the key of the chat page in this tab
 const address = {
   read: () => location.search,
   write: (/** @type {string} */ query) => history.replaceState(null, "", query || location.pathname),
 };
-const controller = createController(show, { log, address });
+const controller = createController(show, { client, address });
 const components = [
-  mountPulse(place("pulse"), place("told"), controller),
-  mountSignIn(place("signin"), (key) => {
-    passing.write(tokenName(""), key);
+  mountConnection(elementById("connection"), elementById("announcements"), controller),
+  mountSignIn(elementById("sign-in"), (key) => {
+    sessionStore.write(tokenKey(""), key);
     controller.signIn();
   }),
-  mountFilters(place("filters"), controller),
-  mountUnderway(place("underway")),
-  mountList(place("lines"), controller),
-  mountReader(place("conversation"), controller),
+  mountFilters(elementById("filters"), controller),
+  mountInFlight(elementById("in-flight")),
+  mountInteractions(elementById("interactions"), controller),
+  mountConversation(elementById("conversation"), controller),
 ];
 
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && controller.state().open) controller.open(null);
 });
-// On a wide page the list scrolls by itself, on a narrow one the page does.
-addEventListener("scroll", () => controller.scroll(Math.max(scrollY, place("lines").scrollTop) > 120), { capture: true, passive: true });
+// On a wide page the list scrolls, on a narrow one the page.
+addEventListener("scroll", () => controller.scroll(Math.max(scrollY, elementById("interactions").scrollTop) > 120), { capture: true, passive: true });
 controller.start();
 show();

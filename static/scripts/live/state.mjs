@@ -1,83 +1,52 @@
 // @ts-check
-// What the live page knows and shows, and how that changes. Pure.
+// The state of the live page, and its reducer: `(state, action) → state`. Pure.
 
-import { policyOf } from "../shared/completions.mjs";
-import { OUTCOMES } from "../report/numbers.mjs";
+/** @typedef {import("./interactions.mjs").Interaction} Interaction */
+/** @typedef {import("./interactions.mjs").RunningAnswer} RunningAnswer */
+/** @typedef {import("./interactions.mjs").Page} Page */
+/** @typedef {import("./address.mjs").Filters} Filters */
+/** @typedef {import("./turns.mjs").Conversation} Conversation */
 
-/**
- * @typedef {object} Line one interaction, as the gateway tells it
- * @property {string} id
- * @property {string} source
- * @property {string} kind
- * @property {number} at when the answer ended, in milliseconds
- * @property {string} user
- * @property {string} title
- * @property {string} model
- * @property {string} outcome
- * @property {import("../shared/completions.mjs").Policy | null} policy
- * @property {string} asked
- * @property {string} said
- * @property {string} error
- * @property {number | null} seconds
- * @property {number | null} tokens
- * @property {boolean} isNew it came while the page was looking
- * @property {boolean} isLate it ended long before it came
- */
-
-/**
- * @typedef {object} Underway what is being answered
- * @property {string} id
- * @property {string} user
- * @property {string} title
- * @property {string} model or, where the request does not show it, the path
- * @property {number} since when it began, in milliseconds of this machine's clock
- */
-
-/** @typedef {"signed_out" | "connecting" | "live" | "paused" | "searching" | "away" | "lost" | "ended"} Standing */
-/** @typedef {Record<string, string>} Wanted what stands in the address: q, user, model, outcome, policy, kind, from */
-/** @typedef {{ lines: Line[], next: string | null }} Page */
+/** @typedef {"signed_out" | "connecting" | "live" | "searching" | "database_down" | "lost"} Status of the event stream */
 
 /**
  * @typedef {object} State
- * @property {Standing} standing how new ones come, if they come
- * @property {Wanted} wanted
- * @property {Line[]} lines newest first
- * @property {Line[]} waiting came while the reader was looking elsewhere, newest first
- * @property {Underway[]} underway the oldest first
- * @property {string | null} next where the page after these begins
- * @property {"reading" | "read" | "failed"} search
- * @property {string} fault why something is not there, for people
- * @property {boolean} isLinkNeeded nobody logs in at this gateway: a link opens this page
+ * @property {Status} status
+ * @property {Filters} filters
+ * @property {Interaction[]} interactions newest first
+ * @property {Interaction[]} waiting newest first: they arrived while the user had paused or scrolled down
+ * @property {RunningAnswer[]} running oldest first
+ * @property {string | null} next cursor of the next page
+ * @property {"loading" | "loaded" | "failed"} search
+ * @property {string} error for the user
+ * @property {boolean} isLinkNeeded the gateway has no sign-in: only a one-time link opens this page
  * @property {boolean} isPaused
- * @property {boolean} isScrolled the newest are out of sight
- * @property {string | null} open the interaction whose conversation is shown
- * @property {import("./turns.mjs").Conversation | null} conversation null: it is being read
+ * @property {boolean} isScrolled the newest interactions are out of view
+ * @property {string | null} open the interaction whose conversation is open
+ * @property {Conversation | null} conversation null: it is loading
  */
 
 /**
- * @typedef {{ type: "wanted", wanted: Wanted }
- *   | { type: "found", page: Page, isMore: boolean }
- *   | { type: "not_found", fault: string }
- *   | { type: "arrived", line: Line }
- *   | { type: "underway", underway: Underway[] }
- *   | { type: "standing", standing: Standing, fault?: string, isLinkNeeded?: boolean }
+ * @typedef {{ type: "filtered", filters: Filters }
+ *   | { type: "search_loaded", page: Page, isMore: boolean }
+ *   | { type: "search_failed", error: string }
+ *   | { type: "arrived", interaction: Interaction }
+ *   | { type: "running", running: RunningAnswer[] }
+ *   | { type: "status", status: Status, error?: string, isLinkNeeded?: boolean }
  *   | { type: "paused", isPaused: boolean }
  *   | { type: "scrolled", isScrolled: boolean }
  *   | { type: "revealed" }
  *   | { type: "opened", id: string | null }
- *   | { type: "conversation", id: string, conversation: import("./turns.mjs").Conversation }} Action
+ *   | { type: "conversation", id: string, conversation: Conversation }} Action
  */
 
-export const FILTERS = /** @type {const} */ (["q", "user", "model", "outcome", "policy", "kind", "from"]);
-export const POLICIES = /** @type {const} */ ([["any", "Anything"], ["masked", "Masked"], ["redirected", "Redirected"], ["rejected", "Refused"]]);
-export const KINDS = /** @type {const} */ ([["chat", "Chats"], ["image", "Images"], ["api", "Other calls"]]);
-const MOST_SHOWN = 1000; // lines on the page; older ones are found by a search
+const MAX_INTERACTIONS = 1000; // on the page; a search finds older ones
 const LATE_MS = 60_000;
 
-/** @param {Wanted} wanted @param {string | null} open @returns {State} */
-export function firstState(wanted, open) {
+/** @param {Filters} filters @param {string | null} open @returns {State} */
+export function initialState(filters, open) {
   return {
-    standing: "connecting", wanted, lines: [], waiting: [], underway: [], next: null, search: "reading", fault: "",
+    status: "connecting", filters, interactions: [], waiting: [], running: [], next: null, search: "loading", error: "",
     isLinkNeeded: false, isPaused: false, isScrolled: false, open, conversation: null,
   };
 }
@@ -89,24 +58,24 @@ export function firstState(wanted, open) {
  */
 export function reduce(state, action) {
   switch (action.type) {
-    case "wanted":
-      return { ...state, wanted: action.wanted, lines: [], waiting: [], underway: [], next: null, search: "reading", fault: "" };
-    case "found":
-      return found(state, action.page, action.isMore);
-    case "not_found":
-      return { ...state, search: "failed", fault: action.fault };
+    case "filtered":
+      return { ...state, filters: action.filters, interactions: [], waiting: [], running: [], next: null, search: "loading", error: "" };
+    case "search_loaded":
+      return withPage(state, action.page, action.isMore);
+    case "search_failed":
+      return { ...state, search: "failed", error: action.error };
     case "arrived":
-      return arrived(state, action.line);
-    case "underway":
-      return { ...state, underway: action.underway };
-    case "standing":
-      return { ...standing(state, action.standing, action.fault), isLinkNeeded: action.isLinkNeeded ?? false };
+      return withArrival(state, action.interaction);
+    case "running":
+      return { ...state, running: action.running };
+    case "status":
+      return { ...withStatus(state, action.status, action.error), isLinkNeeded: action.isLinkNeeded ?? false };
     case "paused":
-      return revealedIf({ ...state, isPaused: action.isPaused });
+      return revealUnlessHeld({ ...state, isPaused: action.isPaused });
     case "scrolled":
-      return revealedIf({ ...state, isScrolled: action.isScrolled });
+      return revealUnlessHeld({ ...state, isScrolled: action.isScrolled });
     case "revealed":
-      return revealed(state);
+      return reveal(state);
     case "opened":
       return { ...state, open: action.id, conversation: null };
     case "conversation":
@@ -115,162 +84,56 @@ export function reduce(state, action) {
 }
 
 /**
- * What a search found goes below what has come meanwhile; what is known already stays where it is.
+ * Adds the page below the interactions that have arrived meanwhile. Those that are already shown keep their place.
  * @param {State} state @param {Page} page @param {boolean} isMore
  * @returns {State}
  */
-function found(state, page, isMore) {
-  const known = new Set([...state.lines, ...state.waiting].map((line) => line.id));
-  const fresh = page.lines.filter((line) => !known.has(line.id));
-  const missed = isMore ? [] : fresh.filter((line) => line.at > (state.lines[0]?.at ?? Infinity));
-  const lines = [...missed, ...state.lines, ...fresh.filter((line) => !missed.includes(line))];
-  const next = isMore || state.next === null || state.lines.length === 0 ? page.next : state.next;
-  return { ...state, lines, next, search: "read", fault: "" };
+function withPage(state, page, isMore) {
+  const ids = new Set([...state.interactions, ...state.waiting].map((each) => each.id));
+  const added = page.interactions.filter((each) => !ids.has(each.id));
+  const missed = isMore ? [] : added.filter((each) => each.at > (state.interactions[0]?.at ?? Infinity));
+  const interactions = [...missed, ...state.interactions, ...added.filter((each) => !missed.includes(each))];
+  const next = isMore || state.next === null || state.interactions.length === 0 ? page.next : state.next;
+  return { ...state, interactions, next, search: "loaded", error: "" };
 }
 
 /**
- * Who does not hear from the gateway does not know what it is answering.
- * @param {State} state @param {Standing} now @param {string} [fault]
+ * Without the event stream, the running answers are unknown.
+ * @param {State} state @param {Status} status @param {string} [error]
  * @returns {State}
  */
-function standing(state, now, fault) {
-  const underway = now === "live" || now === "away" ? state.underway : [];
-  return { ...state, standing: now, underway, fault: fault ?? (now === "live" ? "" : state.fault) };
+function withStatus(state, status, error) {
+  const running = status === "live" || status === "database_down" ? state.running : [];
+  return { ...state, status, running, error: error ?? (status === "live" ? "" : state.error) };
 }
 
-/** @param {State} state @param {Line} line @returns {State} */
-function arrived(state, line) {
-  if ([...state.waiting, ...state.lines].some((each) => each.id === line.id)) return state;
-  const isLate = line.at < (state.waiting[0] ?? state.lines[0])?.at - LATE_MS;
-  const waiting = [{ ...line, isNew: true, isLate }, ...state.waiting].slice(0, MOST_SHOWN);
-  return revealedIf({ ...state, waiting });
+/** @param {State} state @param {Interaction} interaction @returns {State} */
+function withArrival(state, interaction) {
+  if ([...state.waiting, ...state.interactions].some((each) => each.id === interaction.id)) return state;
+  const isLate = interaction.at < (state.waiting[0] ?? state.interactions[0])?.at - LATE_MS;
+  const waiting = [{ ...interaction, isNew: true, isLate }, ...state.waiting].slice(0, MAX_INTERACTIONS);
+  return revealUnlessHeld({ ...state, waiting });
 }
 
 /** @param {State} state */
-function revealedIf(state) {
-  return state.isPaused || state.isScrolled ? state : revealed(state);
+function revealUnlessHeld(state) {
+  return state.isPaused || state.isScrolled ? state : reveal(state);
 }
 
 /** @param {State} state @returns {State} */
-function revealed(state) {
+function reveal(state) {
   if (state.waiting.length === 0) return state;
-  return { ...state, lines: [...state.waiting, ...state.lines].slice(0, MOST_SHOWN), waiting: [] };
+  return { ...state, interactions: [...state.waiting, ...state.interactions].slice(0, MAX_INTERACTIONS), waiting: [] };
 }
 
 /**
- * @param {any} row as the gateway tells it
- * @returns {Line | null} null for what is none
- */
-export function lineOf(row) {
-  if (typeof row?.id !== "string") return null;
-  const isCounted = Number.isFinite(row.prompt_tokens) && Number.isFinite(row.completion_tokens);
-  return {
-    id: row.id, source: text(row.source), kind: text(row.kind), at: momentOf(row.response_time),
-    user: text(row.user_name), title: text(row.title), model: text(row.model) || text(row.answered_model),
-    outcome: text(row.outcome) || "complete", policy: policyOf(row.policy_outcome, row.policy_rules),
-    asked: text(row.asked), said: text(row.said), error: text(row.error),
-    seconds: Number.isFinite(row.duration_ms) ? row.duration_ms / 1000 : null,
-    tokens: isCounted ? row.prompt_tokens + row.completion_tokens : null, isNew: false, isLate: false,
-  };
-}
-
-/**
- * @param {any} told by the gateway, whose clock may differ from ours
- * @param {number} now
- * @returns {Underway[]}
- */
-export function underwayOf(told, now) {
-  const rows = Array.isArray(told?.data) ? told.data : [];
-  return rows.filter((/** @type {any} */ row) => typeof row?.id === "string").map((/** @type {any} */ row) => {
-    const seconds = Number.isFinite(told.now) && Number.isFinite(row.started_at) ? Math.max(0, told.now - row.started_at) : 0;
-    return { id: row.id, user: text(row.user_name), title: text(row.title), model: text(row.model) || text(row.path), since: now - seconds * 1000 };
-  });
-}
-
-/** @param {number} milliseconds */
-export function secondsText(milliseconds) {
-  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
-  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} min`;
-}
-
-/** @param {any} answer of a search @returns {Page} */
-export function pageOf(answer) {
-  const rows = Array.isArray(answer?.data) ? answer.data : [];
-  const lines = /** @type {Line[]} */ (rows.map(lineOf).filter(Boolean));
-  return { lines, next: typeof answer?.next_before === "string" ? answer.next_before : null };
-}
-
-/** @param {string} search the address's query @returns {{ wanted: Wanted, open: string | null }} */
-export function readAddress(search) {
-  const given = new URLSearchParams(search);
-  const wanted = Object.fromEntries(FILTERS.map((name) => [name, given.get(name)?.trim() ?? ""]).filter(([, value]) => value !== ""));
-  return { wanted, open: given.get("open") || null };
-}
-
-/** @param {Wanted} wanted @param {string | null} open @returns {string} with its question mark; empty when there is nothing to say */
-export function addressOf(wanted, open) {
-  const said = new URLSearchParams(FILTERS.filter((name) => wanted[name]).map((name) => [name, wanted[name]]));
-  if (open) said.set("open", open);
-  return said.size > 0 ? `?${said}` : "";
-}
-
-/**
- * The query of a search or a watch. A day is the reader's own.
- * @param {Wanted} wanted @param {Record<string, string>} [more]
- */
-export function queryOf(wanted, more = {}) {
-  const { from, ...rest } = wanted;
-  const begun = from ? new Date(`${from}T00:00`) : null;
-  const since = begun && !Number.isNaN(begun.getTime()) ? { from: begun.toISOString() } : {};
-  return new URLSearchParams({ ...rest, ...since, ...more }).toString();
-}
-
-/**
- * The column is UTC and does not say so.
- * @param {unknown} value
- */
-export function momentOf(value) {
-  if (typeof value !== "string") return 0;
-  const moment = Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(value) ? value : `${value.replace(" ", "T")}Z`);
-  return Number.isNaN(moment) ? 0 : moment;
-}
-
-/**
- * The time of the day; of another day, that as well.
- * @param {number} at @param {number} now
- */
-export function timeOf(at, now) {
-  if (at === 0) return "–";
-  const moment = new Date(at);
-  const time = moment.toLocaleTimeString("en-GB");
-  const isToday = moment.toDateString() === new Date(now).toDateString();
-  return isToday ? time : `${moment.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time.slice(0, 5)}`;
-}
-
-/**
- * What is told about how new ones come, for eyes and ears.
  * @param {State} state
+ * @returns {string} the status of the event stream for users
  */
-export function standingText(state) {
-  if (state.isPaused && (state.standing === "live" || state.standing === "connecting")) return "Paused";
+export function statusText(state) {
+  if (state.isPaused && (state.status === "live" || state.status === "connecting")) return "Paused";
   return {
-    signed_out: "Not signed in", connecting: "Connecting…", live: "Watching", paused: "Paused", searching: "Search",
-    away: "The database is away; what is said meanwhile comes when it is back", lost: "Connection lost; trying again…",
-    ended: "Ended",
-  }[state.standing];
-}
-
-const ENDS = new Map(OUTCOMES);
-
-/**
- * How an answer ended, in words.
- * @param {string} outcome
- */
-export function outcomeText(outcome) {
-  return ENDS.get(/** @type {any} */ (outcome)) ?? outcome;
-}
-
-/** @param {unknown} value */
-function text(value) {
-  return typeof value === "string" ? value : "";
+    signed_out: "Not signed in", connecting: "Connecting…", live: "Watching", searching: "Search",
+    database_down: "The database is away; what is said meanwhile comes when it is back", lost: "Connection lost; trying again…",
+  }[state.status];
 }

@@ -1,11 +1,11 @@
 // @ts-check
-// A conversation as an auditor reads it: who said what in each turn, how it ended, what the policy did. Pure.
+// Reads the rows of a conversation as turns: messages, outcome, policy result, facts. Pure.
 
-import { policyOf, readCompletion, textOf } from "../shared/completions.mjs";
-import { shortened as titleFrom } from "../chat/chats.mjs";
-import { momentOf } from "./state.mjs";
+import { contentText, readCompletion, responsesText } from "../shared/completions.mjs";
+import { policyResult } from "../shared/outcomes.mjs";
+import { parseTimestamp, shorten, stringOf } from "../shared/values.mjs";
 
-/** @typedef {{ role: string, text: string, isRaw?: boolean }} Said */
+/** @typedef {{ role: string, text: string, isRaw?: boolean }} Message `isRaw`: the text is JSON or a body as it is */
 /**
  * @typedef {object} Turn
  * @property {string} id
@@ -13,98 +13,97 @@ import { momentOf } from "./state.mjs";
  * @property {string} model
  * @property {string} outcome
  * @property {string} error
- * @property {import("../shared/completions.mjs").Policy | null} policy
- * @property {boolean} isBranch it goes on from an earlier turn than the one above it
- * @property {Said[]} said
+ * @property {import("../shared/outcomes.mjs").PolicyResult | null} policy
+ * @property {boolean} isBranch its parent is not the turn above it
+ * @property {Message[]} messages
  * @property {[string, string][]} facts
  */
-/** @typedef {{ user: string, title: string, name: string, root: string, turns: Turn[], next: string | null, fault: string }} Conversation */
+/** @typedef {{ user: string, title: string, name: string, root: string, turns: Turn[], next: string | null, error: string }} Conversation `next` is a cursor */
 
-const MOST_CHARACTERS = 50_000; // of one text on the page
+const MAX_LENGTH = 50_000; // characters of a text on the page
 
 /**
- * @param {any} answer of /live/conversations/…
- * @param {Conversation | null} [before] the pages before this one
+ * @param {any} json the response of /live/conversations/…
+ * @param {Conversation | null} [previous] the pages before this one
  * @returns {Conversation}
  */
-export function conversationOf(answer, before = null) {
-  const rows = Array.isArray(answer?.data) ? answer.data : [];
-  let last = before?.turns.at(-1)?.id ?? null;
+export function conversationOf(json, previous = null) {
+  const rows = Array.isArray(json?.data) ? json.data : [];
+  let last = previous?.turns.at(-1)?.id ?? null;
   const turns = rows.filter((/** @type {any} */ row) => typeof row?.id === "string").map((/** @type {any} */ row) => {
     const turn = turnOf(row, last);
     last = turn.id;
     return turn;
   });
   const named = rows.findLast((/** @type {any} */ row) => row?.convo_title);
-  const question = turns[0]?.said.find((/** @type {Said} */ each) => each.role === "user" && !each.isRaw)?.text ?? "";
+  const question = turns[0]?.messages.find((/** @type {Message} */ each) => each.role === "user" && !each.isRaw)?.text ?? "";
   return {
-    user: text(answer?.user) || "not known", title: text(rows[0]?.title) || (before?.title ?? ""),
-    name: text(named?.convo_title) || before?.name || titleFrom(question), root: text(answer?.conversation),
-    turns: [...(before?.turns ?? []), ...turns], next: typeof answer?.next_after === "string" ? answer.next_after : null, fault: "",
+    user: stringOf(json?.user) || "not known", title: stringOf(rows[0]?.title) || (previous?.title ?? ""),
+    name: stringOf(named?.convo_title) || previous?.name || shorten(question), root: stringOf(json?.conversation),
+    turns: [...(previous?.turns ?? []), ...turns], next: typeof json?.next_after === "string" ? json.next_after : null, error: "",
   };
 }
 
-/** @param {string} fault @returns {Conversation} one that cannot be had */
-export function noConversation(fault) {
-  return { user: "", title: "", name: "", root: "", turns: [], next: null, fault };
+/** @param {string} error @returns {Conversation} one that cannot be loaded */
+export function failedConversation(error) {
+  return { user: "", title: "", name: "", root: "", turns: [], next: null, error };
 }
 
-/** @param {any} row @param {string | null} last the turn above @returns {Turn} */
+/** @param {any} row @param {string | null} last the id of the turn above @returns {Turn} */
 function turnOf(row, last) {
   return {
-    id: row.id, at: momentOf(row.response_time), model: text(row.model) || text(row.answered_model),
-    outcome: text(row.outcome) || "complete", error: text(row.error), policy: policyOf(row.policy_outcome, row.policy_rules),
+    id: row.id, at: parseTimestamp(row.response_time), model: stringOf(row.model) || stringOf(row.answered_model),
+    outcome: stringOf(row.outcome) || "complete", error: stringOf(row.error), policy: policyResult(row.policy_outcome, row.policy_rules),
     isBranch: last !== null && typeof row.parent_id === "string" && row.parent_id !== last,
-    said: [...askedIn(row), ...answeredIn(row)], facts: factsOf(row),
+    messages: [...requestMessages(row), ...answerMessages(row)], facts: factsOf(row),
   };
 }
 
-/** @param {any} row @returns {Said[]} */
-function askedIn(row) {
+/** @param {any} row @returns {Message[]} */
+function requestMessages(row) {
   if (Array.isArray(row.messages)) return row.messages.map(messageOf);
-  if (typeof row.request_text === "string") return [{ role: "user", text: shortened(row.request_text), isRaw: true }];
+  if (typeof row.request_text === "string") return [{ role: "user", text: truncate(row.request_text), isRaw: true }];
   const { input, prompt } = row.request ?? {};
-  if (typeof input === "string" || typeof prompt === "string") return [{ role: "user", text: shortened(input ?? prompt) }];
+  if (typeof input === "string" || typeof prompt === "string") return [{ role: "user", text: truncate(input ?? prompt) }];
   if (Array.isArray(input) && row.kind === "response") return input.map(messageOf);
   return rawOf("user", row.request);
 }
 
-/** @param {any} row @returns {Said[]} */
-function answeredIn(row) {
-  if (typeof row.response_text === "string") return [{ role: "assistant", text: shortened(row.response_text), isRaw: true }];
+/** @param {any} row @returns {Message[]} */
+function answerMessages(row) {
+  if (typeof row.response_text === "string") return [{ role: "assistant", text: truncate(row.response_text), isRaw: true }];
   const { response } = row;
   if (row.source !== "chat" || response?.error) return rawOf("assistant", response);
-  /** @type {Said[]} */
-  const said = [];
+  /** @type {Message[]} */
+  const messages = [];
   for (const each of readCompletion(response)) {
-    if (each.kind === "thought") said.push({ role: "reasoning", text: shortened(each.text) });
-    if (each.kind === "text") said.push({ role: "assistant", text: shortened(each.text) });
+    if (each.kind === "reasoning") messages.push({ role: "reasoning", text: truncate(each.text) });
+    if (each.kind === "text") messages.push({ role: "assistant", text: truncate(each.text) });
   }
   const calls = response?.choices?.[0]?.message?.tool_calls;
-  if (Array.isArray(calls)) said.push({ role: "assistant", text: callsOf(calls) });
-  const items = Array.isArray(response?.output) ? response.output : [];
-  const words = items.map((/** @type {any} */ item) => textOf(item?.content)).filter(Boolean).join("\n");
-  if (words) said.push({ role: "assistant", text: shortened(words) });
-  return said.length > 0 ? said : rawOf("assistant", response);
+  if (Array.isArray(calls)) messages.push({ role: "assistant", text: callsOf(calls) });
+  const text = responsesText(response);
+  if (text) messages.push({ role: "assistant", text: truncate(text) });
+  return messages.length > 0 ? messages : rawOf("assistant", response);
 }
 
-/** @param {any} message @returns {Said} */
+/** @param {any} message @returns {Message} */
 function messageOf(message) {
-  const role = text(message?.role) || text(message?.type) || "message";
-  const words = textOf(message?.content);
-  if (words) return { role, text: shortened(words) };
+  const role = stringOf(message?.role) || stringOf(message?.type) || "message";
+  const content = contentText(message?.content);
+  if (content) return { role, text: truncate(content) };
   if (Array.isArray(message?.tool_calls)) return { role, text: callsOf(message.tool_calls) };
-  return { role, text: shortened(jsonOf(message)), isRaw: true };
+  return { role, text: truncate(jsonOf(message)), isRaw: true };
 }
 
 /** @param {any[]} calls */
 function callsOf(calls) {
-  return calls.map((call) => `calls ${text(call?.function?.name) || "a tool"}(${shortened(text(call?.function?.arguments))})`).join("\n");
+  return calls.map((call) => `calls ${stringOf(call?.function?.name) || "a tool"}(${truncate(stringOf(call?.function?.arguments))})`).join("\n");
 }
 
-/** @param {string} role @param {unknown} value @returns {Said[]} */
+/** @param {string} role @param {unknown} value @returns {Message[]} */
 function rawOf(role, value) {
-  return value === null || value === undefined ? [] : [{ role, text: shortened(jsonOf(value)), isRaw: true }];
+  return value === null || value === undefined ? [] : [{ role, text: truncate(jsonOf(value)), isRaw: true }];
 }
 
 /** @param {any} row @returns {[string, string][]} */
@@ -129,12 +128,7 @@ function jsonOf(value) {
   return JSON.stringify(value, null, 2) ?? "";
 }
 
-/** @param {string} long */
-function shortened(long) {
-  return long.length <= MOST_CHARACTERS ? long : `${long.slice(0, MOST_CHARACTERS)}… (${long.length.toLocaleString("en")} characters)`;
-}
-
-/** @param {unknown} value */
-function text(value) {
-  return typeof value === "string" ? value : "";
+/** @param {string} text */
+function truncate(text) {
+  return text.length <= MAX_LENGTH ? text : `${text.slice(0, MAX_LENGTH)}… (${text.length.toLocaleString("en")} characters)`;
 }

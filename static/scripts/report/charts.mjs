@@ -1,32 +1,32 @@
 // @ts-check
-// Draws days with uPlot, in the page's colours.
+// Draws charts by day with uPlot, in the colours of the style sheet.
 
 import uPlot from "../../vendor/uplot/uPlot.esm.js";
-import { shortText, spanOf, stacked } from "./numbers.mjs";
+import { shortText, timeRange, stacked } from "./numbers.mjs";
 
 /** @typedef {import("./numbers.mjs").Series} Series */
-/** @typedef {{ days: string[], series: Series[], isStacked: boolean, text?: (value: number) => string }} Picture */
+/** @typedef {{ days: string[], series: Series[], isStacked: boolean, text?: (value: number) => string }} Chart `text` formats the ticks of the y axis */
 
 const HEIGHT = 220;
 const COLOURS = 9;
 
-/** The colours of the style sheet, as a canvas wants them. */
+/** The colours of the style sheet, resolved for a canvas. */
 function palette() {
-  const holder = /** @type {HTMLElement} */ (document.getElementById("palette"));
+  const parent = /** @type {HTMLElement} */ (document.getElementById("palette"));
   const colour = (/** @type {string} */ name) => {
     const probe = document.createElement("span");
     probe.className = name;
-    holder.append(probe);
-    const found = getComputedStyle(probe).color;
+    parent.append(probe);
+    const resolved = getComputedStyle(probe).color;
     probe.remove();
-    return found;
+    return resolved;
   };
   return { ink: colour("tone-ink"), line: colour("tone-line"), series: Array.from({ length: COLOURS }, (_, at) => colour(`tone-${at}`)) };
 }
 
 /**
  * @param {HTMLElement} el
- * @param {Picture} picture
+ * @param {Chart} chart
  * @returns {{ redraw: () => void }}
  */
 export function draw(el, { days, series, isStacked, text = shortText }) {
@@ -46,9 +46,9 @@ export function draw(el, { days, series, isStacked, text = shortText }) {
       points: { show: !isStacked && days.length < 3 },
     }));
     const order = series.map((_, at) => at);
-    if (isStacked) order.reverse(); // the highest first, so that the lower ones are drawn over it
+    if (isStacked) order.reverse(); // uPlot draws the first series at the back, so the highest sums come first
     const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif" };
-    plot = new uPlot(
+    plot = new /** @type {any} */ (uPlot)(
       {
         width: el.clientWidth,
         height: HEIGHT,
@@ -56,7 +56,7 @@ export function draw(el, { days, series, isStacked, text = shortText }) {
         legend: { show: false },
         cursor: { show: false },
         scales: { y: { range: (/** @type {any} */ _plot, /** @type {number} */ _low, /** @type {number} */ high) => [0, high > 0 ? high * 1.08 : 1] },
-          x: { range: () => spanOf(days) } },
+          x: { range: () => timeRange(days) } },
         axes: [{ ...axis, grid: { show: false }, size: 34, space: 70, incrs: [86_400, 7 * 86_400, 28 * 86_400, 91 * 86_400, 364 * 86_400],
           values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(dayText) },
         { ...axis, size: 68, values: (/** @type {any} */ _plot, /** @type {number[]} */ ticks) => ticks.map(text) }],

@@ -1,32 +1,21 @@
 // @ts-check
-// From the gateway's figures to tables, series of pictures, and CSV. Pure.
+// Turns the gateway's figures into text, series for charts, tables, and CSV. Pure.
 
 /** @typedef {string | number | null} Cell */
 /** @typedef {{ columns: string[], rows: Cell[][] }} Table */
 /** @typedef {{ label: string, values: (number | null)[] }} Series */
 
-export const OUTCOMES = /** @type {const} */ ([
-  ["complete", "Complete"], ["truncated", "Broken off by the model"], ["upstream_error", "Failed by the model"],
-  ["client_cancelled", "Stopped by the user"], ["policy_blocked", "Refused by policy"], ["interrupted", "Gateway ended"],
-  ["refused", "Refused by the gateway"],
-]);
-
-export const POLICY = /** @type {const} */ ([["masked", "Masked"], ["redirected", "Redirected"], ["rejected", "Refused"]]);
-
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-
-/** @param {string} outcome what the policy did, in a word for people */
-export const policyText = (outcome) => POLICY.find(([name]) => name === outcome)?.[1] ?? outcome;
+const integers = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 /** @param {Cell} value */
 export function numberText(value) {
-  return typeof value === "number" ? whole.format(value) : "–";
+  return typeof value === "number" ? integers.format(value) : "–";
 }
 
 /** @param {number} value */
 export function shortText(value) {
-  return short.format(value);
+  return compact.format(value);
 }
 
 /** @param {Cell} value */
@@ -39,12 +28,12 @@ export function dollarText(value) {
 /** @param {Cell} value milliseconds */
 export function timeText(value) {
   if (typeof value !== "number") return "–";
-  return value < 1000 ? `${whole.format(value)} ms` : `${(value / 1000).toFixed(value < 10_000 ? 1 : 0)} s`;
+  return value < 1000 ? `${integers.format(value)} ms` : `${(value / 1000).toFixed(value < 10_000 ? 1 : 0)} s`;
 }
 
-/** @param {number} part @param {number} all */
-export function shareText(part, all) {
-  return all > 0 ? `${((100 * part) / all).toFixed(1)} %` : "–";
+/** @param {number} part @param {number} total */
+export function shareText(part, total) {
+  return total > 0 ? `${((100 * part) / total).toFixed(1)} %` : "–";
 }
 
 /** @param {string | null} name */
@@ -53,7 +42,7 @@ export function nameText(name) {
 }
 
 /**
- * All days from the first to the last, so that a day without a call is a gap in no picture.
+ * All days from the first to the last, so that charts show also days without a call.
  * @param {string} first @param {string} last
  */
 export function daysBetween(first, last) {
@@ -63,21 +52,21 @@ export function daysBetween(first, last) {
 }
 
 /**
- * What the pictures' axis spans, in seconds: all of the first day and of the last, with the bars in the middle of theirs.
- * uPlot's own range for a single day is a thousand days.
+ * The range of a chart's time axis: half a day more on both sides, because bars are centred on midnight. uPlot's own range for
+ * a single day is a thousand days.
  * @param {string[]} days
- * @returns {[number, number]}
+ * @returns {[number, number]} Unix time
  */
-export function spanOf(days) {
+export function timeRange(days) {
   return [Date.parse(days[0]) / 1000 - 43_200, Date.parse(days[days.length - 1]) / 1000 + 43_200];
 }
 
 /**
- * The days that are drawn: from the first one that has anything.
+ * The days of the charts, from the first one with a call.
  * @param {any} report
  * @returns {string[]}
  */
-export function drawnDays(report) {
+export function chartDays(report) {
   const first = report.days[0]?.day ?? report.to;
   return daysBetween(first > report.from ? first : report.from, report.to);
 }
@@ -85,17 +74,17 @@ export function drawnDays(report) {
 /**
  * @param {any[]} rows each with a `day`
  * @param {string[]} days
- * @param {string} name
- * @param {number | null} absent
+ * @param {string} name of the value
+ * @param {number | null} missing for days without a row
  * @returns {(number | null)[]}
  */
-export function valuesOf(rows, days, name, absent = 0) {
-  const found = new Map(rows.map((row) => [row.day, row[name]]));
-  return days.map((day) => found.get(day) ?? absent);
+export function valuesOf(rows, days, name, missing = 0) {
+  const byDay = new Map(rows.map((row) => [row.day, row[name]]));
+  return days.map((day) => byDay.get(day) ?? missing);
 }
 
 /**
- * Conversations of each day, a series for each user, those with the most of them first, others last.
+ * Conversations by day: one series per user, in descending order of their sums; "Others" is the last one.
  * @param {any} report
  * @param {string[]} days
  * @returns {Series[]}
@@ -111,8 +100,8 @@ export function conversationSeries(report, days) {
 }
 
 /**
- * Each series on top of those before it.
  * @param {Series[]} series
+ * @returns {number[][]} the values of each series plus those of the series before it
  */
 export function stacked(series) {
   /** @type {number[]} */
@@ -125,12 +114,12 @@ export function stacked(series) {
  * @param {Series[]} series
  * @returns {Table}
  */
-export function tableOfDays(days, series) {
+export function tableByDay(days, series) {
   return { columns: ["Day", ...series.map(({ label }) => label)], rows: days.map((day, at) => [day, ...series.map(({ values }) => values[at])]) };
 }
 
 /**
- * A table as a file for spreadsheets, which must take none of its texts for a formula.
+ * CSV (RFC 4180). A quote before a text that a spreadsheet would run as a formula makes it plain text.
  * @param {Table} table
  */
 export function csvOf({ columns, rows }) {
@@ -146,7 +135,7 @@ function csvCell(value) {
 }
 
 /**
- * The query by which the page is found again, and the figures are asked for.
+ * The query of the page's URL and of the request for figures.
  * @param {Record<string, string>} filters
  */
 export function queryOf(filters) {

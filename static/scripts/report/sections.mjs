@@ -1,7 +1,8 @@
 // @ts-check
-// The report's sections: each a picture, its numbers as a table, and both as a file.
+// The sections of the report: a chart with its table, or a table alone; each can be downloaded as CSV.
 
 import { make } from "../shared/dom.mjs";
+import { OUTCOMES, POLICY_OUTCOMES, policyText } from "../shared/outcomes.mjs";
 import { draw } from "./charts.mjs";
 import * as numbers from "./numbers.mjs";
 
@@ -11,30 +12,30 @@ import * as numbers from "./numbers.mjs";
 
 /**
  * @param {any} report
- * @returns {{ elements: HTMLElement[], pictures: (() => () => void)[] }} the pictures are drawn when the elements are on the page
+ * @returns {{ elements: HTMLElement[], charts: (() => () => void)[] }} each chart draws itself, once its element is on the page, and returns its redraw
  */
 export function sectionsOf(report) {
   /** @type {(() => () => void)[]} */
-  const pictures = [];
-  const days = numbers.drawnDays(report);
+  const charts = [];
+  const days = numbers.chartDays(report);
   const { totals } = report;
 
   /**
    * @param {string} title @param {string} lead
    * @param {import("./numbers.mjs").Series[]} series
-   * @param {{ isStacked: boolean, text?: (value: number) => string, cell?: Text }} form
+   * @param {{ isStacked: boolean, text?: (value: number) => string, cell?: Text }} options
    */
-  function ofDays(title, lead, series, { isStacked, text, cell = numbers.numberText }) {
-    const picture = make("div", { className: "picture", role: "img", ariaLabel: `${title}, by day; the table below has the numbers` });
-    if (series.length > 0) pictures.push(() => draw(picture, { days, series, isStacked, text }).redraw);
-    const keys = make("ul", { className: "keys" }, ...series.map(({ label }, at) => make("li", {}, make("span", { className: `key tone-${at % 9}` }), label)));
-    const table = numbers.tableOfDays(days, series);
-    const folded = make("details", {}, make("summary", { textContent: `Numbers: ${title.toLowerCase()}` }), scrolled(title, tableOf(title, table, cell)));
-    return section(title, lead, table, series.length > 0 ? [keys, picture, folded] : [make("p", { className: "none", textContent: "Nothing in these days." })]);
+  function byDay(title, lead, series, { isStacked, text, cell = numbers.numberText }) {
+    const chart = make("div", { className: "picture", role: "img", ariaLabel: `${title}, by day; the table below has the numbers` });
+    if (series.length > 0) charts.push(() => draw(chart, { days, series, isStacked, text }).redraw);
+    const legend = make("ul", { className: "keys" }, ...series.map(({ label }, at) => make("li", {}, make("span", { className: `key tone-${at % 9}` }), label)));
+    const table = numbers.tableByDay(days, series);
+    const details = make("details", {}, make("summary", { textContent: `Numbers: ${title.toLowerCase()}` }), scrolled(title, tableOf(title, table, cell)));
+    return section(title, lead, table, series.length > 0 ? [legend, chart, details] : [make("p", { className: "empty", textContent: "Nothing in these days." })]);
   }
 
-  const { prompt_tokens: asked, completion_tokens: answered } = totals;
-  const all = asked + answered;
+  const { prompt_tokens: prompt, completion_tokens: completion } = totals;
+  const tokens = prompt + completion;
   const of = (/** @type {string} */ name, /** @type {string} */ label) => ({ label, values: numbers.valuesOf(report.days, days, name) });
   const times = (/** @type {string} */ measure, /** @type {string} */ name, /** @type {string} */ label) => ({
     label, values: numbers.valuesOf(report.times.filter((/** @type {any} */ row) => row.measure === measure && row.day !== null), days, name, null),
@@ -42,30 +43,30 @@ export function sectionsOf(report) {
   const hasTimes = report.times.length > 0;
   const elements = [
     tiles(report),
-    ofDays("Conversations a day", `${numbers.numberText(totals.conversations)} conversations, by the users with the most of them.`, numbers.conversationSeries(report, days), { isStacked: true }),
-    ofDays(
+    byDay("Conversations a day", `${numbers.numberText(totals.conversations)} conversations, by the users with the most of them.`, numbers.conversationSeries(report, days), { isStacked: true }),
+    byDay(
       "Tokens",
-      `Prompts ${numbers.numberText(asked)} (${numbers.shareText(asked, all)}), answers ${numbers.numberText(answered)} (${numbers.shareText(answered, all)}).`,
+      `Prompts ${numbers.numberText(prompt)} (${numbers.shareText(prompt, tokens)}), answers ${numbers.numberText(completion)} (${numbers.shareText(completion, tokens)}).`,
       report.days.length > 0 ? [of("prompt_tokens", "Prompt tokens"), of("completion_tokens", "Completion tokens")] : [], { isStacked: true },
     ),
-    ofDays("Cost", costLead(totals), report.days.length > 0 && totals.cost_usd !== null ? [{ label: "Cost in USD", values: numbers.valuesOf(report.days, days, "cost_usd", null) }] : [],
+    byDay("Cost", costLead(totals), report.days.length > 0 && totals.cost_usd !== null ? [{ label: "Cost in USD", values: numbers.valuesOf(report.days, days, "cost_usd", null) }] : [],
       { isStacked: true, text: numbers.dollarText, cell: numbers.dollarText }),
-    ofDays("Outcomes", `${numbers.numberText(totals.complete)} of ${numbers.numberText(totals.calls)} calls were answered to the end; policy refused ${numbers.numberText(totals.policy_blocked)}.`,
-      report.days.length > 0 ? numbers.OUTCOMES.filter(([name]) => totals[name] > 0).map(([name, label]) => of(name, label)) : [], { isStacked: true }),
-    ofDays("Policy", policyLead(report), numbers.POLICY.filter(([name]) => report.policy_by_day.some((/** @type {any} */ row) => row.outcome === name))
+    byDay("Outcomes", `${numbers.numberText(totals.complete)} of ${numbers.numberText(totals.calls)} calls were answered to the end; policy refused ${numbers.numberText(totals.policy_blocked)}.`,
+      report.days.length > 0 ? OUTCOMES.filter(([name]) => totals[name] > 0).map(([name, label]) => of(name, label)) : [], { isStacked: true }),
+    byDay("Policy", policyLead(report), POLICY_OUTCOMES.filter(([name]) => report.policy_by_day.some((/** @type {any} */ row) => row.outcome === name))
       .map(([name, label]) => ({ label, values: numbers.valuesOf(report.policy_by_day.filter((/** @type {any} */ row) => row.outcome === name), days, "requests") })), { isStacked: true }),
-    ofTable("Policy rules", "What each rule did; a request that several rules changed counts for each.", ["Rule", "What it did", "Requests", "Users"],
-      report.policy_rules.map((/** @type {any} */ row) => [row.rule, numbers.policyText(row.outcome), row.requests, row.users]), 2, { isWide: false }),
-    ofTable("Tokens by user", "Who uses most.", ["User", "Calls", "Prompt tokens", "Completion tokens", "Tokens", "Share", "Cost in USD"],
+    tableSection("Policy rules", "What each rule did; a request that several rules changed counts for each.", ["Rule", "What it did", "Requests", "Users"],
+      report.policy_rules.map((/** @type {any} */ row) => [row.rule, policyText(row.outcome), row.requests, row.users]), 2, { isWide: false }),
+    tableSection("Tokens by user", "Who uses most.", ["User", "Calls", "Prompt tokens", "Completion tokens", "Tokens", "Share", "Cost in USD"],
       report.users.map((/** @type {any} */ row) => [numbers.nameText(row.user_name), row.calls, row.prompt_tokens, row.completion_tokens, row.total_tokens, numbers.shareText(row.total_tokens, totals.total_tokens), row.cost_usd]), 4),
-    ofTable("Tokens by conversation", "The largest ones.", ["Conversation", "User", "Chats", "Prompt tokens", "Completion tokens", "Tokens"],
+    tableSection("Tokens by conversation", "The largest ones.", ["Conversation", "User", "Chats", "Prompt tokens", "Completion tokens", "Tokens"],
       report.largest_conversations.map((/** @type {any} */ row) => [row.convo_title || row.conversation, numbers.nameText(row.user_name), row.chats, row.prompt_tokens, row.completion_tokens, row.total_tokens]), 5),
-    ofTable("Models", "What was asked, and how quickly it answered: half of the answers, and 95 of 100, came within these times.",
+    tableSection("Models", "What was asked, and how quickly it answered: half of the answers, and 95 of 100, came within these times.",
       ["Model", "Calls", "Tokens", "Cost in USD", "First token p50, ms", "First token p95, ms", "Answer p50, ms", "Answer p95, ms"], report.models.map((/** @type {any} */ row) => modelRow(report, row)), 2),
-    ofDays("Time to first token", timeLead(report, "first_token"), hasTimes ? [times("first_token", "p50_ms", "p50"), times("first_token", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
-    ofDays("Time of an answer", timeLead(report, "duration"), hasTimes ? [times("duration", "p50_ms", "p50"), times("duration", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
+    byDay("Time to first token", timeLead(report, "first_token"), hasTimes ? [times("first_token", "p50_ms", "p50"), times("first_token", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
+    byDay("Time of an answer", timeLead(report, "duration"), hasTimes ? [times("duration", "p50_ms", "p50"), times("duration", "p95_ms", "p95")] : [], { isStacked: false, text: numbers.timeText, cell: numbers.timeText }),
   ];
-  return { elements, pictures };
+  return { elements, charts };
 }
 
 /** @param {any} report */
@@ -82,7 +83,7 @@ function tiles({ totals, is_of_everybody: isAll }) {
 
 /** @param {any} report */
 function policyLead({ policy_by_day: rows }) {
-  const counts = numbers.POLICY.map(([name, label]) => {
+  const counts = POLICY_OUTCOMES.map(([name, label]) => {
     const count = rows.filter((/** @type {any} */ row) => row.outcome === name).reduce((/** @type {number} */ sum, /** @type {any} */ row) => sum + row.requests, 0);
     return `${numbers.numberText(count)} ${label.toLowerCase()}`;
   });
@@ -112,13 +113,13 @@ function modelRow(report, row) {
 
 /**
  * @param {string} title @param {string} lead @param {string[]} columns @param {Cell[][]} rows
- * @param {number} measured the column that is drawn as a bar, too
- * @param {{ isWide: boolean }} form
+ * @param {number} measured the column that also has bars
+ * @param {{ isWide: boolean }} options
  */
-function ofTable(title, lead, columns, rows, measured, { isWide } = { isWide: true }) {
+function tableSection(title, lead, columns, rows, measured, { isWide } = { isWide: true }) {
   const table = { columns, rows };
   const cell = (/** @type {Cell} */ value, /** @type {string} */ column) => (column.includes("USD") ? numbers.dollarText(value) : numbers.numberText(value));
-  const body = rows.length > 0 ? scrolled(title, tableOf(title, table, cell, measured)) : make("p", { className: "none", textContent: "Nothing in these days." });
+  const body = rows.length > 0 ? scrolled(title, tableOf(title, table, cell, measured)) : make("p", { className: "empty", textContent: "Nothing in these days." });
   const element = section(title, lead, table, [body]);
   element.classList.toggle("wide", isWide);
   return element;
@@ -135,7 +136,7 @@ function section(title, lead, table, body) {
   return element;
 }
 
-/** @param {string} title @param {HTMLElement} table a wide one scrolls by itself, also by keyboard */
+/** Makes a wide table scroll on its own, also by keyboard. @param {string} title @param {HTMLElement} table */
 function scrolled(title, table) {
   return make("div", { className: "scrolled", tabIndex: 0, role: "region", ariaLabel: `Table: ${title}` }, table);
 }
@@ -146,7 +147,7 @@ function scrolled(title, table) {
  * @param {number} [measured]
  */
 function tableOf(title, { columns, rows }, cell, measured) {
-  const most = measured === undefined ? 0 : Math.max(1, ...rows.map((row) => Number(row[measured])));
+  const max = measured === undefined ? 0 : Math.max(1, ...rows.map((row) => Number(row[measured])));
   const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col", textContent: name })));
   const body = rows.map((row) =>
     make("tr", {}, ...row.map((value, at) => {
@@ -154,11 +155,11 @@ function tableOf(title, { columns, rows }, cell, measured) {
       const element = make("td", { className: typeof value === "string" ? "words" : "", textContent: typeof value === "string" ? value : cell(value, columns[at]) });
       if (at === measured) {
         element.classList.add("measured");
-        element.style.setProperty("--part", `${(100 * Number(value)) / most}%`);
+        element.style.setProperty("--part", `${(100 * Number(value)) / max}%`);
       }
       return element;
     })));
-  return make("table", {}, make("caption", { className: "for-ears", textContent: title }), make("thead", {}, head), make("tbody", {}, ...body));
+  return make("table", {}, make("caption", { className: "visually-hidden", textContent: title }), make("thead", {}, head), make("tbody", {}, ...body));
 }
 
 /** @param {string} name @param {string} text */

@@ -1,5 +1,5 @@
 // @ts-check
-// Makes elements, whose text enters as text nodes only, and keeps the keyboard's place.
+// Creates elements, whose text is always a text node, and schedules their updates.
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -36,23 +36,23 @@ const ICONS = {
 };
 
 /**
- * A line drawing in the colour of the text around it; the element it stands in says what it means.
+ * An SVG icon in the current text colour. It is hidden from screen readers: its parent has the label.
  * @param {keyof typeof ICONS} name
  */
 export function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
+  const namespace = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(namespace, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(space, "path");
+  const path = document.createElementNS(namespace, "path");
   path.setAttribute("d", ICONS[name]);
   svg.append(path);
   return svg;
 }
 
 /**
- * A button that is only an icon to the eye.
+ * A button that shows an icon and has its label for screen readers and as a tooltip.
  * @param {keyof typeof ICONS} name
  * @param {string} label
  * @param {() => void} act
@@ -63,17 +63,39 @@ export function iconButton(name, label, act) {
   return button;
 }
 
-/** @param {string} text */
+/** @param {string} text @returns {Promise<boolean>} whether it is on the clipboard */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return false; // the clipboard is closed to pages that came by plain HTTP from another machine
+    return false; // browsers deny the clipboard to pages that were loaded over plain HTTP from another machine
   }
 }
 
-/** To where the person writes, when what had the focus goes away. Not on touch screens: there it opens the keyboard. */
-export function focusComposer() {
-  if (matchMedia("(hover: hover)").matches) document.getElementById("composer-text")?.focus({ preventScroll: true });
+/**
+ * @param {string} id
+ * @returns {HTMLElement} the element of the page's HTML
+ */
+export function elementById(id) {
+  const el = document.getElementById(id);
+  if (!el) throw new Error(`the page has no #${id}`);
+  return el;
+}
+
+/**
+ * Delays updates to the next frame, and merges those of one frame into one. A hidden page has no frames and no updates.
+ * @param {() => void} update
+ * @returns {() => void} requests an update
+ */
+export function oncePerFrame(update) {
+  let isRequested = false;
+  return () => {
+    if (isRequested) return;
+    isRequested = true;
+    requestAnimationFrame(() => {
+      isRequested = false;
+      update();
+    });
+  };
 }

@@ -1,15 +1,15 @@
 // @ts-check
-// Server-sent events from bytes, as the WHATWG describes them. Pure: bytes in, events out.
+// Decoder of server-sent events (WHATWG HTML, section 9.2). Pure: bytes in, events out.
 
 /** @typedef {{ type: string, data: string }} ServerEvent */
 
 /**
- * A reader of one stream. `feed` takes the bytes as they come, cut anywhere, and returns the events that are now complete;
- * what is unfinished when the stream ends is no event.
+ * Decodes one stream. `feed` takes bytes in chunks of any size and returns the events that they complete. An event that is
+ * incomplete when the stream ends is dropped.
  * @returns {{ feed: (bytes: Uint8Array) => ServerEvent[] }}
  */
-export function createEventReader() {
-  const decoder = new TextDecoder(); // drops a byte order mark, waits for the rest of a cut character
+export function createEventDecoder() {
+  const decoder = new TextDecoder(); // drops a byte order mark, and keeps an incomplete character for the next chunk
   let line = "";
   let endedWithCR = false;
   let type = "";
@@ -18,9 +18,9 @@ export function createEventReader() {
 
   /**
    * @param {string} text one line without its end
-   * @returns {ServerEvent | null} an event, if this line ends one
+   * @returns {ServerEvent | null} the event that this line ends, if any
    */
-  function take(text) {
+  function readLine(text) {
     if (text === "") {
       const event = data.length > 0 ? { type: type || "message", data: data.join("\n") } : null;
       type = "";
@@ -33,7 +33,7 @@ export function createEventReader() {
     const value = rest.startsWith(" ") ? rest.slice(1) : rest;
     if (field === "data") data.push(value);
     else if (field === "event") type = value;
-    return null; // a comment, `id`, `retry` or something unknown
+    return null; // a comment, `id`, `retry` or an unknown field
   }
 
   return {
@@ -46,7 +46,7 @@ export function createEventReader() {
       const unfinished = /** @type {string} */ (lines.pop());
       const events = [];
       for (const end of lines) {
-        const event = take(line + end);
+        const event = readLine(line + end);
         line = "";
         if (event) events.push(event);
       }

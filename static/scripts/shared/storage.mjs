@@ -1,13 +1,13 @@
 // @ts-check
-// What the page remembers: choices for good, what was said and the key for this tab alone.
+// JSON values in the browser's storage: settings for good, conversations and keys for this tab only.
 
 /**
- * A drawer of the browser's storage. A browser that keeps nothing (full, or forbidden) is no fault: it is forgotten.
+ * Values are JSON under keys that begin with `gateway:`. A browser that stores nothing (full, or forbidden) is not an error.
  * @param {() => Storage} open
  */
-function drawer(open) {
+function jsonStorage(open) {
   return {
-    /** @param {string} name @returns {any} */
+    /** @param {string} name @returns {any} null if nothing is stored */
     read(name) {
       try {
         return JSON.parse(open().getItem(`gateway:${name}`) ?? "null");
@@ -15,29 +15,29 @@ function drawer(open) {
         return null;
       }
     },
-    /** @param {string} name @param {unknown} value null forgets it */
+    /** @param {string} name @param {unknown} value null removes it */
     write(name, value) {
       try {
         if (value === null) open().removeItem(`gateway:${name}`);
         else open().setItem(`gateway:${name}`, JSON.stringify(value));
       } catch {
-        // forgotten at the next reload
+        // the value is lost at the next reload
       }
     },
   };
 }
 
-/** @typedef {ReturnType<typeof drawer>} Drawer */
+/** @typedef {ReturnType<typeof jsonStorage>} JsonStorage */
 
-/** Model, use case, parameters, colours, address. */
-export const lasting = drawer(() => localStorage);
-/** The key, the conversation on the screen, drafts: gone with the tab. */
-export const passing = drawer(() => sessionStorage);
+/** Model, use case, parameters, theme, address. */
+export const localStore = jsonStorage(() => localStorage);
+/** The API key, the open conversation, drafts. The browser removes them when the tab is closed. */
+export const sessionStore = jsonStorage(() => sessionStorage);
 
 /**
- * A key belongs to the address that it was pasted for, so that a link with another address does not send it there.
+ * An API key is stored per address, so that a link with another address does not send it there.
  * @param {string} base
  */
-export function tokenName(base) {
+export function tokenKey(base) {
   return `token:${base}`;
 }

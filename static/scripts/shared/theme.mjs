@@ -1,14 +1,14 @@
 // @ts-check
-// Light, dark, or as the system has it. The style sheet's colours follow `color-scheme`.
+// Light theme, dark theme, or the system's. The style sheets' colours follow `color-scheme`.
 
-import { lasting } from "./storage.mjs";
+import { localStore } from "./storage.mjs";
 
 /** @typedef {"system" | "light" | "dark"} Theme */
 
 /** @returns {Theme} */
 export function theme() {
-  const kept = lasting.read("theme");
-  return kept === "light" || kept === "dark" ? kept : "system";
+  const stored = localStore.read("theme");
+  return stored === "light" || stored === "dark" ? stored : "system";
 }
 
 /** @param {Theme} chosen */
@@ -17,13 +17,13 @@ function apply(chosen) {
   else document.documentElement.dataset.theme = chosen;
 }
 
-/** From the system's to the other one, to the one that is left, and back. */
+/** Goes from the system's theme to the opposite one, then to the third, and back. */
 export function nextTheme() {
   const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
   /** @type {Theme[]} */
   const order = ["system", isDark ? "light" : "dark", isDark ? "dark" : "light"];
   const next = order[(order.indexOf(theme()) + 1) % order.length];
-  lasting.write("theme", next === "system" ? null : next);
+  localStore.write("theme", next === "system" ? null : next);
   apply(next);
 }
 

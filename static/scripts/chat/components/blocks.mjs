@@ -1,26 +1,26 @@
 // @ts-check
-// An answer's Markdown as elements. Only the end of a growing answer is built anew; all else stands still, so that what
-// is selected stays selected and a long answer stays smooth.
+// An answer's Markdown as elements. An update replaces only the open blocks at the end, so that a selection stays and long
+// answers stay fast.
 
 import { copyText, make } from "../../shared/dom.mjs";
-import { highlighted, prepareHighlighting } from "../highlighting.mjs";
-import { createMarkdownReader, parseMarkdown, plainText, safeImage, safeLink } from "../markdown.mjs";
+import { highlighted, loadHighlighter } from "../highlighting.mjs";
+import { createMarkdownParser, parseMarkdown, plainText, safeImage, safeLink } from "../markdown.mjs";
 
 /** @typedef {import("../markdown.mjs").Token} Token */
 
-const LIVE_COLOURS = 4000; // characters of a code block that is coloured while it grows
-const DEAR = 8; // ms of a frame; who costs more comes less often
+const MAX_LIVE_HIGHLIGHT = 4000; // characters; a longer code block is highlighted when it is complete
+const FRAME_BUDGET_MS = 8; // a more expensive update delays the next one
 
 /**
  * @param {HTMLElement} el
- * @returns {{ update: (text: string, isOver: boolean) => void }}
+ * @returns {{ update: (text: string, isComplete: boolean) => void }}
  */
 export function mount(el) {
-  let reader = createMarkdownReader();
+  let parser = createMarkdownParser();
   let shown = "";
   let isDone = false;
-  /** @type {string[]} what the elements before the open ones were made of */
-  let frozen = [];
+  /** @type {string[]} the Markdown of the closed blocks */
+  let closed = [];
   /** @type {{ token: Token, el: HTMLElement }[]} */
   let open = [];
   let notBefore = 0;
@@ -28,15 +28,15 @@ export function mount(el) {
   let timer;
 
   function clear() {
-    reader = createMarkdownReader();
-    frozen = [];
+    parser = createMarkdownParser();
+    closed = [];
     open = [];
     el.replaceChildren();
   }
 
   /** @param {string} text */
   function grow(text) {
-    const { fresh, open: next } = reader.read(text);
+    const { closed: fresh, open: next } = parser.parse(text);
     const elements = [...fresh, ...next].map((token, index) => {
       const old = open[index];
       const isKept = old && (old.token.raw === token.raw || growCode(old, token));
@@ -44,19 +44,19 @@ export function mount(el) {
     });
     for (const old of open) if (!elements.some((each) => each.el === old.el)) old.el.remove();
     elements.forEach((each, index) => {
-      const there = el.children[frozen.length + index] ?? null;
-      if (there !== each.el) el.insertBefore(each.el, there); // what stays is not moved: it would lose its selection
+      const current = el.children[closed.length + index] ?? null;
+      if (current !== each.el) el.insertBefore(each.el, current); // to move an element would lose its selection
     });
     for (const each of elements.slice(0, fresh.length)) finish(each.el);
-    frozen.push(...fresh.map((token) => token.raw));
+    closed.push(...fresh.map((token) => token.raw));
     open = elements.slice(fresh.length);
   }
 
-  /** @param {string} text once more as a whole: a link may be defined at the end, a list turn out to be a loose one */
+  /** Parses the whole text: the end may define a link, or make a list a loose one. @param {string} text */
   function complete(text) {
     const tokens = parseMarkdown(text);
-    const read = [...frozen, ...open.map(({ token }) => token.raw)];
-    const isSame = tokens.length === read.length && tokens.every((token, index) => token.raw.trim() === read[index].trim());
+    const shownBlocks = [...closed, ...open.map(({ token }) => token.raw)];
+    const isSame = tokens.length === shownBlocks.length && tokens.every((token, index) => token.raw.trim() === shownBlocks[index].trim());
     if (!isSame || /^ {0,3}\[[^\]\n]+\]:/m.test(text)) {
       const elements = tokens.map(elementOf);
       el.replaceChildren(...elements);
@@ -64,32 +64,33 @@ export function mount(el) {
     } else open.forEach((each) => finish(each.el));
   }
 
-  /** @param {string} text @param {boolean} isOver */
-  function render(text, isOver) {
-    const began = performance.now();
+  /** @param {string} text @param {boolean} isComplete */
+  function render(text, isComplete) {
+    const start = performance.now();
     if (!text.startsWith(shown) || (isDone && text !== shown)) clear();
     if (text !== shown || el.childElementCount === 0) grow(text);
-    if (isOver) complete(text);
+    if (isComplete) complete(text);
     shown = text;
-    isDone = isOver;
-    const cost = performance.now() - began;
-    notBefore = cost > DEAR ? performance.now() + Math.min(cost * 4, 500) : 0;
+    isDone = isComplete;
+    const cost = performance.now() - start;
+    notBefore = cost > FRAME_BUDGET_MS ? performance.now() + Math.min(cost * 4, 500) : 0;
   }
 
   return {
-    update(text, isOver) {
+    update(text, isComplete) {
       clearTimeout(timer);
       const wait = notBefore - performance.now();
-      if (isOver || wait <= 0) render(text, isOver);
+      if (isComplete || wait <= 0) render(text, isComplete);
       else timer = setTimeout(() => render(text, false), wait);
     },
   };
 }
 
 /**
- * A code block that only got longer: its text grows in place.
+ * Appends to a code block in place.
  * @param {{ token: Token, el: HTMLElement }} old
  * @param {Token} token
+ * @returns {boolean} false: the block needs a new element
  */
 function growCode(old, token) {
   const before = old.token.text ?? "";
@@ -97,23 +98,23 @@ function growCode(old, token) {
   const text = token.text ?? "";
   const code = old.el.querySelector("code");
   if (!code || !text.startsWith(before)) return false;
-  const nodes = text.length <= LIVE_COLOURS ? highlighted(text, languageOf(token)) : null;
+  const nodes = text.length <= MAX_LIVE_HIGHLIGHT ? highlighted(text, languageOf(token)) : null;
   if (nodes) code.replaceChildren(...nodes);
   else code.append(text.slice(before.length));
   return true;
 }
 
-/** @param {HTMLElement} el an element that will not change any more gets its colours */
+/** Highlights the code of an element that does not change any more. @param {HTMLElement} el */
 function finish(el) {
   const blocks = el.matches(".code") ? [el] : [...el.querySelectorAll(".code")];
   for (const block of blocks) {
     const code = block.querySelector("code");
     const language = /** @type {HTMLElement} */ (block).dataset.language ?? "";
     if (!code || !language) continue;
-    void prepareHighlighting().then(() => {
+    void loadHighlighter().then(() => {
       const nodes = highlighted(code.textContent ?? "", language);
       if (nodes) code.replaceChildren(...nodes);
-    }, () => {}); // without colours it can be read as well
+    }, () => {}); // without the highlighter, code stays plain
   }
 }
 
@@ -130,10 +131,10 @@ function elementOf(token) {
   switch (token.type) {
     case "code":
       return codeOf(languageOf(token), token.text ?? "");
-    case "heading": // the page's title is h1 and each message has an h2, so an answer's headings begin at h3
+    case "heading": // the page's title is an h1 and each message has an h2, so the headings of an answer begin at h3
       return make(/** @type {"h3"} */ (`h${Math.min((token.depth ?? 1) + 2, 6)}`), {}, ...spansOf(token.tokens));
     case "list": {
-      const items = (token.items ?? []).map((item) => make("li", {}, ...(item.tokens ?? []).flatMap(inItem)));
+      const items = (token.items ?? []).map((item) => make("li", {}, ...(item.tokens ?? []).flatMap(itemNodes)));
       return token.ordered ? make("ol", { start: Number(token.start) || (token.start === 0 ? 0 : 1) }, ...items) : make("ul", {}, ...items);
     }
     case "blockquote":
@@ -148,10 +149,10 @@ function elementOf(token) {
 }
 
 /**
- * @param {Token} token in a list's item: tight ones hold text without a paragraph
+ * @param {Token} token in an item of a list; the items of a tight list have text without a paragraph
  * @returns {(Node | string)[]}
  */
-function inItem(token) {
+function itemNodes(token) {
   if (token.type === "text") return spansOf(token.tokens ?? [token]);
   if (token.type === "checkbox") return [checkbox(token)];
   return token.type === "space" ? [] : [elementOf(token)];
@@ -179,7 +180,7 @@ function spanOf(token) {
       return make("code", {}, token.text ?? "");
     case "br":
       return make("br");
-    case "html": // shown as it was written, but for the one tag that is common in tables
+    case "html": // shown as text, except <br>, which is common in tables
       return /^<br\s*\/?>$/i.test(token.raw.trim()) ? make("br") : token.raw;
     case "link":
       return linkOf(token);
@@ -206,13 +207,13 @@ function linkOf(token) {
   return make("a", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, ...spansOf(token.tokens));
 }
 
-/** @param {Token} token an image from elsewhere is a link: to fetch it would tell its host who reads, and could carry words away */
+/** @param {Token} token a remote image becomes a link: a request would tell its host who reads, and could leak text in the URL */
 function imageOf(token) {
   const src = safeImage(token.href);
   if (src) return make("img", { src, alt: plainText(token.text ?? "") });
   const href = safeLink(token.href);
-  const words = `Image: ${plainText(token.text ?? "") || "without a description"}`;
-  return href ? make("a", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, words) : words;
+  const label = `Image: ${plainText(token.text ?? "") || "without a description"}`;
+  return href ? make("a", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, label) : label;
 }
 
 /** @param {Token} token */
@@ -232,8 +233,8 @@ function tableOf(token) {
  * @param {string} text
  */
 function codeOf(language, text) {
-  if (language) void prepareHighlighting().catch(() => {});
-  const nodes = text.length <= LIVE_COLOURS ? highlighted(text, language) : null;
+  if (language) void loadHighlighter().catch(() => {});
+  const nodes = text.length <= MAX_LIVE_HIGHLIGHT ? highlighted(text, language) : null;
   const code = make("code", {}, ...(nodes ?? [text]));
   const copy = make("button", { type: "button", className: "quiet", textContent: "Copy", ariaLabel: `Copy ${language || "the"} code` });
   copy.addEventListener("click", async () => {

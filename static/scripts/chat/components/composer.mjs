@@ -1,7 +1,7 @@
 // @ts-check
-// Where a message is written: Enter sends, Shift+Enter makes a new line, Esc stops an answer, ↑ edits the last question.
+// The message field. Enter sends, Shift+Enter inserts a line break, Esc stops the answer, ↑ edits the last question.
 
-import { focusComposer, icon, make } from "../../shared/dom.mjs";
+import { icon, make } from "../../shared/dom.mjs";
 import { canSend, draftOf, isStreaming } from "../state.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
@@ -16,12 +16,12 @@ export function mount(el, actions) {
   const send = make("button", { type: "submit", className: "send", title: "Send (Enter)", ariaLabel: "Send" }, icon("send"));
   const stop = make("button", { type: "button", className: "send stop", title: "Stop (Esc)", ariaLabel: "Stop" }, icon("stop"));
   const form = make("form", {}, text, send, stop);
-  const notice = make("p", { className: "passing-notice" });
+  const notice = make("p", { className: "toast" });
   const hint = make("p", { className: "hint" });
-  const policy = make("a", { target: "_blank", rel: "noopener noreferrer", textContent: "Usage policy" });
-  el.append(notice, form, make("div", { className: "under" }, hint, policy));
+  const usagePolicy = make("a", { target: "_blank", rel: "noopener noreferrer", textContent: "Usage policy" });
+  el.append(notice, form, make("div", { className: "footnote" }, hint, usagePolicy));
 
-  /** What was sent leaves the field at once, not a frame later: the next words may already be coming. */
+  /** Empties the field at once, not with the next frame: the user may already type the next message. */
   const submit = () => {
     actions.send(text.value);
     text.value = draftOf(actions.state());
@@ -45,7 +45,7 @@ export function mount(el, actions) {
     if (event.key === "Escape" && !document.querySelector("dialog[open]")) actions.stop();
   });
 
-  let isQuiet = true;
+  let hadNotice = false;
   return {
     update(state) {
       const streams = isStreaming(state);
@@ -59,17 +59,17 @@ export function mount(el, actions) {
       send.disabled = !canSend(state, draft);
       stop.hidden = !streams;
       hint.textContent = streams ? "Esc stops the answer" : "Enter sends · Shift+Enter makes a new line";
-      policy.hidden = state.page.policyUrl === null;
-      if (state.page.policyUrl) policy.href = state.page.policyUrl;
+      usagePolicy.hidden = state.page.policyUrl === null;
+      if (state.page.policyUrl) usagePolicy.href = state.page.policyUrl;
       notice.textContent = state.notice;
       notice.hidden = state.notice === "";
-      if (state.notice && isQuiet) setTimeout(() => actions.notice(""), 6000);
-      isQuiet = state.notice === "";
+      if (state.notice && !hadNotice) setTimeout(() => actions.showNotice(""), 6000);
+      hadNotice = state.notice !== "";
     },
   };
 }
 
-/** @param {KeyboardEvent} event */
+/** Opens the last question for editing. @param {KeyboardEvent} event */
 function editLast(event) {
   const edits = document.querySelectorAll(".edit-button:not([hidden], :disabled)");
   const last = /** @type {HTMLButtonElement | undefined} */ (edits[edits.length - 1]);
@@ -78,9 +78,14 @@ function editLast(event) {
   last.click();
 }
 
-/** @param {HTMLTextAreaElement} text as high as its lines; the style sheet sets the most */
+/** Sets the height to that of the text. The style sheet limits it. @param {HTMLTextAreaElement} text */
 function fit(text) {
   if (CSS.supports("field-sizing", "content")) return;
   text.style.height = "auto";
   text.style.height = `${text.scrollHeight}px`;
+}
+
+/** Moves the focus to the message field. Not on touch screens, where that opens the keyboard. */
+export function focusComposer() {
+  if (matchMedia("(hover: hover)").matches) document.getElementById("composer-text")?.focus({ preventScroll: true });
 }

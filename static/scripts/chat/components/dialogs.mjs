@@ -1,9 +1,9 @@
 // @ts-check
-// What is set apart from the conversation: the model's parameters, the key and address, a conversation's title.
+// The dialogs: parameters, sign-in, a conversation's title, and the user's keys.
 
 import { make } from "../../shared/dom.mjs";
-import { PARAMETERS, readValue } from "../parameters.mjs";
-import { canMakeKeys, instructionsOf } from "../state.mjs";
+import { PARAMETERS, parseValue } from "../parameters.mjs";
+import { canCreateKeys, instructionsOf } from "../state.mjs";
 import { keysSheet } from "./keys.mjs";
 import { field, sheetOf } from "./sheets.mjs";
 
@@ -19,14 +19,14 @@ import { field, sheetOf } from "./sheets.mjs";
 export function mount(el, actions) {
   /** @type {Record<string, Sheet>} */
   const sheets = { parameters: parameterSheet(actions), sign_in: signInSheet(actions), conversation: conversationSheet(actions), keys: keysSheet(actions) };
-  /** @type {Set<string>} closed by the state: it may already want it, or another, open again when the browser tells */
+  /** @type {Set<string>} closed by an update; the `close` event comes later, when a dialog may already be open again */
   const closed = new Set();
   for (const [kind, sheet] of Object.entries(sheets)) {
     sheet.el.addEventListener("close", () => {
-      if (!closed.delete(kind)) actions.showDialog(null); // the person closed it
+      if (!closed.delete(kind)) actions.showDialog(null); // closed by the user
     });
     sheet.el.addEventListener("click", (event) => {
-      if (event.target === sheet.el) sheet.el.close(); // beside it
+      if (event.target === sheet.el) sheet.el.close(); // a click on the backdrop
     });
     el.append(sheet.el);
   }
@@ -36,7 +36,7 @@ export function mount(el, actions) {
       for (const [kind, sheet] of Object.entries(sheets)) {
         const isWanted = state.dialog?.kind === kind;
         const isOpening = isWanted && !sheet.el.open;
-        if (isWanted || sheet.el.open || kind === last) sheet.update(state, isOpening); // a closed one forgets what it showed
+        if (isWanted || sheet.el.open || kind === last) sheet.update(state, isOpening); // also when it closes, to clear its fields
         if (isOpening) sheet.el.showModal();
         else if (!isWanted && sheet.el.open) {
           closed.add(kind);
@@ -53,28 +53,28 @@ function parameterSheet(actions) {
   const instructions = make("textarea", { id: "instructions", rows: 4 });
   instructions.addEventListener("input", () => actions.changeInstructions(instructions.value));
   const controls = PARAMETERS.map((parameter) => {
-    const { name, label, low, high, step, usual, help } = parameter;
-    const isRange = high <= 2;
-    const number = make("input", { type: "number", id: `${name}-number`, min: String(low), max: String(high), step: String(step), placeholder: "default", ariaLabel: label });
-    const range = make("input", { type: "range", id: `${name}-range`, min: String(low), max: String(high), step: String(step), ariaLabel: `${label}, slider` });
+    const { name, label, min, max, step, initial, help } = parameter;
+    const hasSlider = max <= 2;
+    const number = make("input", { type: "number", id: `${name}-number`, min: String(min), max: String(max), step: String(step), placeholder: "default", ariaLabel: label });
+    const range = make("input", { type: "range", id: `${name}-range`, min: String(min), max: String(max), step: String(step), ariaLabel: `${label}, slider` });
     /** @param {HTMLInputElement} from */
-    const change = (from) => actions.changeValue(name, readValue(name, from.value));
+    const change = (from) => actions.changeParameter(name, parseValue(name, from.value));
     number.addEventListener("input", () => change(number));
     range.addEventListener("input", () => change(range));
     const line = make("p", { className: "help", id: `${name}-help`, textContent: help });
     number.setAttribute("aria-describedby", line.id);
-    const el = make("div", { className: "field parameter" }, make("label", { htmlFor: number.id, textContent: label }), ...(isRange ? [range] : []), number, line);
+    const el = make("div", { className: "field parameter" }, make("label", { htmlFor: number.id, textContent: label }), ...(hasSlider ? [range] : []), number, line);
     /** @param {State} state */
     const update = (state) => {
       const value = state.choices.values[name];
-      if (document.activeElement !== number || readValue(name, number.value) !== (value ?? null)) number.value = value === undefined ? "" : String(value);
-      range.value = String(value ?? usual ?? low);
+      if (document.activeElement !== number || parseValue(name, number.value) !== (value ?? null)) number.value = value === undefined ? "" : String(value);
+      range.value = String(value ?? initial ?? min);
       el.classList.toggle("is-set", value !== undefined);
     };
     return { el, update };
   });
   const reset = make("button", { type: "button", className: "quiet", textContent: "Back to the model’s defaults" });
-  reset.addEventListener("click", () => actions.resetValues());
+  reset.addEventListener("click", () => actions.resetParameters());
   const el = sheetOf("parameters", "Parameters",
     field("Instructions", instructions, "What the model is told before the conversation; the use case brings its own."),
     ...controls.map((control) => control.el), make("div", { className: "sheet-tools" }, reset));
@@ -91,43 +91,43 @@ function parameterSheet(actions) {
 /** @param {Actions} actions @returns {Sheet} */
 function signInSheet(actions) {
   const address = make("input", { id: "address", type: "url", placeholder: "https://gateway.example", autocomplete: "off", spellcheck: false });
-  const where = field("Address", address, "A gateway, or the base URL of a server that speaks OpenAI’s API, which ends in /v1.");
+  const addressField = field("Address", address, "A gateway, or the base URL of a server that speaks OpenAI’s API, which ends in /v1.");
   const token = make("input", { id: "token", autofocus: true, type: "password", placeholder: "sk-…", autocomplete: "off", spellcheck: false });
-  const fault = make("p", { className: "fault" });
-  fault.setAttribute("role", "alert");
-  const linked = make("a", { className: "quiet", target: "_blank", rel: "noopener noreferrer", textContent: "Generate a token" });
-  const made = make("button", { type: "button", className: "quiet", textContent: "Generate a token" });
-  made.addEventListener("click", () => void actions.showKeys());
-  const forget = make("button", { type: "button", className: "quiet", textContent: "Sign out" });
-  const enter = make("button", { type: "submit", className: "filled", textContent: "Use it" });
-  const form = make("form", {}, where,
+  const error = make("p", { className: "error" });
+  error.setAttribute("role", "alert");
+  const link = make("a", { className: "quiet", target: "_blank", rel: "noopener noreferrer", textContent: "Generate a token" });
+  const create = make("button", { type: "button", className: "quiet", textContent: "Generate a token" });
+  create.addEventListener("click", () => void actions.showKeys());
+  const signOut = make("button", { type: "button", className: "quiet", textContent: "Sign out" });
+  const submit = make("button", { type: "submit", className: "filled", textContent: "Use it" });
+  const form = make("form", {}, addressField,
     field("Key or token", token, "It stays in this tab and is forgotten when the tab is closed. It is sent to this address only."),
-    fault, make("div", { className: "sheet-tools" }, linked, made, forget, enter));
+    error, make("div", { className: "sheet-tools" }, link, create, signOut, submit));
   form.noValidate = true;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     wasRefused = false;
-    fault.textContent = actions.signIn(address.value, token.value);
-    if (!fault.textContent) token.value = "";
+    error.textContent = actions.signIn(address.value, token.value);
+    if (!error.textContent) token.value = "";
   });
-  forget.addEventListener("click", () => actions.signIn(address.value, ""));
+  signOut.addEventListener("click", () => actions.signIn(address.value, ""));
   const el = sheetOf("sign-in", "Sign in", form);
   let wasRefused = false;
   return {
     el,
     update(state, isOpening) {
-      where.hidden = state.page.isFixed;
-      made.hidden = !canMakeKeys(state);
-      linked.hidden = !made.hidden || state.page.tokenUrl === null;
-      if (state.page.tokenUrl) linked.href = state.page.tokenUrl;
-      forget.hidden = !state.hasToken;
+      addressField.hidden = state.page.isFixed;
+      create.hidden = !canCreateKeys(state);
+      link.hidden = !create.hidden || state.page.tokenUrl === null;
+      if (state.page.tokenUrl) link.href = state.page.tokenUrl;
+      signOut.hidden = !state.hasToken;
       const isRefused = state.models === "refused" && state.hasToken;
-      if (isRefused !== wasRefused || isOpening) { // a quick refusal comes before the sheet has been seen to close
-        fault.textContent = isRefused ? "This key or token was not accepted: it may be wrong, expired or revoked." : "";
+      if (isRefused !== wasRefused || isOpening) { // a refusal may come before the dialog has closed
+        error.textContent = isRefused ? "This key or token was not accepted: it may be wrong, expired or revoked." : "";
         wasRefused = isRefused;
       }
       if (!isOpening) return;
-      address.value = state.place?.base ?? "";
+      address.value = state.endpoint?.base ?? "";
       token.value = "";
     },
   };

@@ -1,5 +1,5 @@
 // @ts-check
-// Keys of one's own, for programs: making one, which is shown this once, and revoking those that one has made.
+// The user's own API keys: create one, which is shown only once, and revoke others.
 
 import { copyText, icon, make } from "../../shared/dom.mjs";
 import { field, sheetOf } from "./sheets.mjs";
@@ -16,42 +16,42 @@ export function keysSheet(actions) {
   const form = make("form", {}, field("Name", name, "What it is for, to tell it from others."), make("div", { className: "sheet-tools" }, create));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    void actions.makeKey(name.value.trim() || "chat page");
+    void actions.createKey(name.value.trim() || "chat page");
   });
-  const made = mountMade();
-  const fault = make("p", { className: "fault" });
-  fault.setAttribute("role", "alert");
+  const created = mountCreatedKey();
+  const error = make("p", { className: "error" });
+  error.setAttribute("role", "alert");
   const list = make("ul", { className: "own-keys" });
   const listed = make("section", {}, make("h3", { textContent: "Your keys" }), list);
-  const el = sheetOf("keys", "Generate a token", lead, form, made.el, fault, listed);
+  const el = sheetOf("keys", "Generate a token", lead, form, created.el, error, listed);
   /** @type {OwnKey[] | null} */
   let shown = null;
-  let wasMade = false;
+  let hadKey = false;
 
   return {
     el,
     update(state, isOpening) {
       const { keys } = state;
-      lead.textContent = `A key for your programs: it speaks for you, and lasts ${lifeText(state.page.ownKeysS ?? 0)} at most.`;
-      form.hidden = keys.made !== null;
+      lead.textContent = `A key for your programs: it speaks for you, and lasts ${durationText(state.page.ownKeysS ?? 0)} at most.`;
+      form.hidden = keys.created !== null;
       create.disabled = keys.isBusy;
-      made.update(keys.made);
+      created.update(keys.created);
       const problem = keys.problem ? `${keys.problem.title} ${keys.problem.detail || keys.problem.advice}` : "";
-      if (fault.textContent !== problem) fault.textContent = problem;
+      if (error.textContent !== problem) error.textContent = problem;
       listed.hidden = keys.list.length === 0;
       if (shown !== keys.list) {
         shown = keys.list;
         list.replaceChildren(...keys.list.map((key) => rowOf(key, actions)));
       }
       if (isOpening) name.value = "";
-      if (keys.made && !wasMade) made.focus();
-      wasMade = keys.made !== null;
+      if (keys.created && !hadKey) created.focus();
+      hadKey = keys.created !== null;
     },
   };
 }
 
-/** The key that has just been made, and how it is used. */
-function mountMade() {
+/** The new key, with the lines that set it in a shell. */
+function mountCreatedKey() {
   const value = make("input", { id: "key-value", readOnly: true, spellcheck: false });
   const copyKey = copyButton("Copy the key", () => value.value);
   const usage = make("pre", { tabIndex: 0, ariaLabel: "How to use it" });
@@ -66,12 +66,12 @@ function mountMade() {
   return {
     el,
     focus: () => value.focus(),
-    /** @param {import("../state.mjs").MadeKey | null} made */
-    update(made) {
-      el.hidden = made === null;
-      if (value.value !== (made?.value ?? "")) value.value = made?.value ?? "";
-      ends.textContent = made ? `It ends ${momentText(made.expiresAt)}. The gateway keeps no copy: store it where your program finds it.` : "";
-      usage.textContent = made ? `export OPENAI_BASE_URL=${made.baseUrl}\nexport OPENAI_API_KEY=${made.value}` : "";
+    /** @param {import("../state.mjs").CreatedKey | null} created */
+    update(created) {
+      el.hidden = created === null;
+      if (value.value !== (created?.value ?? "")) value.value = created?.value ?? "";
+      ends.textContent = created ? `It ends ${timeText(created.expiresAt)}. The gateway keeps no copy: store it where your program finds it.` : "";
+      usage.textContent = created ? `export OPENAI_BASE_URL=${created.baseUrl}\nexport OPENAI_API_KEY=${created.value}` : "";
     },
   };
 }
@@ -92,16 +92,16 @@ function copyButton(label, text) {
 function rowOf(key, actions) {
   const revoke = make("button", { type: "button", className: "quiet danger", textContent: "Revoke", ariaLabel: `Revoke “${key.name}” ${key.hint}` });
   revoke.addEventListener("click", () => void actions.revokeKey(key.id));
-  return make("li", {}, make("span", { className: "key-name", textContent: key.name }), make("code", { textContent: key.hint }), make("span", { className: "help", textContent: `ends ${momentText(key.expiresAt)}` }), revoke);
+  return make("li", {}, make("span", { className: "key-name", textContent: key.name }), make("code", { textContent: key.hint }), make("span", { className: "help", textContent: `ends ${timeText(key.expiresAt)}` }), revoke);
 }
 
 /** @param {number} seconds Unix time */
-function momentText(seconds) {
+function timeText(seconds) {
   return new Date(seconds * 1000).toLocaleString("en", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
 /** @param {number} seconds */
-export function lifeText(seconds) {
+export function durationText(seconds) {
   for (const [length, unit] of /** @type {[number, string][]} */ ([[86_400, "day"], [3600, "hour"], [60, "minute"]])) {
     const count = Math.round(seconds / length);
     if (seconds >= length) return `${count} ${unit}${count === 1 ? "" : "s"}`;

@@ -1,37 +1,38 @@
 // @ts-check
-// One message: what was said, how it ended, what can be done with it, and what to do when it went wrong.
+// One message: its text, policy result, problem, and buttons.
 
-import { copyText, focusComposer, icon, iconButton, make } from "../../shared/dom.mjs";
-import { splitThought } from "../markdown.mjs";
+import { copyText, icon, iconButton, make } from "../../shared/dom.mjs";
+import { splitReasoning } from "../markdown.mjs";
 import { mount as mountBlocks } from "./blocks.mjs";
+import { focusComposer } from "./composer.mjs";
 
 /** @typedef {import("../chats.mjs").Message} Message */
 /** @typedef {import("../controller.mjs").Actions} Actions */
-/** @typedef {{ isLast: boolean, isBusy: boolean, variants: number[] }} Standing */
+/** @typedef {{ isLast: boolean, isBusy: boolean, variants: number[] }} Context of a message in the conversation */
 
 /**
  * @param {HTMLElement} el
  * @param {Actions} actions
- * @returns {{ update: (message: Message, standing: Standing) => void }}
+ * @returns {{ update: (message: Message, context: Context) => void }}
  */
 export function mount(el, actions) {
-  const who = make("h2", { className: "who" });
-  const thought = mountThought();
-  const body = make("div", { className: "said" });
+  const who = make("h2", { className: "author" });
+  const reasoning = mountReasoning();
+  const body = make("div", { className: "content" });
   const waiting = make("p", { className: "waiting" }, make("span"), make("span"), make("span"));
   const search = make("p", { className: "searching", textContent: "The connection was cut. Looking for the rest of the answer…" });
   const policy = make("p", { className: "policy" });
   const problem = make("div", { className: "problem" });
   const bar = make("div", { className: "bar" });
-  el.append(who, policy, thought.el, body, waiting, search, problem, bar);
+  el.append(who, policy, reasoning.el, body, waiting, search, problem, bar);
   const blocks = mountBlocks(body);
   /** @type {Message} */
-  let now;
-  const tools = mountTools(bar, actions, () => now, edit);
+  let shown;
+  const tools = mountTools(bar, actions, () => shown, edit);
 
   function edit() {
-    const text = make("textarea", { className: "edit-text", value: now.text, rows: Math.min(now.text.split("\n").length + 1, 12), ariaLabel: "Edit your message" });
-    const done = () => {
+    const text = make("textarea", { className: "edit-text", value: shown.text, rows: Math.min(shown.text.split("\n").length + 1, 12), ariaLabel: "Edit your message" });
+    const close = () => {
       form.remove();
       body.hidden = false;
       bar.hidden = false;
@@ -40,7 +41,7 @@ export function mount(el, actions) {
     const send = make("button", { type: "submit", className: "filled", textContent: "Send" });
     const form = make("form", { className: "edit" }, text, make("div", { className: "edit-tools" }, cancel, send));
     cancel.addEventListener("click", () => {
-      done();
+      close();
       tools.focusEdit();
     });
     text.addEventListener("keydown", (event) => {
@@ -55,8 +56,8 @@ export function mount(el, actions) {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (text.value.trim() === "") return;
-      done();
-      actions.edit(now.id, text.value);
+      close();
+      actions.edit(shown.id, text.value);
       focusComposer();
     });
     body.hidden = true;
@@ -67,38 +68,38 @@ export function mount(el, actions) {
   }
 
   return {
-    update(message, standing) {
-      now = message;
+    update(message, context) {
+      shown = message;
       const isAnswer = message.role !== "user";
-      const isOver = message.status !== "streaming";
-      const split = isAnswer && !isOver ? splitThought(message.text) : { thought: "", text: message.text };
+      const isComplete = message.status !== "streaming";
+      const split = isAnswer && !isComplete ? splitReasoning(message.text) : { reasoning: "", text: message.text };
       el.className = `message ${message.role} ${message.status}`;
       who.textContent = message.role === "user" ? "You" : message.role === "other" ? "Tool" : message.model || "Assistant";
-      thought.update((message.thought ?? "") + split.thought, !isOver && split.text === "");
-      if (isAnswer) blocks.update(split.text, isOver);
+      reasoning.update((message.reasoning ?? "") + split.reasoning, !isComplete && split.text === "");
+      if (isAnswer) blocks.update(split.text, isComplete);
       else if (body.textContent !== message.text) body.textContent = message.text;
       if (!el.querySelector(".edit")) body.hidden = split.text === "";
-      waiting.hidden = isOver || split.text !== "" || message.phase === "recovering";
-      search.hidden = message.phase !== "recovering" || isOver;
+      waiting.hidden = isComplete || split.text !== "" || message.phase === "recovering";
+      search.hidden = message.phase !== "recovering" || isComplete;
       showPolicy(policy, message);
       showProblem(problem, message, actions);
-      tools.update(message, standing);
+      tools.update(message, context);
     },
   };
 }
 
-/** What the model says of its reasoning, folded away. */
-function mountThought() {
+/** The model's reasoning, collapsed. */
+function mountReasoning() {
   const label = make("summary");
-  const text = make("div", { className: "thought-text" });
-  const el = make("details", { className: "thought" }, label, text);
+  const text = make("div", { className: "reasoning-text" });
+  const el = make("details", { className: "reasoning" }, label, text);
   return {
     el,
-    /** @param {string} thought @param {boolean} isThinking */
-    update(thought, isThinking) {
-      el.hidden = thought === "";
-      label.textContent = isThinking ? "Thinking…" : "Reasoning";
-      if (text.textContent !== thought) text.textContent = thought;
+    /** @param {string} reasoning @param {boolean} isRunning */
+    update(reasoning, isRunning) {
+      el.hidden = reasoning === "";
+      label.textContent = isRunning ? "Thinking…" : "Reasoning";
+      if (text.textContent !== reasoning) text.textContent = reasoning;
     },
   };
 }
@@ -106,27 +107,27 @@ function mountThought() {
 /**
  * @param {HTMLElement} bar
  * @param {Actions} actions
- * @param {() => Message} now
+ * @param {() => Message} shown
  * @param {() => void} edit
  */
-function mountTools(bar, actions, now, edit) {
-  const place = make("span", { className: "place" });
+function mountTools(bar, actions, shown, edit) {
+  const position = make("span", { className: "position" });
   /** @type {number[]} */
   let variants = [];
-  const turn = (/** @type {number} */ step) => actions.turnTo(variants[variants.indexOf(now().id) + step]);
-  const back = iconButton("left", "Previous version", () => turn(-1));
-  const forth = iconButton("right", "Next version", () => turn(1));
-  const pager = make("span", { className: "pager" }, back, place, forth);
+  const select = (/** @type {number} */ step) => actions.selectBranch(variants[variants.indexOf(shown().id) + step]);
+  const back = iconButton("left", "Previous version", () => select(-1));
+  const forth = iconButton("right", "Next version", () => select(1));
+  const pager = make("span", { className: "pager" }, back, position, forth);
   const copy = iconButton("copy", "Copy message", async () => {
-    const isCopied = await copyText(now().text);
+    const isCopied = await copyText(shown().text);
     copy.replaceChildren(icon(isCopied ? "check" : "close"));
-    actions.notice(isCopied ? "Copied" : "The browser does not allow copying here: select the text and press Ctrl+C.");
+    actions.showNotice(isCopied ? "Copied" : "The browser does not allow copying here: select the text and press Ctrl+C.");
     setTimeout(() => copy.replaceChildren(icon("copy")), 2000);
   });
   const change = iconButton("edit", "Edit and send again", edit);
   change.classList.add("edit-button");
   const again = iconButton("retry", "Another answer", () => {
-    actions.retry(now().id);
+    actions.retry(shown().id);
     focusComposer();
   });
   const meta = make("span", { className: "meta" });
@@ -134,20 +135,20 @@ function mountTools(bar, actions, now, edit) {
 
   return {
     focusEdit: () => change.focus(),
-    /** @param {Message} message @param {Standing} standing */
-    update(message, standing) {
-      variants = standing.variants;
+    /** @param {Message} message @param {Context} context */
+    update(message, context) {
+      variants = context.variants;
       const at = variants.indexOf(message.id);
       bar.hidden = message.status === "streaming" || Boolean(bar.parentElement?.querySelector(".edit"));
       pager.hidden = variants.length < 2;
-      place.textContent = `${at + 1} / ${variants.length}`;
-      back.disabled = at <= 0 || standing.isBusy;
-      forth.disabled = at >= variants.length - 1 || standing.isBusy;
+      position.textContent = `${at + 1} / ${variants.length}`;
+      back.disabled = at <= 0 || context.isBusy;
+      forth.disabled = at >= variants.length - 1 || context.isBusy;
       copy.hidden = message.text === "";
       change.hidden = message.role !== "user" || message.content !== undefined;
-      change.disabled = standing.isBusy;
-      again.hidden = message.role !== "assistant" || !standing.isLast || message.problem !== undefined;
-      again.disabled = standing.isBusy;
+      change.disabled = context.isBusy;
+      again.hidden = message.role !== "assistant" || !context.isLast || message.problem !== undefined;
+      again.disabled = context.isBusy;
       meta.textContent = metaOf(message);
     },
   };
@@ -179,13 +180,13 @@ function showProblem(el, message, actions) {
   el.hidden = !problem;
   if (!problem) return el.replaceChildren();
   if (el.childElementCount > 0) return;
-  const isTold = problem.detail !== "" && problem.detail !== problem.title;
+  const hasDetail = problem.detail !== "" && problem.detail !== problem.title;
   /** @type {[string, () => void][]} */
-  const ways = [["Try again", () => actions.retry(message.id)]];
-  if (problem.action === "sign_in") ways.unshift(["Sign in", () => actions.showDialog({ kind: "sign_in" })]);
-  if (problem.action === "new_chat") ways.unshift(["New chat", () => actions.reset()]);
-  if (problem.action === "edit") ways.splice(0, 1, ["Edit the message", () => questionBefore(el)?.click()]);
-  const buttons = ways.map(([label, act]) => {
+  const choices = [["Try again", () => actions.retry(message.id)]];
+  if (problem.action === "sign_in") choices.unshift(["Sign in", () => actions.showDialog({ kind: "sign_in" })]);
+  if (problem.action === "new_chat") choices.unshift(["New chat", () => actions.newChat()]);
+  if (problem.action === "edit") choices.splice(0, 1, ["Edit the message", () => questionBefore(el)?.click()]);
+  const buttons = choices.map(([label, act]) => {
     const button = make("button", { type: "button", className: "quiet again", textContent: label });
     button.addEventListener("click", () => {
       act();
@@ -195,26 +196,26 @@ function showProblem(el, message, actions) {
   });
   el.replaceChildren(
     make("p", {}, make("strong", {}, problem.title), ` ${problem.advice}`),
-    ...(isTold ? [make("p", { className: "detail" }, problem.detail)] : []),
-    make("div", { className: "ways" }, ...buttons),
+    ...(hasDetail ? [make("p", { className: "detail" }, problem.detail)] : []),
+    make("div", { className: "choices" }, ...buttons),
   );
 }
 
 /**
- * @param {HTMLElement} el within an answer
- * @returns {HTMLButtonElement | null | undefined} what opens the question before it for editing
+ * @param {HTMLElement} el in an answer
+ * @returns {HTMLButtonElement | null | undefined} the edit button of its question
  */
 function questionBefore(el) {
   return el.closest(".message")?.previousElementSibling?.querySelector(".edit-button");
 }
 
 /** @param {Message} message */
-export function metaOf(message) {
+function metaOf(message) {
   if (message.role === "user" || message.status === "streaming") return "";
   const parts = [];
   if (message.status === "stopped") parts.push("Stopped");
-  if (message.reason === "length") parts.push("Ended at the token limit");
-  if (message.reason === "content_filter") parts.push("Ended by the model’s content filter");
+  if (message.finishReason === "length") parts.push("Ended at the token limit");
+  if (message.finishReason === "content_filter") parts.push("Ended by the model’s content filter");
   if (message.usage) parts.push(`${count(message.usage.prompt)} tokens in, ${count(message.usage.completion)} out`);
   if (message.firstSeconds !== undefined) parts.push(`first word after ${time(message.firstSeconds)}`);
   if (message.seconds !== undefined && message.status !== "failed") parts.push(time(message.seconds));

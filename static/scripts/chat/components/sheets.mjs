@@ -1,5 +1,5 @@
 // @ts-check
-// What all sheets are made of: a title, a way out, fields with their explanations.
+// Parts of all dialogs: the frame with a title and a close button, fields with their help.
 
 import { iconButton, make } from "../../shared/dom.mjs";
 
@@ -26,8 +26,8 @@ export function sheetOf(id, title, ...children) {
  * @param {string} [help]
  */
 export function field(label, control, help = "") {
-  const words = make("label", { htmlFor: control.id, textContent: label });
-  const line = make("p", { className: "help", id: `${control.id}-help`, textContent: help });
-  if (help) control.setAttribute("aria-describedby", line.id);
-  return make("div", { className: "field" }, words, control, ...(help ? [line] : []));
+  const caption = make("label", { htmlFor: control.id, textContent: label });
+  const note = make("p", { className: "help", id: `${control.id}-help`, textContent: help });
+  if (help) control.setAttribute("aria-describedby", note.id);
+  return make("div", { className: "field" }, caption, control, ...(help ? [note] : []));
 }

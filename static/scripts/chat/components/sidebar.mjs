@@ -1,15 +1,16 @@
 // @ts-check
-// The conversations of the past, with search; and below them what belongs to the page as a whole.
+// The list of conversations with search, and the links and settings of the page.
 
 import { titleOf } from "../chats.mjs";
-import { focusComposer, icon, iconButton, make } from "../../shared/dom.mjs";
+import { icon, iconButton, make } from "../../shared/dom.mjs";
 import { periodOf } from "../history.mjs";
-import { canMakeKeys } from "../state.mjs";
+import { canCreateKeys } from "../state.mjs";
 import { nextTheme, theme } from "../../shared/theme.mjs";
+import { focusComposer } from "./composer.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 
-const PAUSE = 250; // ms of silence before what was typed is looked for
+const SEARCH_DELAY_MS = 250; // after the last key
 
 /**
  * @param {HTMLElement} el
@@ -20,9 +21,9 @@ const PAUSE = 250; // ms of silence before what was typed is looked for
 export function mount(el, actions, close) {
   const name = make("span", {});
   const brand = make("h1", { className: "brand" }, make("span", { className: "mark" }), name);
-  const fresh = make("button", { type: "button", className: "fresh-chat" }, icon("plus"), "New chat");
-  fresh.addEventListener("click", () => {
-    actions.reset();
+  const newChat = make("button", { type: "button", className: "new-chat" }, icon("plus"), "New chat");
+  newChat.addEventListener("click", () => {
+    actions.newChat();
     close();
     focusComposer();
   });
@@ -31,40 +32,40 @@ export function mount(el, actions, close) {
   let timer;
   search.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => void actions.search(search.value.trim()), PAUSE);
+    timer = setTimeout(() => void actions.search(search.value.trim()), SEARCH_DELAY_MS);
   });
   const list = make("div", { className: "list" });
   const more = make("button", { type: "button", className: "quiet more", textContent: "Show more" });
   more.addEventListener("click", () => void actions.showMore());
   const empty = make("p", { className: "empty" });
-  const nav = make("nav", { className: "past", ariaLabel: "Conversations" }, list, empty, more);
+  const nav = make("nav", { className: "history", ariaLabel: "Conversations" }, list, empty, more);
   const foot = mountFoot(actions);
   const shut = iconButton("close", "Close", close);
-  shut.classList.add("shut");
-  el.append(make("div", { className: "side-head" }, brand, shut), fresh, search, nav, foot.el);
+  shut.classList.add("close-sidebar");
+  el.append(make("div", { className: "side-head" }, brand, shut), newChat, search, nav, foot.el);
   /** @type {unknown[]} */
-  let listed = [];
+  let shown = [];
 
   /** @param {State} state */
   function updateList(state) {
     const key = [state.history.list, state.chat.root, state.parked];
-    if (key.every((part, at) => part === listed[at])) return;
-    listed = key;
+    if (key.every((part, at) => part === shown[at])) return;
+    shown = key;
     const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset?.root;
-    list.replaceChildren(...partsOf(state, actions, close));
-    if (focused) list.querySelector(`button[data-root="${CSS.escape(focused)}"]`)?.focus();
+    list.replaceChildren(...sectionsOf(state, actions, close));
+    if (focused) /** @type {HTMLElement | null} */ (list.querySelector(`button[data-root="${CSS.escape(focused)}"]`))?.focus();
   }
 
   return {
     update(state) {
       if (name.textContent !== state.page.name) name.textContent = state.page.name;
       const { history } = state;
-      const isThere = history.status !== "absent";
-      search.hidden = !isThere;
-      nav.hidden = !isThere;
+      const hasHistory = history.status !== "absent";
+      search.hidden = !hasHistory;
+      nav.hidden = !hasHistory;
       updateList(state);
-      more.hidden = history.next === null || history.status === "asking";
-      empty.textContent = emptyWords(history, state.models);
+      more.hidden = history.next === null || history.status === "loading";
+      empty.textContent = emptyText(history, state.models);
       empty.hidden = empty.textContent === "";
       foot.update(state);
     },
@@ -75,10 +76,10 @@ export function mount(el, actions, close) {
  * @param {import("../state.mjs").History} history
  * @param {State["models"]} models
  */
-function emptyWords(history, models) {
+function emptyText(history, models) {
   if (models === "refused") return "Sign in to see your conversations.";
   if (history.status === "failed") return `${history.problem?.title ?? ""} ${history.problem?.advice ?? ""}`;
-  if (history.status !== "known" || history.list.length > 0) return "";
+  if (history.status !== "loaded" || history.list.length > 0) return "";
   return history.query ? "Nothing was found." : "Your conversations will be listed here.";
 }
 
@@ -87,17 +88,17 @@ function emptyWords(history, models) {
  * @param {import("../controller.mjs").Actions} actions
  * @param {() => void} close
  */
-function partsOf(state, actions, close) {
+function sectionsOf(state, actions, close) {
   const now = Date.now();
   const listed = new Set(state.history.list.map((each) => each.root));
   /** @type {Map<string, HTMLElement[]>} */
-  const parts = new Map();
+  const sections = new Map();
   /** @param {string} period @param {string} root @param {string} title @param {boolean} hasMenu */
   const add = (period, root, title, hasMenu) => {
-    const isShown = root === state.chat.root;
+    const isOpen = root === state.chat.root;
     const open = make("button", { type: "button", className: "open", textContent: title, title });
     open.dataset.root = root;
-    if (isShown) open.setAttribute("aria-current", "page");
+    if (isOpen) open.setAttribute("aria-current", "page");
     if (state.parked[root]) open.prepend(make("span", { className: "dot", title: "being answered" }));
     open.addEventListener("click", () => {
       void actions.open(root);
@@ -105,19 +106,19 @@ function partsOf(state, actions, close) {
       focusComposer();
     });
     const menu = iconButton("more", `Rename or hide “${title}”`, () => actions.showDialog({ kind: "conversation", root }));
-    parts.set(period, [...(parts.get(period) ?? []), make("li", {}, open, ...(hasMenu ? [menu] : []))]);
+    sections.set(period, [...(sections.get(period) ?? []), make("li", {}, open, ...(hasMenu ? [menu] : []))]);
   };
   for (const chat of Object.values(state.parked)) {
     if (chat.root && !listed.has(chat.root)) add("Being answered", chat.root, titleOf(chat), false);
   }
   for (const each of state.history.list) add(periodOf(each.at, now), each.root, each.title, true);
-  return [...parts].map(([period, items]) => make("section", {}, make("h2", {}, period), make("ul", {}, ...items)));
+  return [...sections].map(([period, items]) => make("section", {}, make("h2", {}, period), make("ul", {}, ...items)));
 }
 
 /** @param {import("../controller.mjs").Actions} actions */
 function mountFoot(actions) {
-  /** @param {string} words */
-  const link = (words) => make("a", { textContent: words });
+  /** @param {string} text */
+  const link = (text) => make("a", { textContent: text });
   const report = link("Usage report");
   const docs = link("API");
   const key = make("button", { type: "button", className: "plain" }, icon("key"), make("span"));
@@ -125,14 +126,14 @@ function mountFoot(actions) {
   const generate = make("button", { type: "button", className: "plain" }, icon("plus"), "Generate a token");
   generate.addEventListener("click", () => void actions.showKeys());
   const label = make("span");
-  const colours = make("button", { type: "button", className: "plain" }, icon("theme"), label);
-  const tell = () => (label.textContent = { system: "Colours: as the system", light: "Colours: light", dark: "Colours: dark" }[theme()]);
-  colours.addEventListener("click", () => {
+  const themeButton = make("button", { type: "button", className: "plain" }, icon("theme"), label);
+  const showTheme = () => (label.textContent = { system: "Colours: as the system", light: "Colours: light", dark: "Colours: dark" }[theme()]);
+  themeButton.addEventListener("click", () => {
     nextTheme();
-    tell();
+    showTheme();
   });
-  tell();
-  const el = make("div", { className: "side-foot" }, key, generate, colours, make("p", { className: "links" }, report, docs));
+  showTheme();
+  const el = make("div", { className: "side-foot" }, key, generate, themeButton, make("p", { className: "links" }, report, docs));
   return {
     el,
     /** @param {State} state */
@@ -142,11 +143,11 @@ function mountFoot(actions) {
       if (page.reportUrl) report.href = page.reportUrl;
       docs.hidden = page.docsUrl === null;
       if (page.docsUrl) docs.href = page.docsUrl;
-      const isOpen = page.isFixed && page.auth.length === 1 && page.auth[0] === "open";
-      key.hidden = isOpen || (canMakeKeys(state) && !state.hasToken); // a proxy has signed them in
-      generate.hidden = !canMakeKeys(state);
-      const words = state.hasToken ? "Signed in with a key" : page.isFixed ? "Sign in" : "Connection";
-      if (key.lastChild && key.lastChild.textContent !== words) key.lastChild.textContent = words;
+      const isPublic = page.isFixed && page.auth.length === 1 && page.auth[0] === "open";
+      key.hidden = isPublic || (canCreateKeys(state) && !state.hasToken); // a proxy has signed the user in
+      generate.hidden = !canCreateKeys(state);
+      const text = state.hasToken ? "Signed in with a key" : page.isFixed ? "Sign in" : "Connection";
+      if (key.lastChild && key.lastChild.textContent !== text) key.lastChild.textContent = text;
     },
   };
 }

@@ -1,14 +1,15 @@
 // @ts-check
-// The conversation, and before there is one a welcome. Follows the newest words until the reader scrolls up.
+// The messages of the conversation, or a welcome. Scrolls with the newest message until the user scrolls up.
 
-import { lastOf, pathOf, variantsOf } from "../chats.mjs";
-import { focusComposer, icon, make } from "../../shared/dom.mjs";
-import { isStreaming } from "../state.mjs";
+import { lastMessage, pathOf, variantsOf } from "../chats.mjs";
+import { icon, make } from "../../shared/dom.mjs";
+import { isReady, isStreaming } from "../state.mjs";
+import { focusComposer } from "./composer.mjs";
 import { mount as mountMessage } from "./message.mjs";
 
 /** @typedef {import("../state.mjs").State} State */
 
-const AT_THE_END = 24; // px
+const END_TOLERANCE = 24; // px
 
 const STARTERS = {
   demo: ["Where are my words kept?", "Show me some Python code", "How do I connect a real model?"],
@@ -24,8 +25,8 @@ export function mount(el, actions) {
   const welcome = make("section", { className: "welcome" });
   const log = make("div", { className: "log", ariaLabel: "Conversation" });
   log.setAttribute("role", "log");
-  log.setAttribute("aria-live", "off"); // read word by word an answer cannot be listened to; `status` tells the ends
-  const status = make("p", { className: "for-ears" });
+  log.setAttribute("aria-live", "off"); // a screen reader cannot follow an answer that grows; `status` announces its start and end
+  const status = make("p", { className: "visually-hidden" });
   status.setAttribute("role", "status");
   const newest = make("button", { type: "button", className: "newest" }, icon("down"), "Newest");
   newest.addEventListener("click", () => {
@@ -36,17 +37,17 @@ export function mount(el, actions) {
 
   /** @type {Map<number, { el: HTMLElement, component: ReturnType<typeof mountMessage>, key: unknown[] }>} */
   const shown = new Map();
-  let welcomed = "";
+  let shownWelcome = "";
   let lastId = 0;
   let isFollowing = true;
   let top = 0;
 
   const page = document.scrollingElement ?? document.documentElement;
-  const isAtEnd = () => page.scrollHeight - page.scrollTop - page.clientHeight < AT_THE_END;
+  const isAtEnd = () => page.scrollHeight - page.scrollTop - page.clientHeight < END_TOLERANCE;
   /** @param {ScrollBehavior} behavior */
   const scrollToEnd = (behavior) => page.scrollTo({ top: page.scrollHeight, behavior });
   addEventListener("scroll", () => {
-    if (page.scrollTop < top - 1 && !isAtEnd()) isFollowing = false; // up, however little: the reader wants to stay there
+    if (page.scrollTop < top - 1 && !isAtEnd()) isFollowing = false; // any scroll up means that the user reads there
     else if (isAtEnd()) isFollowing = true;
     top = page.scrollTop;
     newest.hidden = isFollowing || isAtEnd();
@@ -55,13 +56,13 @@ export function mount(el, actions) {
   /** @param {State} state */
   function updateWelcome(state) {
     const kind = state.isDemo ? "demo" : "model";
-    const isKnown = state.models === "known" || state.models === "unknown";
-    const key = state.chat.messages.length > 0 ? "none" : isKnown ? kind : `${state.models} ${state.place !== null}`;
-    if (key === welcomed) return;
-    welcomed = key;
+    const ready = isReady(state);
+    const key = state.chat.messages.length > 0 ? "none" : ready ? kind : `${state.models} ${state.endpoint !== null}`;
+    if (key === shownWelcome) return;
+    shownWelcome = key;
     welcome.hidden = key === "none";
-    if (isKnown) welcome.replaceChildren(...welcomeOf(kind, actions));
-    else if (state.models === "refused") welcome.replaceChildren(...signInWelcome(actions, state.place !== null));
+    if (ready) welcome.replaceChildren(...welcomeOf(kind, actions));
+    else if (state.models === "refused") welcome.replaceChildren(...signInWelcome(actions, state.endpoint !== null));
   }
 
   /** @param {State} state */
@@ -75,19 +76,19 @@ export function mount(el, actions) {
     }
     const isBusy = isStreaming(state);
     path.forEach((message, index) => {
-      let one = shown.get(message.id);
-      if (!one) {
+      let item = shown.get(message.id);
+      if (!item) {
         const article = make("article");
-        one = { el: article, component: mountMessage(article, actions), key: [] };
-        shown.set(message.id, one);
+        item = { el: article, component: mountMessage(article, actions), key: [] };
+        shown.set(message.id, item);
       }
-      if (log.children[index] !== one.el) log.insertBefore(one.el, log.children[index] ?? null);
+      if (log.children[index] !== item.el) log.insertBefore(item.el, log.children[index] ?? null);
       const variants = variantsOf(state.chat, message.id);
       const isLast = index === path.length - 1;
       const key = [message, isBusy, isLast, variants.length];
-      if (key.every((part, at) => part === one.key[at])) return;
-      one.key = key;
-      one.component.update(message, { isLast, isBusy, variants });
+      if (key.every((part, at) => part === item.key[at])) return;
+      item.key = key;
+      item.component.update(message, { isLast, isBusy, variants });
     });
   }
 
@@ -95,11 +96,11 @@ export function mount(el, actions) {
     update(state) {
       updateWelcome(state);
       updateMessages(state);
-      const words = statusOf(state);
-      if (status.textContent !== words) status.textContent = words;
+      const text = statusOf(state);
+      if (status.textContent !== text) status.textContent = text;
       log.setAttribute("aria-busy", String(isStreaming(state)));
       const newestId = state.chat.leaf ?? 0;
-      if (newestId !== lastId) isFollowing = true; // one's own question brings one back to the end
+      if (newestId !== lastId) isFollowing = true; // a new message scrolls to the end
       lastId = newestId;
       if (isFollowing && newestId > 0 && !isAtEnd()) scrollToEnd("instant");
       newest.hidden = isFollowing || isAtEnd();
@@ -107,10 +108,10 @@ export function mount(el, actions) {
   };
 }
 
-/** @param {State} state what a screen reader says */
+/** @param {State} state @returns {string} the announcement for screen readers */
 function statusOf(state) {
   if (state.notice) return state.notice;
-  const last = lastOf(state.chat);
+  const last = lastMessage(state.chat);
   if (last?.role !== "assistant") return "";
   if (last.phase === "recovering") return "The connection was cut. Looking for the rest of the answer.";
   if (last.status === "streaming") return "Answering";
@@ -128,7 +129,7 @@ function welcomeOf(kind, actions) {
     const button = make("button", { type: "button", textContent: text.replace(/: $/, " …") });
     button.addEventListener("click", () => {
       if (kind === "demo") actions.send(text);
-      else actions.changeDraft(text); // the beginning of a message, for the person to finish
+      else actions.changeDraft(text); // the user completes the message
       focusComposer();
     });
     return make("li", {}, button);
@@ -142,12 +143,12 @@ function welcomeOf(kind, actions) {
 
 /**
  * @param {import("../controller.mjs").Actions} actions
- * @param {boolean} isPlaceKnown
+ * @param {boolean} hasEndpoint
  */
-function signInWelcome(actions, isPlaceKnown) {
-  const button = make("button", { type: "button", className: "filled", textContent: isPlaceKnown ? "Sign in" : "Enter an address" });
+function signInWelcome(actions, hasEndpoint) {
+  const button = make("button", { type: "button", className: "filled", textContent: hasEndpoint ? "Sign in" : "Enter an address" });
   button.addEventListener("click", () => actions.showDialog({ kind: "sign_in" }));
-  const [title, lead] = isPlaceKnown
+  const [title, lead] = hasEndpoint
     ? ["Sign in to begin", "The gateway wants to know who you are: paste your key or token."]
     : ["Whom shall this page ask?", "It came without a gateway of its own: enter the address of one, or of a server that speaks OpenAI’s API."];
   return [make("h2", {}, title), make("p", {}, lead), button];

@@ -1,45 +1,45 @@
 // @ts-check
-// How new interactions come: a word, a way to stop them for a while, and now and then a sentence for those who listen.
+// The status of the event stream, a pause button, and announcements for screen readers.
 
 import { make } from "../../shared/dom.mjs";
-import { standingText } from "../state.mjs";
+import { statusText } from "../state.mjs";
 
-const SPEAK_EVERY_MS = 15_000; // a screen reader is told of new lines no more often than that
+const ANNOUNCE_EVERY_MS = 15_000; // at most one announcement of new interactions in this time
 
 /**
  * @param {HTMLElement} el
- * @param {HTMLElement} told the polite live region
+ * @param {HTMLElement} announcements a polite live region
  * @param {import("../controller.mjs").Actions} actions
  */
-export function mount(el, told, actions) {
-  const word = make("span", { className: "standing" });
-  const stop = make("button", { type: "button", className: "quiet pause" });
-  stop.addEventListener("click", () => actions.pause(!actions.state().isPaused));
-  el.append(word, stop);
-  let spoken = "";
-  let counted = 0;
-  let spokenAt = 0;
-  let known = 0;
+export function mount(el, announcements, actions) {
+  const status = make("span", { className: "status" });
+  const pause = make("button", { type: "button", className: "quiet pause" });
+  pause.addEventListener("click", () => actions.pause(!actions.state().isPaused));
+  el.append(status, pause);
+  let announced = "";
+  let announcedAt = 0;
+  let unannounced = 0;
+  let lastCount = 0;
 
   return {
     /** @param {import("../state.mjs").State} state */
     update(state) {
-      const text = standingText(state);
-      word.textContent = text;
-      el.className = `pulse ${state.isPaused && state.standing === "live" ? "paused" : state.standing}`;
-      stop.textContent = state.isPaused ? "Go on" : "Pause";
-      stop.hidden = ["signed_out", "searching", "ended"].includes(state.standing);
-      const count = state.lines.filter((line) => line.isNew).length + state.waiting.length;
-      counted += Math.max(0, count - known);
-      known = count;
+      const text = statusText(state);
+      status.textContent = text;
+      el.className = `connection ${state.isPaused && state.status === "live" ? "paused" : state.status}`;
+      pause.textContent = state.isPaused ? "Go on" : "Pause";
+      pause.hidden = state.status === "signed_out" || state.status === "searching";
+      const count = state.interactions.filter((each) => each.isNew).length + state.waiting.length;
+      unannounced += Math.max(0, count - lastCount);
+      lastCount = count;
       const now = Date.now();
-      if (text !== spoken) {
-        told.textContent = text;
-        spoken = text;
-      } else if (counted > 0 && now - spokenAt > SPEAK_EVERY_MS) {
-        told.textContent = `${counted} new`;
-        counted = 0;
-        spokenAt = now;
+      if (text !== announced) {
+        announcements.textContent = text;
+        announced = text;
+      } else if (unannounced > 0 && now - announcedAt > ANNOUNCE_EVERY_MS) {
+        announcements.textContent = `${unannounced} new`;
+        unannounced = 0;
+        announcedAt = now;
       }
     },
   };

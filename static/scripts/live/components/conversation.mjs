@@ -1,12 +1,13 @@
 // @ts-check
-// The whole conversation of an interaction, with what the policy did in each turn.
+// The whole conversation of an interaction, with the policy result of each turn.
 
 import { icon, iconButton, make } from "../../shared/dom.mjs";
-import { outcomeText, timeOf } from "../state.mjs";
+import { outcomeText } from "../../shared/outcomes.mjs";
+import { timeText } from "../format.mjs";
 
 /** @typedef {import("../turns.mjs").Turn} Turn */
 
-const SENTENCES = {
+const POLICY_TEXTS = {
   masked: "The policy masked parts of this request; what stands here is what went on.",
   redirected: "The policy sent this request to another model.",
   rejected: "The policy refused this request; it did not go on.",
@@ -20,80 +21,80 @@ const ROLES = new Map([["user", "User"], ["assistant", "Model"], ["system", "Ins
  */
 export function mount(el, actions) {
   const title = make("h2", { tabIndex: -1 });
-  const whose = make("p", { className: "whose" });
-  const shut = iconButton("close", "Close the conversation", () => actions.open(null));
+  const owner = make("p", { className: "owner" });
+  const close = iconButton("close", "Close the conversation", () => actions.open(null));
   const turns = make("ol", { className: "turns" });
-  const note = make("p", { className: "none" });
+  const note = make("p", { className: "empty" });
   const more = make("button", { type: "button", className: "quiet more", textContent: "Go on reading" });
-  const narrow = make("button", { type: "button", className: "quiet only", textContent: "Only this user" });
-  more.addEventListener("click", () => actions.readOn());
-  narrow.addEventListener("click", () => {
+  const onlyUser = make("button", { type: "button", className: "quiet only-user", textContent: "Only this user" });
+  more.addEventListener("click", () => actions.showMoreTurns());
+  onlyUser.addEventListener("click", () => {
     const { conversation } = actions.state();
-    if (conversation) actions.want({ user: conversation.user });
+    if (conversation) actions.filter({ user: conversation.user });
   });
-  const head = make("div", { className: "reader-head" }, make("div", {}, title, whose), shut);
-  el.append(head, narrow, turns, note, more);
+  const head = make("div", { className: "conversation-head" }, make("div", {}, title, owner), close);
+  el.append(head, onlyUser, turns, note, more);
   /** @type {string | null} */
   let open = null;
   /** @type {unknown} */
   let shown;
-  let isUnseen = false;
+  let isScrollDue = false;
 
   return {
     /** @param {import("../state.mjs").State} state */
     update(state) {
-      el.hidden = state.open === null || state.standing === "signed_out";
+      el.hidden = state.open === null || state.status === "signed_out";
       const { conversation } = state;
-      const isOther = state.open !== open;
-      if (isOther) {
-        const left = open;
+      const hasChanged = state.open !== open;
+      if (hasChanged) {
+        const previous = open;
         open = state.open;
-        isUnseen = true;
-        if (open === null) backTo(left);
+        isScrollDue = true;
+        if (open === null) focusInteraction(previous);
         else title.focus({ preventScroll: true });
       }
-      if (!isOther && shown === conversation) return;
+      if (!hasChanged && shown === conversation) return;
       shown = conversation;
       title.textContent = conversation?.name || "Conversation";
-      whose.textContent = conversation ? [conversation.user, conversation.title].filter(Boolean).join(" · ") : "";
-      narrow.hidden = !conversation?.user || conversation.fault !== "";
+      owner.textContent = conversation ? [conversation.user, conversation.title].filter(Boolean).join(" · ") : "";
+      onlyUser.hidden = !conversation?.user || conversation.error !== "";
       turns.replaceChildren(...(conversation?.turns ?? []).map((turn) => turnOf(turn, state.open)));
-      note.textContent = conversation === null ? "Reading…" : conversation.fault;
+      note.textContent = conversation === null ? "Reading…" : conversation.error;
       note.hidden = note.textContent === "";
       more.hidden = !conversation?.next;
-      if (isUnseen && conversation !== null) {
-        isUnseen = false;
-        const asked = /** @type {HTMLElement | null} */ (turns.querySelector(".is-asked"));
-        el.scrollTop = asked && asked !== turns.firstElementChild ? asked.offsetTop - head.offsetHeight : 0;
+      if (isScrollDue && conversation !== null) {
+        isScrollDue = false;
+        const selected = /** @type {HTMLElement | null} */ (turns.querySelector(".is-selected"));
+        el.scrollTop = selected && selected !== turns.firstElementChild ? selected.offsetTop - head.offsetHeight : 0;
       }
     },
   };
 }
 
-/** The keyboard goes back to where it came from. @param {string | null} id */
-function backTo(id) {
+/** Moves the focus back to the interaction whose conversation was open. @param {string | null} id */
+function focusInteraction(id) {
   if (id === null) return;
-  const link = /** @type {HTMLElement | null} */ (document.querySelector(`#lines a[data-id="${CSS.escape(id)}"]`));
-  (link ?? document.getElementById("lines"))?.focus({ preventScroll: true });
+  const link = /** @type {HTMLElement | null} */ (document.querySelector(`#interactions a[data-id="${CSS.escape(id)}"]`));
+  (link ?? document.getElementById("interactions"))?.focus({ preventScroll: true });
 }
 
-/** @param {Turn} turn @param {string | null} asked the interaction that was clicked */
-function turnOf(turn, asked) {
-  const el = make("li", { className: `turn${turn.id === asked ? " is-asked" : ""}` });
-  const head = make("p", { className: "turn-head" }, make("time", { textContent: timeOf(turn.at, Date.now()) }), make("span", { textContent: turn.model }));
+/** @param {Turn} turn @param {string | null} selected the id of the open interaction */
+function turnOf(turn, selected) {
+  const el = make("li", { className: `turn${turn.id === selected ? " is-selected" : ""}` });
+  const head = make("p", { className: "turn-head" }, make("time", { textContent: timeText(turn.at, Date.now()) }), make("span", { textContent: turn.model }));
   if (turn.isBranch) head.append(make("span", { className: "branch", textContent: "another branch" }));
   el.append(head);
   if (turn.policy) {
     const rules = turn.policy.detail ? ` Rules: ${turn.policy.detail}.` : "";
-    el.append(make("p", { className: `ruling ${turn.policy.verdict}` }, icon("shield"), make("span", { textContent: SENTENCES[turn.policy.verdict] + rules })));
+    el.append(make("p", { className: `policy ${turn.policy.verdict}` }, icon("shield"), make("span", { textContent: POLICY_TEXTS[turn.policy.verdict] + rules })));
   }
-  for (const { role, text, isRaw } of turn.said) {
-    const who = make("h3", { textContent: ROLES.get(role) ?? role });
-    el.append(make("div", { className: `words ${ROLES.has(role) ? role : "other"}` }, who, make(isRaw ? "pre" : "p", { textContent: text })));
+  for (const { role, text, isRaw } of turn.messages) {
+    const author = make("h3", { textContent: ROLES.get(role) ?? role });
+    el.append(make("div", { className: `message ${ROLES.has(role) ? role : "other"}` }, author, make(isRaw ? "pre" : "p", { textContent: text })));
   }
   if (turn.outcome !== "complete") {
-    const word = outcomeText(turn.outcome);
-    el.append(make("p", { className: "ending", textContent: turn.error ? `${word}: ${turn.error}` : word }));
+    const label = outcomeText(turn.outcome);
+    el.append(make("p", { className: "ending", textContent: turn.error ? `${label}: ${turn.error}` : label }));
   }
   const facts = turn.facts.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value })));
   el.append(make("details", {}, make("summary", { textContent: "Details" }), make("dl", {}, ...facts)));

@@ -1,42 +1,41 @@
 // @ts-check
-// What is being answered at the moment: who asks which model, and for how long by now. In one line, or all of it; not told
-// to ears by itself, for it changes all the time.
+// The running answers: user, model, duration. One line, or all of them; not a live region, because it changes every second.
 
 import { make } from "../../shared/dom.mjs";
-import { secondsText } from "../state.mjs";
+import { durationText } from "../format.mjs";
 
-/** @typedef {import("../state.mjs").Underway} Underway */
+/** @typedef {import("../interactions.mjs").RunningAnswer} RunningAnswer */
 
-const IN_A_LINE = 12; // what does not fit is cut: the count says how many there are
-const MOST_TOLD = 200; // by the gateway
+const MAX_COLLAPSED = 12; // the style sheet clips those that do not fit into the line
+const MAX_SENT = 200; // the gateway sends no more
 
 /** @param {HTMLElement} el */
 export function mount(el) {
   const count = make("button", { type: "button", className: "count" });
   const list = make("ul", { className: "chips" });
   el.append(count, list);
-  /** @type {Underway[] | null} */
+  /** @type {RunningAnswer[] | null} */
   let shown = null;
-  /** @type {{ clock: HTMLElement, since: number }[]} */
+  /** @type {{ clock: HTMLElement, startedAt: number }[]} */
   let clocks = [];
   let isOpen = false;
 
   function tick() {
     const now = Date.now();
-    for (const { clock, since } of clocks) clock.textContent = secondsText(now - since);
+    for (const { clock, startedAt } of clocks) clock.textContent = durationText(now - startedAt);
   }
 
-  /** @param {Underway[]} underway */
-  function place(underway) {
-    shown = underway;
+  /** @param {RunningAnswer[]} running */
+  function show(running) {
+    shown = running;
     clocks = [];
-    const chips = underway.slice(0, isOpen ? Infinity : IN_A_LINE).map((one) => {
+    const chips = running.slice(0, isOpen ? Infinity : MAX_COLLAPSED).map((answer) => {
       const clock = make("span", { className: "clock" });
-      clocks.push({ clock, since: one.since });
-      return chipOf(one, clock);
+      clocks.push({ clock, startedAt: answer.startedAt });
+      return chipOf(answer, clock);
     });
-    count.textContent = underway.length > 0 ? `${underway.length}${underway.length < MOST_TOLD ? "" : " or more"} being answered` : "Nothing is being answered at the moment";
-    count.disabled = underway.length === 0;
+    count.textContent = running.length > 0 ? `${running.length}${running.length < MAX_SENT ? "" : " or more"} being answered` : "Nothing is being answered at the moment";
+    count.disabled = running.length === 0;
     count.setAttribute("aria-expanded", String(isOpen));
     el.classList.toggle("is-open", isOpen);
     list.replaceChildren(...chips);
@@ -45,21 +44,21 @@ export function mount(el) {
 
   count.addEventListener("click", () => {
     isOpen = !isOpen;
-    place(shown ?? []);
+    show(shown ?? []);
   });
   setInterval(tick, 1000);
 
   return {
     /** @param {import("../state.mjs").State} state */
     update(state) {
-      el.hidden = state.standing !== "live" && state.standing !== "away"; // else it stays, so that the list does not jump
-      if (shown !== state.underway) place(state.underway);
+      el.hidden = state.status !== "live" && state.status !== "database_down"; // an empty one stays, so that the list does not jump
+      if (shown !== state.running) show(state.running);
     },
   };
 }
 
-/** @param {Underway} one @param {HTMLElement} clock */
+/** @param {RunningAnswer} answer @param {HTMLElement} clock */
 function chipOf({ user, title, model }, clock) {
-  const who = make("span", { className: "who", textContent: user || "not known", title });
-  return make("li", {}, who, make("span", { className: "model", textContent: model }), clock);
+  const name = make("span", { className: "user", textContent: user || "not known", title });
+  return make("li", {}, name, make("span", { className: "model", textContent: model }), clock);
 }

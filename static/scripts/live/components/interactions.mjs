@@ -1,23 +1,23 @@
 // @ts-check
-// The interactions, newest first: a line each, which opens its conversation.
+// The list of interactions, newest first. Each is a link that opens its conversation.
 
 import { icon, make } from "../../shared/dom.mjs";
-import { addressOf, outcomeText, timeOf } from "../state.mjs";
+import { outcomeText, policyText } from "../../shared/outcomes.mjs";
+import { addressOf } from "../address.mjs";
+import { timeText } from "../format.mjs";
 
-/** @typedef {import("../state.mjs").Line} Line */
-
-const VERDICTS = { masked: "Masked", redirected: "Redirected", rejected: "Refused", changed: "Changed" };
+/** @typedef {import("../interactions.mjs").Interaction} Interaction */
 
 /**
  * @param {HTMLElement} el
  * @param {import("../controller.mjs").Actions} actions
  */
 export function mount(el, actions) {
-  const fresh = make("button", { type: "button", className: "fresh filled" });
+  const fresh = make("button", { type: "button", className: "reveal filled" });
   const list = make("ol", { className: "list" });
-  const none = make("p", { className: "none" });
+  const empty = make("p", { className: "empty" });
   const more = make("button", { type: "button", className: "quiet more", textContent: "Show older ones" });
-  el.append(make("div", { className: "fresh-place" }, fresh), list, none, more);
+  el.append(make("div", { className: "reveal-place" }, fresh), list, empty, more);
   fresh.addEventListener("click", () => {
     scrollTo({ top: 0 });
     el.scrollTop = 0;
@@ -27,35 +27,35 @@ export function mount(el, actions) {
   more.addEventListener("click", () => actions.showMore());
   list.addEventListener("click", (event) => {
     const link = /** @type {Element} */ (event.target).closest("a");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser's own: in another tab
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return; // the browser opens another tab
     event.preventDefault();
     actions.open(String(link.dataset.id));
   });
   /** @type {Map<string, HTMLLIElement>} */
   let items = new Map();
-  /** @type {Line[]} */
+  /** @type {Interaction[]} */
   let shown = [];
 
   return {
     /** @param {import("../state.mjs").State} state */
     update(state) {
-      el.hidden = state.standing === "signed_out";
+      el.hidden = state.status === "signed_out";
       fresh.hidden = state.waiting.length === 0;
       fresh.textContent = `${state.waiting.length} new`;
       more.hidden = state.next === null;
-      none.hidden = state.lines.length > 0;
-      none.textContent = emptyText(state);
-      if (shown !== state.lines) {
-        shown = state.lines;
+      empty.hidden = state.interactions.length > 0;
+      empty.textContent = emptyText(state);
+      if (shown !== state.interactions) {
+        shown = state.interactions;
         const now = Date.now();
-        items = new Map(shown.map((line) => [line.id, items.get(line.id) ?? itemOf(line, now)]));
-        place(list, [...items.values()]);
+        items = new Map(shown.map((each) => [each.id, items.get(each.id) ?? itemOf(each, now)]));
+        arrange(list, [...items.values()]);
       }
       for (const [id, item] of items) {
         const link = /** @type {HTMLAnchorElement} */ (item.firstElementChild);
         if (id === state.open) link.setAttribute("aria-current", "true");
         else link.removeAttribute("aria-current");
-        link.href = addressOf(state.wanted, id);
+        link.href = addressOf(state.filters, id);
       }
     },
   };
@@ -63,46 +63,46 @@ export function mount(el, actions) {
 
 /** @param {import("../state.mjs").State} state */
 function emptyText(state) {
-  if (state.search === "failed") return state.fault;
-  if (state.search === "reading") return "Looking…";
-  return Object.keys(state.wanted).length > 0 ? "Nothing like this in the log." : "Nothing has been said yet.";
+  if (state.search === "failed") return state.error;
+  if (state.search === "loading") return "Looking…";
+  return Object.keys(state.filters).length > 0 ? "Nothing like this in the log." : "Nothing has been said yet.";
 }
 
-/** Puts the items in order, without moving those that stand right: a focused one keeps the focus. @param {HTMLElement} list @param {HTMLElement[]} wanted */
-function place(list, wanted) {
-  const kept = new Set(wanted);
+/** Inserts and removes items, without moving those in place: a focused one keeps the focus. @param {HTMLElement} list @param {HTMLElement[]} items */
+function arrange(list, items) {
+  const kept = new Set(items);
   for (const item of [...list.children]) if (!kept.has(/** @type {HTMLElement} */ (item))) item.remove();
-  wanted.forEach((item, at) => {
+  items.forEach((item, at) => {
     if (list.children[at] !== item) list.insertBefore(item, list.children[at] ?? null);
   });
 }
 
-/** @param {Line} line @param {number} now */
-function itemOf(line, now) {
-  const when = make("time", { className: "when", textContent: timeOf(line.at, now), dateTime: new Date(line.at).toISOString() });
-  when.title = new Date(line.at).toLocaleString("en-GB");
-  const who = make("span", { className: "who", textContent: line.user || "not known", title: line.title });
-  const model = make("span", { className: "model", textContent: line.model || line.kind });
-  const badges = make("span", { className: "badges" }, ...badgesOf(line));
-  const asked = make("span", { className: "asked", textContent: line.asked || `(${kindText(line)})` });
-  const said = make("span", { className: "said", textContent: line.outcome === "complete" ? line.said : line.error || line.said });
-  const link = make("a", { href: "" }, when, who, model, badges, asked, said);
-  link.dataset.id = line.id;
-  return make("li", { className: `${line.isNew ? "new " : ""}${line.outcome === "complete" ? "" : "bad"}` }, link);
+/** @param {Interaction} interaction @param {number} now */
+function itemOf(interaction, now) {
+  const when = make("time", { className: "when", textContent: timeText(interaction.at, now), dateTime: new Date(interaction.at).toISOString() });
+  when.title = new Date(interaction.at).toLocaleString("en-GB");
+  const user = make("span", { className: "user", textContent: interaction.user || "not known", title: interaction.title });
+  const model = make("span", { className: "model", textContent: interaction.model || interaction.kind });
+  const badges = make("span", { className: "badges" }, ...badgesOf(interaction));
+  const question = make("span", { className: "question", textContent: interaction.question || `(${kindText(interaction)})` });
+  const answer = make("span", { className: "answer", textContent: interaction.outcome === "complete" ? interaction.answer : interaction.error || interaction.answer });
+  const link = make("a", { href: "" }, when, user, model, badges, question, answer);
+  link.dataset.id = interaction.id;
+  return make("li", { className: `${interaction.isNew ? "new " : ""}${interaction.outcome === "complete" ? "" : "bad"}` }, link);
 }
 
-/** @param {Line} line */
-function badgesOf(line) {
+/** @param {Interaction} interaction */
+function badgesOf(interaction) {
   const badges = [];
-  if (line.policy) badges.push(make("span", { className: `verdict ${line.policy.verdict}`, title: line.policy.detail }, icon("shield"), VERDICTS[line.policy.verdict]));
-  const isSaid = line.outcome === "complete" || (line.outcome === "policy_blocked" && line.policy);
-  if (!isSaid) badges.push(make("span", { className: "outcome", textContent: outcomeText(line.outcome) }));
-  if (line.isLate) badges.push(make("span", { className: "late", textContent: "came late", title: "It ended earlier, and was stored only now." }));
+  if (interaction.policy) badges.push(make("span", { className: `verdict ${interaction.policy.verdict}`, title: interaction.policy.detail }, icon("shield"), policyText(interaction.policy.verdict)));
+  const isShown = interaction.outcome === "complete" || (interaction.outcome === "policy_blocked" && interaction.policy);
+  if (!isShown) badges.push(make("span", { className: "outcome", textContent: outcomeText(interaction.outcome) }));
+  if (interaction.isLate) badges.push(make("span", { className: "late", textContent: "came late", title: "It ended earlier, and was stored only now." }));
   return badges;
 }
 
-/** @param {Line} line */
-function kindText(line) {
-  if (line.source === "image") return "an image";
-  return line.source === "api" ? "another call" : "no text";
+/** @param {Interaction} interaction */
+function kindText(interaction) {
+  if (interaction.source === "image") return "an image";
+  return interaction.source === "api" ? "another call" : "no text";
 }
