@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import subprocess
@@ -54,10 +55,28 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
     assert all((STATIC / name).is_file() for name in names)
 
 
-def imports(module: Path) -> set[Path]:
+def imports(module: Path, pattern: str = r'(?:from |import |import\()"(\.[^"]+)"') -> set[Path]:
     """The modules that a module imports, also dynamically and as types."""
-    names = re.findall(r'(?:from |import |import\()"(\.[^"]+)"', module.read_text("utf-8"))
+    names = re.findall(pattern, module.read_text("utf-8"), re.MULTILINE)
     return {(module.parent / name).resolve() for name in names}
+
+
+def test_index_preloads_the_modules_that_it_imports() -> None:
+    html = (STATIC / "index.html").read_text("utf-8")
+    main = STATIC / "scripts" / "chat" / "main.mjs"
+    found, unread = {main}, [main]
+    while unread:
+        new = imports(unread.pop(), r'^import (?:.* from )?"(\.[^"]+)"') - found
+        found |= new
+        unread += new
+    preloaded = [STATIC / name for name in re.findall(r'rel="modulepreload" href="static/([^"]+)"', html)]
+    assert preloaded == sorted(found - {main})
+
+
+def test_first_load_of_the_chat_page_is_small() -> None:
+    html = (STATIC / "index.html").read_text("utf-8")
+    files = [STATIC / "index.html", *(STATIC / name for name in re.findall(r'(?:href|src)="static/([^"]+)"', html))]
+    assert sum(len(gzip.compress(path.read_bytes())) for path in files) < 120_000
 
 
 def test_modules_import_only_those_of_their_own_page_and_shared_ones() -> None:
