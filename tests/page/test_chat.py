@@ -580,7 +580,7 @@ async def test_whoever_a_proxy_has_signed_in_makes_a_key_sees_it_once_and_revoke
         key = await page.evaluate("navigator.clipboard.readText()")
         await expect(value).to_have_value(key)
         lines = f"export OPENAI_BASE_URL={gateway.url}/v1\nexport OPENAI_API_KEY={key}"
-        await expect(page.locator(".made-key pre")).to_have_text(lines)
+        await expect(page.locator(".created-key pre")).to_have_text(lines)
         assert await axe_violations(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         async with ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:

@@ -1,8 +1,8 @@
 // @ts-check
 // Sends questions and follows their answers: streaming, stop, recovery.
 
-import { ApiError, problemOf } from "./client.mjs";
 import { isAnswering, lastMessage, pathOf, streamingAnswer } from "./chats.mjs";
+import { ApiError, problemOf } from "./client.mjs";
 import { requestBody, wireMessages } from "./openai.mjs";
 import { recover } from "./recovery.mjs";
 import { instructionsOf, isStreaming } from "./state.mjs";

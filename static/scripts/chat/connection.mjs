@@ -1,11 +1,11 @@
 // @ts-check
 // Connects the page to its endpoint: page.json, sign-in, list of models.
 
+import { tokenKey } from "../shared/storage.mjs";
 import { emptyChat } from "./chats.mjs";
 import { ApiError, createClient, fetchPageConfig } from "./client.mjs";
 import { normalizeAddress, parseEndpoint, readPageConfig } from "./config.mjs";
 import { parseValues } from "./parameters.mjs";
-import { tokenKey } from "../shared/storage.mjs";
 
 /** @typedef {import("./config.mjs").PageConfig} PageConfig */
 /** @typedef {import("./config.mjs").Endpoint} Endpoint */

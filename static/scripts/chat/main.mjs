@@ -2,14 +2,14 @@
 // Starts the chat page: mounts the components, which show the state and call the controller's actions.
 
 import "../shared/theme.mjs";
+import { elementById, oncePerFrame } from "../shared/dom.mjs";
+import { localStore, sessionStore } from "../shared/storage.mjs";
 import { focusComposer, mount as mountComposer } from "./components/composer.mjs";
 import { mount as mountDialogs } from "./components/dialogs.mjs";
 import { mount as mountHeader } from "./components/header.mjs";
 import { mount as mountSidebar } from "./components/sidebar.mjs";
 import { mount as mountThread } from "./components/thread.mjs";
 import { createController } from "./controller.mjs";
-import { elementById, oncePerFrame } from "../shared/dom.mjs";
-import { localStore, sessionStore } from "../shared/storage.mjs";
 
 const sidebar = elementById("sidebar");
 const narrow = matchMedia("(max-width: 56rem)");

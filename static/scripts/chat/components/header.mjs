@@ -1,8 +1,8 @@
 // @ts-check
 // The header: the conversation's title, use case, model, parameters; on narrow pages also the button of the sidebar.
 
-import { titleOf } from "../chats.mjs";
 import { iconButton, make } from "../../shared/dom.mjs";
+import { titleOf } from "../chats.mjs";
 import { useCaseOf } from "../state.mjs";
 import { focusComposer } from "./composer.mjs";
 

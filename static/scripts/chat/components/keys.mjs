@@ -58,7 +58,7 @@ function mountCreatedKey() {
   const copyUsage = copyButton("Copy the lines", () => usage.textContent ?? "");
   const ends = make("p", { className: "help" });
   value.addEventListener("focus", () => value.select());
-  const el = make("div", { className: "made-key" },
+  const el = make("div", { className: "created-key" },
     make("div", { className: "field" }, make("label", { htmlFor: value.id, textContent: "Your key, shown this once" }), make("div", { className: "with-button" }, value, copyKey), ends),
     make("div", { className: "field" }, make("p", { className: "label", textContent: "OpenAI’s SDKs take it from the environment" }), usage, make("div", { className: "sheet-tools" }, copyUsage)));
   value.setAttribute("aria-describedby", "key-ends");
@@ -101,7 +101,7 @@ function timeText(seconds) {
 }
 
 /** @param {number} seconds */
-export function durationText(seconds) {
+function durationText(seconds) {
   for (const [length, unit] of /** @type {[number, string][]} */ ([[86_400, "day"], [3600, "hour"], [60, "minute"]])) {
     const count = Math.round(seconds / length);
     if (seconds >= length) return `${count} ${unit}${count === 1 ? "" : "s"}`;

@@ -1,11 +1,11 @@
 // @ts-check
 // The list of conversations with search, and the links and settings of the page.
 
-import { titleOf } from "../chats.mjs";
 import { icon, iconButton, make } from "../../shared/dom.mjs";
+import { nextTheme, theme } from "../../shared/theme.mjs";
+import { titleOf } from "../chats.mjs";
 import { periodOf } from "../history.mjs";
 import { canCreateKeys } from "../state.mjs";
-import { nextTheme, theme } from "../../shared/theme.mjs";
 import { focusComposer } from "./composer.mjs";
 
 /** @typedef {import("../state.mjs").State} State */

@@ -1,8 +1,8 @@
 // @ts-check
 // The messages of the conversation, or a welcome. Scrolls with the newest message until the user scrolls up.
 
-import { lastMessage, pathOf, variantsOf } from "../chats.mjs";
 import { icon, make } from "../../shared/dom.mjs";
+import { lastMessage, pathOf, variantsOf } from "../chats.mjs";
 import { isReady, isStreaming } from "../state.mjs";
 import { focusComposer } from "./composer.mjs";
 import { mount as mountMessage } from "./message.mjs";
