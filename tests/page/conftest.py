@@ -1,4 +1,4 @@
-"""A real browser for the pages' tests. They are skipped where there is none to drive."""
+"""The browser of the pages' tests, which are skipped without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-# Root has no sandbox; the others keep chromium from calling home, which a closed network would refuse again and again.
+# Root has no sandbox. The others disable chromium's requests to its vendor, which would fail in a closed network.
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -22,7 +22,7 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP rebound.example 127.0.0.1",  # a name of another site that was made to point here
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",  # DNS rebinding: another site's name
 )
 
 

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from tests.edge.app import House
 
 PAID = "Add that we have paid already."
-# The same morning without what only a policy answers.
-CALM: list[Conversation] = [
+# Without the conversations that only a policy can answer.
+WITHOUT_POLICY: list[Conversation] = [
     (by, model, [{**one, "content": one["content"].replace(PAY, PAID)} for one in messages], answer)
     for by, model, messages, answer in CONVERSATIONS
     if answer != ""
 ]
 PICTURES = Path(__file__).resolve().parents[2] / "deploy" / "pictures"
 AUDITOR = {"X-User": "eve", "X-Groups": "auditors"}
-# A morning lies between the first and the last.
+# Spreads the rows over a morning.
 SPREAD = """
 update llm_logs.chatgpt_logs as c set response_time = response_time - n * n * interval '37 s'
 from (select id, row_number() over (order by id desc) as n from llm_logs.chatgpt_logs) as o where o.id = c.id
@@ -45,7 +45,7 @@ async def shoot(browser: Browser, it: House, path: Path, *, is_open: bool, **opt
     context = await browser.new_context(extra_http_headers=AUDITOR, **options)
     page = await context.new_page()
     await page.goto(str(it.client.make_url("/live")))
-    await page.locator(".list li").nth(len(CALM) - 1).wait_for()
+    await page.locator(".list li").nth(len(WITHOUT_POLICY) - 1).wait_for()
     if is_open:
         await page.locator(".list a", has_text=PAID).click()
         await page.locator(".turn").nth(1).wait_for()
@@ -58,8 +58,8 @@ async def shoot(browser: Browser, it: House, path: Path, *, is_open: bool, **opt
 async def main(folder: Path) -> None:
     with running_postgres() as server, tempfile.TemporaryDirectory() as data:
         async with house(Path(data), server.dsn) as it, async_playwright() as driver:
-            await replay(it, CALM)
-            await it.rows(len(CALM))
+            await replay(it, WITHOUT_POLICY)
+            await it.rows(len(WITHOUT_POLICY))
             await it.fetch(SPREAD)
             go = asyncio.Event()
             it.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("Gladly.")
@@ -69,7 +69,7 @@ async def main(folder: Path) -> None:
             chromium = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(ARGUMENTS))
             for scheme in ("light", "dark"):
                 await shoot(chromium, it, folder / f"live-{scheme}.png", is_open=True, color_scheme=scheme, **WIDE)
-            if folder != PICTURES:  # for a look while working on it
+            if folder != PICTURES:  # for development
                 await shoot(chromium, it, folder / "list.png", is_open=False, **WIDE)
                 await shoot(chromium, it, folder / "phone.png", is_open=False, **PHONE)
                 await shoot(chromium, it, folder / "phone-open.png", is_open=True, color_scheme="dark", **PHONE)

@@ -1,4 +1,4 @@
-"""A morning at an office: conversations that people may have, said through a gateway with rules."""
+"""Conversations of an office, for a gateway with policy rules."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ CONVERSATIONS: tuple[Conversation, ...] = (
 )
 
 
-async def replay(it: House, said: Iterable[Conversation] = CONVERSATIONS) -> None:
-    """All of it, one after the other; an answer of None is an upstream that fails."""
+async def replay(it: House, conversations: Iterable[Conversation] = CONVERSATIONS) -> None:
+    """Sends the conversations in order. Answer None: the upstream fails; empty: the policy refuses."""
     roots: dict[str, str] = {}
-    for by, model, messages, answer in said:
+    for by, model, messages, answer in conversations:
         if answer is None:
             it.upstream.script(error(503, message="The engine is overloaded."))
         elif answer:
             it.upstream.script(chat_completion(answer, model=model))
-        goes_on = {"root_id": roots[by]} if len(messages) > len(LETTER) else {}
-        told = await it.ask("/chat", {"model": model, "messages": messages, **goes_on}, by=by)
-        roots[by] = told.headers.get("x-conversation-id", "")  # what is refused begins none
+        continuation = {"root_id": roots[by]} if len(messages) > len(LETTER) else {}
+        response = await it.ask("/chat", {"model": model, "messages": messages, **continuation}, by=by)
+        roots[by] = response.headers.get("x-conversation-id", "")  # a refused one has no id

@@ -1,6 +1,6 @@
-"""Pictures of the pages for the README: `python -m tests.page.screenshots`, at a gateway with the demo model.
+"""Screenshots of the pages for the README: `python -m tests.page.screenshots`, at a gateway with the demo model.
 
-The report's people and figures are made up; a picture that a quantiser has gone over takes a third of the room.
+The data of the report is invented. A palette (pngquant) makes the files three times smaller.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHOTS = (
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 REPORT: dict[str, Any] = {"viewport": {"width": 1180, "height": 880}}
 
-# A company of fourteen in their last thirty days: fewer at weekends, more from week to week.
+# Thirty days of a company of fourteen: fewer calls at weekends, more from week to week.
 COMPANY = """
 insert into llm_logs.chatgpt_logs (
     request, response, user_name, title, response_time, root_gpt_id, convo_title, model, outcome, prompt_tokens,
@@ -59,14 +59,14 @@ cross join generate_series(0, 29) as day
 cross join lateral (
     select case when extract(isodow from now() - day * interval '1 day') > 5 then 0.15 else 1 end
         * (1.25 - day / 50.0) * (0.7 + 0.6 * random()) * keen as calls
-) as much
+) as volume
 cross join lateral generate_series(1, (2 * calls)::int) as n
 cross join lateral (
     select (array['gpt-5', 'gpt-5', 'gpt-5-mini', 'claude-sonnet-4-5'])[1 + (length(person) + n / 4) % 4] as model,
         (array['Migration plan', 'Contract review', 'Reply to a supplier', 'Flaky test', 'Quarterly figures',
             'Release notes', 'Incident timeline', 'Interview questions'])[1 + (length(person) * 3 + day + n / 4) % 8]
             as about
-) as what
+) as topic
 """
 
 
@@ -96,7 +96,7 @@ async def shoot(browser: Browser, url: str, name: str, options: dict[str, Any]) 
 
 
 async def shoot_report(browser: Browser, url: str, link: str) -> None:
-    """Everybody's figures, which the one-time link opens in one browser."""
+    """The figures of all users, which the one-time link opens."""
     context = await browser.new_context(**REPORT)
     page = await context.new_page()
     await page.goto(link)

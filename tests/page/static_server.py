@@ -1,9 +1,6 @@
-"""The page and any provider behind it on the plainest of servers, under the gateway's own policy.
+"""A static server of the chat page and an OpenAI-compatible API, without a gateway, under the gateway's page policy.
 
-Behind it is no gateway, only an OpenAI-compatible API beside the page, as a static host may have one: so this tests the
-page alone, too.
-
-`python -m tests.page.static_server` serves it with the demo model, for a look while working on it.
+For development, `python -m tests.page.static_server` serves the page with the demo model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The chat page at a gateway as it is run: a process, a real Postgres, an upstream of ours, and a browser."""
+"""The chat page in a browser, with a gateway process, PostgreSQL and a loopback upstream."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServ
     postgres.drop_database(dsn)
 
 
-def held(text: str, go_on: asyncio.Event, pieces: int = 3) -> Script:
-    """An answer that waits after its first pieces."""
+def held(text: str, go_on: asyncio.Event, chunks: int = 3) -> Script:
+    """An answer that pauses after its first chunks."""
     whole = chat_stream(text)
-    begun = whole.first(pieces)
+    begun = whole.first(chunks)
     return type(whole)([*begun.steps, WaitFor(go_on), *whole.steps[len(begun.steps) :]])
 
 
@@ -99,17 +99,17 @@ async def answered(page: Page, count: int = 1) -> str:
     return await page.locator(".assistant.complete .content").last.inner_text()
 
 
-def asked(stage: Stage) -> list[Request]:
-    """The chats that reached the model's side."""
+def chat_requests(stage: Stage) -> list[Request]:
+    """The chat requests that reached the upstream."""
     return [request for request in stage.upstream.requests if request.method == "POST"]
 
 
 def word() -> str:
-    """One that no other test says."""
+    """A unique word."""
     return f"w{uuid.uuid4().hex[:10]}"
 
 
-async def test_an_answer_streams_is_counted_and_stands_in_the_history(browser: Browser, stage: Stage) -> None:
+async def test_an_answer_streams_has_its_usage_and_is_in_the_history(browser: Browser, stage: Stage) -> None:
     go_on, question = asyncio.Event(), word()
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
@@ -126,7 +126,7 @@ async def test_an_answer_streams_is_counted_and_stands_in_the_history(browser: B
         assert len(rows) == 1
 
 
-async def test_stop_ends_the_answer_at_the_gateway_too(browser: Browser, stage: Stage) -> None:
+async def test_stop_cancels_the_answer_at_the_upstream(browser: Browser, stage: Stage) -> None:
     for way in ("button", "escape"):
         async with chatting(browser, stage) as page:
             question = word()
@@ -138,7 +138,7 @@ async def test_stop_ends_the_answer_at_the_gateway_too(browser: Browser, stage: 
             else:
                 await page.keyboard.press("Escape")
             await page.wait_for_selector(".assistant.stopped")
-            [request] = asked(stage)
+            [request] = chat_requests(stage)
             await stage.upstream.wait_closed(request)
             async with asyncio.timeout(10):
                 query = "select outcome from llm_logs.chatgpt_logs where request::text like $1"
@@ -147,7 +147,7 @@ async def test_stop_ends_the_answer_at_the_gateway_too(browser: Browser, stage: 
             assert [row["outcome"] for row in rows] == ["client_cancelled"]
 
 
-async def test_a_reload_in_mid_answer_finds_it_again_live(browser: Browser, stage: Stage) -> None:
+async def test_a_reload_resumes_the_running_answer(browser: Browser, stage: Stage) -> None:
     go_on = asyncio.Event()
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
@@ -158,12 +158,10 @@ async def test_a_reload_in_mid_answer_finds_it_again_live(browser: Browser, stag
         go_on.set()
         assert await answered(page) == "One two three four."
         await expect(page.locator(".user .content")).to_have_text("go")
-    assert len(asked(stage)) == 1
+    assert len(chat_requests(stage)) == 1
 
 
-async def test_an_answer_that_ended_while_the_page_was_away_is_there_when_it_is_back(
-    browser: Browser, stage: Stage
-) -> None:
+async def test_an_answer_that_ended_while_the_page_was_closed_is_recovered(browser: Browser, stage: Stage) -> None:
     go_on = asyncio.Event()
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
@@ -177,8 +175,8 @@ async def test_an_answer_that_ended_while_the_page_was_away_is_there_when_it_is_
         assert await answered(page) == "One two three four."
 
 
-class Wire:
-    """A way to the gateway that can be cut."""
+class BreakableProxy:
+    """A TCP proxy whose connections a test can break."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -194,9 +192,9 @@ class Wire:
     async def __aexit__(self, *error: object) -> None:
         assert self._server is not None
         self._server.close()
-        self.cut()
+        self.break_connections()
 
-    def cut(self) -> None:
+    def break_connections(self) -> None:
         for end in self._ends:
             end.transport.abort()
 
@@ -214,21 +212,21 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def test_a_cut_connection_is_mended(browser: Browser, stage: Stage) -> None:
+async def test_a_broken_connection_is_recovered(browser: Browser, stage: Stage) -> None:
     go_on = asyncio.Event()
     stage.upstream.forget()
-    async with Wire(stage.gateway.port) as wire, watched(browser, wire.url) as page:
+    async with BreakableProxy(stage.gateway.port) as proxy, watched(browser, proxy.url) as page:
         await page.wait_for_selector(".starters")
         stage.upstream.script(held("One two three four.", go_on))
         await write(page, "go")
         await until(page, "document.querySelector('.assistant .content')?.textContent.includes('One')")
-        wire.cut()
+        proxy.break_connections()
         go_on.set()
         assert await answered(page) == "One two three four."
-    assert len(asked(stage)) == 1
+    assert len(chat_requests(stage)) == 1
 
 
-async def test_what_is_left_in_mid_answer_goes_on_and_is_found_in_the_list(browser: Browser, stage: Stage) -> None:
+async def test_an_answer_continues_after_its_conversation_is_left(browser: Browser, stage: Stage) -> None:
     go_on, question = asyncio.Event(), word()
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
@@ -255,7 +253,7 @@ async def test_the_history_is_searched_opened_renamed_and_hidden(browser: Browse
         await until(page, f"document.querySelector('.user .content')?.textContent === '{first}'")
         await write(page, "And then?")
         await answered(page, 2)
-        assert [m["role"] for m in json.loads(asked(stage)[-1].body)["messages"]] == [
+        assert [m["role"] for m in json.loads(chat_requests(stage)[-1].body)["messages"]] == [
             "system",
             "user",
             "assistant",
@@ -300,11 +298,11 @@ async def test_an_edited_question_begins_a_branch_of_the_same_conversation(brows
         assert rows == await stage.fetch(query, f"%{old}%")
 
 
-async def test_parameters_and_use_case_go_along_and_stay_over_a_reload(browser: Browser, stage: Stage) -> None:
+async def test_parameters_and_use_case_are_sent_and_survive_a_reload(browser: Browser, stage: Stage) -> None:
     async with chatting(browser, stage) as page:
         await page.locator("#use-case").select_option(label="Coding assistant")
         await page.get_by_role("button", name="Parameters").click()
-        await expect(page.locator("#instructions")).to_have_value(re.compile("engineer"))  # shown a frame later
+        await expect(page.locator("#instructions")).to_have_value(re.compile("engineer"))  # with the next frame
         for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens"):
             await expect(page.locator(f"#{name}-help")).to_have_text(re.compile(r".{20}"))
             await page.locator(f"#{name}-number").fill("0.3" if name != "max_tokens" else "9")
@@ -313,7 +311,7 @@ async def test_parameters_and_use_case_go_along_and_stay_over_a_reload(browser: 
         await page.reload()
         await write(page, word())
         await answered(page)
-    body = json.loads(asked(stage)[-1].body)
+    body = json.loads(chat_requests(stage)[-1].body)
     fields = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens")
     assert [body[name] for name in fields] == [0.3, 0.3, 0.3, 0.3, 9]
     assert "engineer" in body["messages"][0]["content"]
@@ -327,12 +325,12 @@ async def test_a_draft_survives_a_reload(browser: Browser, stage: Stage) -> None
         await until(page, "document.querySelector('#composer-text')?.value === 'half a thought'")
 
 
-async def test_words_that_follow_a_question_at_once_are_the_next_draft(browser: Browser, stage: Stage) -> None:
+async def test_text_typed_right_after_a_question_is_the_next_draft(browser: Browser, stage: Stage) -> None:
     go_on = asyncio.Event()
     async with chatting(browser, stage) as page:
         stage.upstream.script(held("One two three four.", go_on))
         await page.locator("#composer-text").fill("go")
-        # Before a frame could show anything, and before the conversation has its id
+        # Before the next frame, and before the conversation has its id
         await page.evaluate(
             "(() => { const field = document.querySelector('#composer-text');"
             " field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true}));"
@@ -345,8 +343,8 @@ async def test_words_that_follow_a_question_at_once_are_the_next_draft(browser: 
         await expect(page.locator("#composer-text")).to_have_value("and then")
 
 
-async def test_hostile_markdown_runs_nothing_and_asks_nobody(browser: Browser, stage: Stage) -> None:
-    """`watched` checks the other hosts, the policy and the dialogs."""
+async def test_hostile_markdown_runs_no_script_and_sends_no_request(browser: Browser, stage: Stage) -> None:
+    """`watched` checks requests to other hosts, policy violations and dialogs."""
     async with chatting(browser, stage) as page:
         stage.upstream.script(chat_stream(list(HOSTILE)), chat_stream([HOSTILE]))
         for count in (1, 2):
@@ -366,7 +364,7 @@ async def test_hostile_markdown_runs_nothing_and_asks_nobody(browser: Browser, s
         assert "onerror" in await page.locator(".assistant .content").last.inner_text()
 
 
-async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
+async def test_reasoning_is_collapsed(browser: Browser, stage: Stage) -> None:
     async with chatting(browser, stage) as page:
         stage.upstream.script(chat_stream("Yes.", reasoning="Let me think."))
         await write(page, "hm?")
@@ -378,35 +376,37 @@ async def test_reasoning_is_folded_away(browser: Browser, stage: Stage) -> None:
 
 
 @pytest.mark.stopwatch
-async def test_fifty_kilobytes_stay_smooth(browser: Browser, stage: Stage) -> None:
+async def test_an_answer_of_fifty_kilobytes_stays_fast(browser: Browser, stage: Stage) -> None:
     part = "## Part\n\nSome **bold** words with `code` in a line, and more of them.\n\n"
     part += "- one\n- two\n\n```py\nx = 1\n```\n\n"
     text = (part * 600)[:50_000]
     async with chatting(browser, stage) as page:
-        pieces = [text[at : at + 20] for at in range(0, len(text), 20)]
-        stage.upstream.script(chat_stream(pieces, pace=0.001))
+        chunks = [text[at : at + 20] for at in range(0, len(text), 20)]
+        stage.upstream.script(chat_stream(chunks, pace=0.001))
         measure = await page.context.new_cdp_session(page)
-        await measure.send("Performance.enable", {"timeDomain": "threadTicks"})  # CPU: other processes do not count
+        await measure.send(
+            "Performance.enable", {"timeDomain": "threadTicks"}
+        )  # CPU time, so that other processes do not count
         began = await cpu_seconds(measure)
         await write(page, "go")
         await until(page, "document.querySelectorAll('.assistant .code').length > 20")
         first = await page.evaluate_handle("document.querySelector('.assistant .content').firstElementChild")
         await page.wait_for_selector(".assistant.complete", timeout=60_000)
-        assert await page.evaluate("first => first.isConnected", first)  # what was finished was left alone
+        assert await page.evaluate("first => first.isConnected", first)  # closed blocks are not rendered again
         took = await cpu_seconds(measure) - began
-        print(f"CPU of the page for 50 kB in 2,500 pieces: {took:.2f} s")
-        assert took < 6  # 15.5 s where each piece renders all of it again
+        print(f"CPU of the page for 50 kB in 2,500 chunks: {took:.2f} s")
+        assert took < 6  # 15.5 s if each chunk renders the whole answer
 
 
 async def cpu_seconds(measure: CDPSession) -> float:
-    """What the page's main thread has worked so far."""
+    """CPU time of the page's main thread."""
     metrics = await measure.send("Performance.getMetrics")
     return float(next(each["value"] for each in metrics["metrics"] if each["name"] == "TaskDuration"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_axe_finds_nothing_serious(browser: Browser, stage: Stage, width: int, scheme: str) -> None:
+async def test_axe_has_no_serious_finding(browser: Browser, stage: Stage, width: int, scheme: str) -> None:
     text = "# Title\n\nText with [a link](https://a.example), `code`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
     text += "```py\ndef f(): # hm\n    return 'x', 1\n```\n\n- [x] done"
     options: dict[str, Any] = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
@@ -425,7 +425,7 @@ async def test_axe_finds_nothing_serious(browser: Browser, stage: Stage, width: 
             await until(page, "document.activeElement.ariaLabel === 'Conversations'")
 
 
-async def test_colours_can_be_chosen_and_stay(browser: Browser, stage: Stage) -> None:
+async def test_the_theme_can_be_chosen_and_survives_a_reload(browser: Browser, stage: Stage) -> None:
     ground = "document.body && getComputedStyle(document.body).backgroundColor"
     async with chatting(browser, stage, color_scheme="light") as page:
         await until(page, f"{ground} === 'rgb(251, 250, 248)'")
@@ -438,7 +438,7 @@ async def test_colours_can_be_chosen_and_stay(browser: Browser, stage: Stage) ->
 async def test_the_whole_page_works_by_keyboard(browser: Browser, stage: Stage) -> None:
     question = word()
     async with chatting(browser, stage) as page:
-        await page.keyboard.type(question)  # the message field has the focus from the start
+        await page.keyboard.type(question)  # the message field has the focus
         await page.keyboard.press("Enter")
         await answered(page)
         await page.locator(f".history .open:text-is('{question}')").wait_for()
@@ -455,12 +455,12 @@ async def test_the_whole_page_works_by_keyboard(browser: Browser, stage: Stage) 
         await until(page, f"document.querySelector('.user .content')?.textContent === '{question}'")
 
 
-# ── keys, and the page on a host of its own ──────────────────────────────────────────────────────────────────────────
+# ── keys, and the page on a static host ──────────────────────────────────────────────────────────────────────────────
 
 
 @asynccontextmanager
 async def static_host(config: dict[str, Any] | None = None) -> AsyncIterator[str]:
-    """The files of the page, as any static host has them; `config` is a page.json that somebody put beside them."""
+    """A static host of the page's files; `config` is the page.json beside them."""
 
     async def index(request: web.Request) -> web.FileResponse:
         return web.FileResponse(STATIC / "index.html")
@@ -479,18 +479,18 @@ async def static_host(config: dict[str, Any] | None = None) -> AsyncIterator[str
 
 
 async def new_key(folder: Path, dsn: str) -> str:
-    """Made as its operator would make it."""
-    made = await asyncio.create_subprocess_exec(
+    """Creates a key with the command line."""
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "keys", "create", "--user", "ada", "--name", "page"),
         env={**os.environ, "DATABASE_URL": dsn, "GATEWAY_DATA_DIR": str(folder / "data"), "GATEWAY_AUTH": "keys"},
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await made.communicate()
-    return next(part for part in said.decode().split() if part.startswith("sk-gw-"))
+    output, _ = await process.communicate()
+    return next(part for part in output.decode().split() if part.startswith("sk-gw-"))
 
 
 async def until_known(gateway: GatewayProcess, key: str) -> None:
-    """The gateway looks for new keys every so often."""
+    """Waits until the gateway has loaded the key, which it does periodically."""
     async with asyncio.timeout(15), ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
         while True:
             async with session.get(f"{gateway.url}/keys") as answer:
@@ -501,7 +501,7 @@ async def until_known(gateway: GatewayProcess, key: str) -> None:
 
 @asynccontextmanager
 async def locked(tmp_path: Path, postgres: PostgresServer, **env: str) -> AsyncIterator[tuple[GatewayProcess, str]]:
-    """A gateway that knows its callers by keys, and one of its keys."""
+    """A gateway that authenticates by keys, and a key of it."""
     dsn = postgres.create_database()
     async with LoopbackUpstream() as upstream:
         gateway = GatewayProcess.upon(tmp_path, upstream.url, dsn, **{"GATEWAY_AUTH": "keys", **env})
@@ -512,7 +512,7 @@ async def locked(tmp_path: Path, postgres: PostgresServer, **env: str) -> AsyncI
     postgres.drop_database(dsn)
 
 
-async def test_a_key_is_asked_for_and_stays_in_the_tab(
+async def test_the_page_asks_for_a_key_and_stores_it_for_the_tab(
     browser: Browser, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     async with (
@@ -552,7 +552,7 @@ BY_PROXY = {
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_whoever_a_proxy_has_signed_in_makes_a_key_sees_it_once_and_revokes_it(
+async def test_a_user_signed_in_by_a_proxy_creates_a_key_sees_it_once_and_revokes_it(
     browser: Browser, tmp_path: Path, postgres: PostgresServer, width: int
 ) -> None:
     options: dict[str, Any] = {
@@ -588,7 +588,7 @@ async def test_whoever_a_proxy_has_signed_in_makes_a_key_sees_it_once_and_revoke
             assert [each["name"] for each in (await answer.json())["data"]] == ["notebook"]
             await page.get_by_role("button", name="Close").locator("visible=true").last.click()
             everything = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.body.innerHTML])"
-            await until(page, f"!({everything}).includes('{key}')")  # a frame after it has closed
+            await until(page, f"!({everything}).includes('{key}')")  # with the frame after the dialog has closed
             await expect(value).to_have_value("")
             await page.get_by_role("button", name="Generate a token").click()
             await page.get_by_role("button", name="Revoke “notebook”").click()
@@ -596,7 +596,7 @@ async def test_whoever_a_proxy_has_signed_in_makes_a_key_sees_it_once_and_revoke
             assert (await session.get(f"{gateway.url}/keys")).status == 401
 
 
-async def test_a_key_that_makes_keys_offers_it_in_the_sign_in_sheet_and_what_it_made_is_told_why_not(
+async def test_a_key_can_create_keys_from_the_sign_in_dialog_and_a_created_key_cannot(
     browser: Browser, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     links = {"GATEWAY_TOKEN_URL": "https://tokens.example/new"}
@@ -604,7 +604,7 @@ async def test_a_key_that_makes_keys_offers_it_in_the_sign_in_sheet_and_what_it_
         locked(tmp_path, postgres, GATEWAY_AUTH_OWN_KEYS_S="60", **links) as (gateway, key),
         watched(browser, f"{gateway.url}/") as page,
     ):
-        await expect(page.get_by_role("link", name="Generate a token")).to_be_visible()  # nobody is signed in yet
+        await expect(page.get_by_role("link", name="Generate a token")).to_be_visible()  # no user is signed in yet
         for used in (key, ""):
             await page.locator("#token").fill(used or key)
             await page.keyboard.press("Enter")
@@ -621,7 +621,7 @@ async def test_a_key_that_makes_keys_offers_it_in_the_sign_in_sheet_and_what_it_
         await expect(page.locator("#keys .error")).to_contain_text("makes no others")
 
 
-async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
+async def test_the_page_on_a_static_host_works_with_a_gateway_that_allows_its_origin(
     browser: Browser, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     async with static_host() as host:
@@ -639,11 +639,11 @@ async def test_the_page_alone_works_with_a_gateway_that_allows_its_origin(
                 await answered(page)
                 await page.locator(f".history .open:text-is('{question}')").wait_for()
                 await write(page, "And more")
-                await answered(page, 2)  # the ids came over: it is one conversation
+                await answered(page, 2)  # in the same conversation: CORS exposes the ids
                 await expect(page.locator(".history .open")).to_have_count(1)
 
 
-async def test_the_page_alone_speaks_to_an_openai_compatible_url(browser: Browser) -> None:
+async def test_the_page_on_a_static_host_works_with_an_openai_compatible_server(browser: Browser) -> None:
     async def models(request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "local-model"}]}, headers=cors)
 
@@ -677,7 +677,7 @@ async def test_the_page_alone_speaks_to_an_openai_compatible_url(browser: Browse
     assert body["model"] == "local-model"
 
 
-async def test_another_origin_is_refused_unless_it_is_named(browser: Browser, stage: Stage) -> None:
+async def test_an_origin_that_is_not_allowed_is_refused(browser: Browser, stage: Stage) -> None:
     async with static_host() as host:
         netloc = stage.gateway.url.removeprefix("http://")
         async with watched(browser, f"{host}?gateway={stage.gateway.url}", hosts=frozenset({netloc})) as page:

@@ -1,4 +1,4 @@
-"""The chat page at a gateway with rules: it says plainly what the policy did, at once and after a reload."""
+"""The chat page at a gateway with policy rules: it shows the policy result, also after a reload."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ async def send(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def test_a_mask_is_said_above_the_answer_and_again_from_the_history(browser: Browser, ruled: House) -> None:
+async def test_a_mask_is_shown_above_the_answer_also_from_the_history(browser: Browser, ruled: House) -> None:
     async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
         await send(page, PAY)
         await page.wait_for_selector(".assistant.complete")
-        said = await page.locator(".policy:visible").inner_text()
-        assert "masked sensitive parts" in said
-        assert "(card numbers)" in said
+        shown = await page.locator(".policy:visible").inner_text()
+        assert "masked sensitive parts" in shown
+        assert "(card numbers)" in shown
         assert await axe_violations(page) == []
         await ruled.rows(1)
         await page.evaluate("sessionStorage.clear()")
         await page.reload()
         await page.locator(".history .open").first.click()
         await page.wait_for_selector(".assistant.complete")
-        assert await page.locator(".policy:visible").inner_text() == said
+        assert await page.locator(".policy:visible").inner_text() == shown
 
 
-async def test_another_model_is_said(browser: Browser, ruled: House) -> None:
+async def test_a_redirect_to_another_model_is_shown(browser: Browser, ruled: House) -> None:
     async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
         await send(page, "Here are our plans")
         await page.wait_for_selector(".assistant.complete")
@@ -61,7 +61,7 @@ async def test_another_model_is_said(browser: Browser, ruled: House) -> None:
         assert "(plans stay inside)" in await page.locator(".policy:visible").inner_text()
 
 
-async def test_a_refusal_says_which_rule_and_that_the_message_can_be_changed(browser: Browser, ruled: House) -> None:
+async def test_a_refusal_shows_the_rule_and_offers_to_edit_the_message(browser: Browser, ruled: House) -> None:
     async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
         await send(page, "How do I build a weapon?")
         problem = page.locator(".problem:visible")
@@ -72,7 +72,7 @@ async def test_a_refusal_says_which_rule_and_that_the_message_can_be_changed(bro
         assert await page.locator(".edit-text").input_value() == "How do I build a weapon?"
 
 
-async def test_what_is_allowed_says_nothing_of_a_policy(browser: Browser, ruled: House) -> None:
+async def test_an_allowed_message_shows_no_policy_result(browser: Browser, ruled: House) -> None:
     async with watched(browser, str(ruled.client.make_url("/")), extra_http_headers=ANN) as page:
         await send(page, "Hello!")
         await page.wait_for_selector(".assistant.complete")

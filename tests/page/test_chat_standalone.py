@@ -1,4 +1,4 @@
-"""The page in a real browser, served under a strict policy. Skipped where there is no browser to drive."""
+"""The chat page in a browser without a gateway: a static server and a scripted provider."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 ASSISTANT = {"role": "system", "content": "You are a helpful assistant."}
 
-# One browser for all of these tests, so they share its loop.
+# All tests share one browser, and therefore one event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# ── a browser ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── provider ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Said(Reply):
-    """A scripted answer; the pieces after a None come only when the test lets them."""
+class ScriptedReply(Reply):
+    """A scripted answer. At a None it waits for `go_on`."""
 
-    def __init__(self, status: int, kind: str, pieces: list[bytes | None], go_on: asyncio.Event) -> None:
+    def __init__(self, status: int, kind: str, chunks: list[bytes | None], go_on: asyncio.Event) -> None:
         self.head = Head(status, ((b"content-type", kind.encode()),))
-        self._pieces = pieces
+        self._chunks = chunks
         self._go_on = go_on
 
     async def pump(self, sink: BodySink) -> Ending:
-        for piece in self._pieces:
-            if piece is None:
+        for chunk in self._chunks:
+            if chunk is None:
                 await self._go_on.wait()
             else:
-                sink.feed(piece)
+                sink.feed(chunk)
                 await sink.drained()
         return Ending.WHOLE
 
@@ -52,30 +52,30 @@ class Said(Reply):
 
 
 class Scripted(Provider):
-    """Says what a test wrote down, and notes what it was asked."""
+    """Sends scripted answers and records the requests."""
 
     name = "scripted"
 
     def __init__(self, *answers: tuple[int, str, list[bytes | None]], models: list[str] | None = None) -> None:
         self._answers = list(answers)
         self._models = models
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.go_on = asyncio.Event()
 
     async def open(self, call: Call) -> Reply:
         if call.path == "/models":
             status = 404 if self._models is None else 200
             body = json.dumps({"data": [{"id": name} for name in self._models or []]})
-            return Said(status, "application/json", [body.encode()], self.go_on)
+            return ScriptedReply(status, "application/json", [body.encode()], self.go_on)
         assert isinstance(call.body, bytes)
-        self.asked.append(json.loads(call.body))
-        return Said(*self._answers.pop(0), self.go_on)
+        self.requests.append(json.loads(call.body))
+        return ScriptedReply(*self._answers.pop(0), self.go_on)
 
     async def aclose(self) -> None: ...
 
 
 def stream(*texts: str, end: bool = True) -> tuple[int, str, list[bytes | None]]:
-    """A streamed answer; without its end it hangs until the test lets go."""
+    """A streamed answer; without its end it waits for `go_on`."""
     events: list[bytes | None] = [
         b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode() for text in texts
     ]
@@ -89,18 +89,18 @@ def error(status: int, message: str, code: str) -> tuple[int, str, list[bytes | 
 
 @asynccontextmanager
 async def opened(browser: Browser, provider: Provider, **options: Any) -> AsyncIterator[Page]:
-    """The page, open; it must not have complained by the end."""
-    complaints: list[str] = []
+    """An open page. Fails at the end if a script failed or the policy was violated."""
+    problems: list[str] = []
     async with TestServer(page_app(provider)) as server:
         context = await browser.new_context(**options)
         page = await context.new_page()
         page.set_default_timeout(10_000)
-        page.on("pageerror", lambda fault: complaints.append(str(fault)))
-        page.on("console", lambda line: complaints.append(line.text) if "Security Policy" in line.text else None)
+        page.on("pageerror", lambda fault: problems.append(str(fault)))
+        page.on("console", lambda line: problems.append(line.text) if "Security Policy" in line.text else None)
         await page.goto(str(server.make_url("/")))
         yield page
         await context.close()
-    assert complaints == []
+    assert problems == []
 
 
 async def write(page: Page, text: str) -> None:
@@ -108,7 +108,7 @@ async def write(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def test_demo_is_called_one_and_answers_a_starter(browser: Browser) -> None:
+async def test_the_demo_model_has_a_badge_and_answers_a_starter(browser: Browser) -> None:
     async with opened(browser, DemoProvider(DemoSettings(words_per_second=2000))) as page:
         await page.get_by_text("Demo model", exact=True).wait_for()
         await expect(page.locator(".welcome")).to_contain_text("no language model")
@@ -120,7 +120,7 @@ async def test_demo_is_called_one_and_answers_a_starter(browser: Browser) -> Non
         assert await page.evaluate("document.activeElement.id") == "composer-text"
 
 
-async def test_words_show_while_the_answer_is_still_coming(browser: Browser) -> None:
+async def test_text_is_shown_while_the_answer_streams(browser: Browser) -> None:
     provider = Scripted((200, "text/event-stream", [*stream("One ")[2][:1], None, *stream("two")[2]]), models=["m"])
     async with opened(browser, provider) as page:
         await write(page, "go")
@@ -131,7 +131,7 @@ async def test_words_show_while_the_answer_is_still_coming(browser: Browser) -> 
         await expect(page.locator(".assistant .content")).to_have_text("One two")
 
 
-async def test_a_conversation_goes_along_with_each_question(browser: Browser) -> None:
+async def test_a_request_has_the_whole_conversation(browser: Browser) -> None:
     provider = Scripted(stream("Hi."), stream("Yes."), models=["first", "second"])
     async with opened(browser, provider) as page:
         await page.locator("#model-select").select_option("second")
@@ -139,11 +139,11 @@ async def test_a_conversation_goes_along_with_each_question(browser: Browser) ->
         await page.get_by_text("Hi.").wait_for()
         await write(page, "sure?")
         await page.get_by_text("Yes.").wait_for()
-    assert [message["content"] for message in provider.asked[1]["messages"][1:]] == ["hello", "Hi.", "sure?"]
-    assert provider.asked[1]["model"] == "second"
+    assert [message["content"] for message in provider.requests[1]["messages"][1:]] == ["hello", "Hi.", "sure?"]
+    assert provider.requests[1]["model"] == "second"
 
 
-async def test_shift_enter_makes_a_line_and_escape_stops(browser: Browser) -> None:
+async def test_shift_enter_breaks_the_line_and_escape_stops(browser: Browser) -> None:
     provider = Scripted(stream("A long ", "story", end=False), stream("Again."), models=["m"])
     async with opened(browser, provider) as page:
         await page.locator("#composer-text").focus()
@@ -158,8 +158,8 @@ async def test_shift_enter_makes_a_line_and_escape_stops(browser: Browser) -> No
         await page.get_by_role("button", name="Another answer").click()
         await page.get_by_text("Again.").wait_for()
         provider.go_on.set()
-    assert provider.asked[0]["messages"] == [ASSISTANT, {"role": "user", "content": "one\ntwo"}]
-    assert provider.asked[1]["messages"] == provider.asked[0]["messages"]
+    assert provider.requests[0]["messages"] == [ASSISTANT, {"role": "user", "content": "one\ntwo"}]
+    assert provider.requests[1]["messages"] == provider.requests[0]["messages"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ async def test_shift_enter_makes_a_line_and_escape_stops(browser: Browser) -> No
         ),
     ],
 )
-async def test_what_goes_wrong_is_told_with_what_to_do(
+async def test_an_error_is_shown_with_an_advice(
     browser: Browser, answer: tuple[int, str, list[bytes | None]], shown: list[str]
 ) -> None:
     async with opened(browser, Scripted(answer, models=["m"])) as page:
@@ -185,13 +185,13 @@ async def test_what_goes_wrong_is_told_with_what_to_do(
             await expect(page.locator(".assistant")).to_contain_text(words)
 
 
-async def test_a_model_that_cannot_be_listed_is_named_by_hand(browser: Browser) -> None:
+async def test_without_a_list_of_models_the_user_types_a_name(browser: Browser) -> None:
     provider = Scripted(stream("Hi."))
     async with opened(browser, provider) as page:
         await page.locator("#model-name").fill("my-model")
         await write(page, "hello")
         await page.get_by_text("Hi.").wait_for()
-    assert provider.asked[0]["model"] == "my-model"
+    assert provider.requests[0]["model"] == "my-model"
 
 
 async def test_code_can_be_copied(browser: Browser) -> None:
@@ -207,7 +207,7 @@ async def test_code_can_be_copied(browser: Browser) -> None:
         assert await page.evaluate("navigator.clipboard.readText()") == "print(1)"
 
 
-async def test_new_chat_forgets_the_old_one(browser: Browser) -> None:
+async def test_a_new_chat_has_no_earlier_messages(browser: Browser) -> None:
     provider = Scripted(stream("Hi."), stream("New."), models=["m"])
     async with opened(browser, provider) as page:
         await write(page, "hello")
@@ -216,10 +216,10 @@ async def test_new_chat_forgets_the_old_one(browser: Browser) -> None:
         await page.wait_for_selector(".welcome h2")
         await write(page, "fresh")
         await page.get_by_text("New.").wait_for()
-    assert provider.asked[1]["messages"] == [ASSISTANT, {"role": "user", "content": "fresh"}]
+    assert provider.requests[1]["messages"] == [ASSISTANT, {"role": "user", "content": "fresh"}]
 
 
-async def test_keyboard_alone_reaches_everything(browser: Browser) -> None:
+async def test_the_keyboard_reaches_all_controls(browser: Browser) -> None:
     async with opened(browser, DemoProvider(DemoSettings(words_per_second=2000))) as page:
         await page.get_by_role("button", name="Where are my words kept?").focus()
         await page.keyboard.press("Enter")
@@ -242,7 +242,7 @@ async def test_keyboard_alone_reaches_everything(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 1400])
-async def test_nothing_sticks_out_at_any_width(browser: Browser, width: int) -> None:
+async def test_nothing_overflows_at_any_width(browser: Browser, width: int) -> None:
     long = f"{'w' * 300} `{'c' * 300}`\n\n```\n{'x' * 300}\n```\n\n- {'l' * 300}"
     provider = Scripted(stream(long), models=["a-model-with-a-rather-long-name-for-a-phone", "other"])
     async with opened(browser, provider, viewport={"width": width, "height": 700}) as page:
@@ -259,7 +259,7 @@ async def test_nothing_sticks_out_at_any_width(browser: Browser, width: int) -> 
         assert await page.evaluate("document.querySelector('.header').getBoundingClientRect().top") == 0
 
 
-async def test_reader_who_scrolls_up_is_left_there(browser: Browser) -> None:
+async def test_the_page_does_not_scroll_after_the_user_has_scrolled_up(browser: Browser) -> None:
     provider = Scripted(
         (200, "text/event-stream", [*stream("line\n\n" * 80)[2][:1], None, *stream("more\n\n" * 40)[2]]), models=["m"]
     )

@@ -1,4 +1,4 @@
-"""`/docs` in a real browser: Swagger UI under the page's own strict policy, and nothing from any other host."""
+"""`/docs` in a browser: Swagger UI under the page's policy, without requests to other hosts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page
 
-# One browser for all of these tests, so they share its loop.
+# All tests share one browser, and therefore one event loop.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @asynccontextmanager
 async def opened(browser: Browser, prefix: str = "", fragment: str = "", **options: Any) -> AsyncIterator[Page]:
-    """The docs, open; by the end nothing must have complained or asked another host."""
-    complaints: list[str] = []
+    """The open docs. Fails at the end if there was a warning or a request to another host."""
+    problems: list[str] = []
     hosts: set[str | None] = set()
     app = web.Application()
     app[PAGE] = STATIC
@@ -40,19 +40,19 @@ async def opened(browser: Browser, prefix: str = "", fragment: str = "", **optio
         context = await browser.new_context(**options)
         shown = await context.new_page()
         shown.set_default_timeout(20_000)
-        shown.on("pageerror", lambda fault: complaints.append(str(fault)))
-        shown.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
-        shown.on("request", lambda asked: hosts.add(urlsplit(asked.url).hostname))
+        shown.on("pageerror", lambda fault: problems.append(str(fault)))
+        shown.on("console", lambda line: problems.append(line.text) if line.type in ("error", "warning") else None)
+        shown.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
         await shown.goto(f"{server.make_url(prefix)}/docs{fragment}")
         await shown.wait_for_selector(".opblock")
         yield shown
         await context.close()
-    assert complaints == []
+    assert problems == []
     assert hosts == {"127.0.0.1"}
 
 
 async def becomes(shown: Page, colour: str) -> None:
-    """The page hears of the system's colours a moment after they change."""
+    """Waits for the background, which follows the system's theme with a delay."""
     await expect(shown.locator("body")).to_have_css("background-color", colour)
 
 
@@ -65,7 +65,7 @@ async def test_every_operation_is_shown(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/behind/a/proxy"])
-async def test_an_operation_can_be_tried_also_behind_a_prefix(browser: Browser, prefix: str) -> None:
+async def test_an_operation_can_be_tried_also_behind_a_path_prefix(browser: Browser, prefix: str) -> None:
     async with opened(browser, prefix, fragment="#/Health/isAlive") as shown:
         operation = shown.locator("#operations-Health-isAlive")
         await operation.locator(".execute").click()
@@ -74,16 +74,16 @@ async def test_an_operation_can_be_tried_also_behind_a_prefix(browser: Browser, 
         await expect(answer).to_contain_text('"status": "ok"')
 
 
-async def test_a_key_that_is_typed_in_goes_with_the_page(browser: Browser) -> None:
+async def test_a_typed_key_is_not_stored(browser: Browser) -> None:
     async with opened(browser) as shown:
         await shown.locator(".auth-wrapper .authorize").click()
         await shown.get_by_label("auth-bearer-value").fill("sk-gw-secret")
         await shown.locator(".auth-btn-wrapper .authorize").first.click()
-        kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
-        assert "secret" not in await shown.evaluate(kept)
+        stored = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+        assert "secret" not in await shown.evaluate(stored)
 
 
-async def test_dark_follows_the_system(browser: Browser) -> None:
+async def test_the_theme_follows_the_system(browser: Browser) -> None:
     async with opened(browser, color_scheme="dark") as shown:
         await becomes(shown, "rgb(28, 32, 34)")
         await shown.emulate_media(color_scheme="light")

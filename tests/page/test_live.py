@@ -1,4 +1,4 @@
-"""The live page in a real browser at a real gateway: what is said appears, is found, and opens; for auditors alone."""
+"""The live page in a browser: interactions arrive, are found and opened, and only auditors see them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def opened(browser: Browser, it: House, query: str = "", **options: Any) -> Abst
     return watched(browser, str(it.client.make_url("/live")) + query, **options)
 
 
-async def is_watching(page: Page) -> None:
+async def until_live(page: Page) -> None:
     await page.locator(".connection.live").wait_for()
     await page.locator(".list li").first.wait_for()
 
 
-async def test_what_is_said_appears_with_what_the_policy_did(browser: Browser, filled: House) -> None:
+async def test_a_new_interaction_appears_with_its_policy_result(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         await filled.chat(f"Pay {CARD.decode()} at once", by="nora")
         line = page.locator(".list li").first
         await line.locator(".question", has_text="Pay [card number] at once").wait_for()
@@ -65,38 +65,38 @@ async def test_what_is_said_appears_with_what_the_policy_did(browser: Browser, f
         assert len(texts) == len(await filled.fetch("select from llm_logs.chatgpt_logs"))
 
 
-async def test_what_is_being_answered_stands_above_until_it_is_over(browser: Browser, filled: House) -> None:
+async def test_running_answers_are_listed_until_they_end(browser: Browser, filled: House) -> None:
     go = asyncio.Event()
     async with opened(browser, filled) as page:
-        await is_watching(page)
-        underway = page.locator("#in-flight")
-        await underway.get_by_text("Nothing is being answered at the moment").wait_for()
+        await until_live(page)
+        running = page.locator("#in-flight")
+        await running.get_by_text("Nothing is being answered at the moment").wait_for()
         filled.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
         try:
             names = [f"writer-{number}" for number in range(15)]
             asking = [asyncio.create_task(filled.chat("hello", by=name)) for name in names]
-            count = underway.get_by_role("button", name="15 being answered")
+            count = running.get_by_role("button", name="15 being answered")
             await count.wait_for()
-            assert await underway.locator("li").count() == 12  # in one line
-            box = await underway.bounding_box()
+            assert await running.locator("li").count() == 12  # in one line
+            box = await running.bounding_box()
             assert box is not None
             assert box["height"] < 50
             await count.click()
-            assert await underway.locator(".user").all_inner_texts() == names
+            assert await running.locator(".user").all_inner_texts() == names
             assert await count.get_attribute("aria-expanded") == "true"
-            await underway.locator(".clock", has_text=re.compile("[2-9] s")).first.wait_for()
+            await running.locator(".clock", has_text=re.compile("[2-9] s")).first.wait_for()
             assert await axe_violations(page) == []
         finally:
             go.set()
             await asyncio.gather(*asking)
             filled.upstream.on = None
-        await underway.get_by_text("Nothing is being answered at the moment").wait_for()
+        await running.get_by_text("Nothing is being answered at the moment").wait_for()
         await page.locator(".list li .user", has_text="writer-14").wait_for()
 
 
 async def test_a_click_opens_the_whole_conversation_and_escape_closes_it(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         await page.locator(".list a", has_text=PAID).click()
         turns = page.locator(".turn")
         await turns.nth(1).wait_for()
@@ -106,14 +106,14 @@ async def test_a_click_opens_the_whole_conversation_and_escape_closes_it(browser
         assert "masked parts of this request" in await turns.nth(1).locator(".policy").inner_text()
         assert "card numbers" in await turns.nth(1).locator(".policy").inner_text()
         assert "open=" in page.url
-        await page.reload()  # the address says what is open
+        await page.reload()  # the URL has the open conversation
         await turns.nth(1).wait_for()
         await page.keyboard.press("Escape")
         await page.locator("#conversation").wait_for(state="hidden")
         assert "open=" not in page.url
 
 
-async def test_a_refused_one_says_who_refused_it_and_why(browser: Browser, filled: House) -> None:
+async def test_a_refused_request_shows_the_rule_and_its_reason(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, "?policy=rejected&user=guest-17%40corp.example") as page:
         await page.locator(".list a").click()
         text = await page.locator(".turn").inner_text()
@@ -122,9 +122,9 @@ async def test_a_refused_one_says_who_refused_it_and_why(browser: Browser, fille
         assert "Weapons are not talked about here." in text
 
 
-async def test_filters_and_words_narrow_what_is_shown_and_stay_in_the_address(browser: Browser, filled: House) -> None:
+async def test_filters_and_searches_narrow_the_list_and_are_in_the_url(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         await page.locator("select[name=outcome]").select_option("upstream_error")
         await until(page, "document.querySelectorAll('.list li').length === 1")
         assert "outcome=upstream_error" in page.url
@@ -140,9 +140,9 @@ async def test_filters_and_words_narrow_what_is_shown_and_stay_in_the_address(br
         await page.locator("text=Nothing like this in the log.").wait_for()
 
 
-async def test_a_pause_lets_what_comes_wait_until_it_is_wanted(browser: Browser, filled: House) -> None:
+async def test_new_interactions_wait_during_a_pause(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         count = await page.locator(".list li").count()
         await page.get_by_role("button", name="Pause").click()
         await filled.chat("while paused", by="pia")
@@ -156,9 +156,9 @@ async def test_a_pause_lets_what_comes_wait_until_it_is_wanted(browser: Browser,
         await page.locator(".list li:first-child", has_text="after the pause").wait_for()
 
 
-async def test_what_is_read_does_not_move_away_under_the_reader(browser: Browser, filled: House) -> None:
+async def test_the_list_does_not_move_while_the_user_has_scrolled_down(browser: Browser, filled: House) -> None:
     async with opened(browser, filled, viewport={"width": 1280, "height": 400}) as page:
-        await is_watching(page)
+        await until_live(page)
         await page.locator("#interactions").evaluate("el => el.scrollTop = 200")
         await until(page, "document.querySelector('#interactions').scrollTop > 120")
         await filled.chat("while scrolled", by="pia")
@@ -167,11 +167,11 @@ async def test_what_is_read_does_not_move_away_under_the_reader(browser: Browser
         assert await page.locator("#interactions").evaluate("el => el.scrollTop") == 0
 
 
-async def test_hostile_words_are_words(browser: Browser, filled: House) -> None:
+async def test_hostile_text_is_shown_as_text(browser: Browser, filled: House) -> None:
     filled.upstream.script(chat_completion(HOSTILE))
     await filled.chat(HOSTILE, by="<img src=x onerror=alert(1)>", model="<script>alert(1)</script>")
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         line = page.locator(".list li", has_text="<img src=x onerror=alert(1)>").first
         assert await line.locator(".user").inner_text() == "<img src=x onerror=alert(1)>"
         await line.locator("a").click()
@@ -186,8 +186,8 @@ async def test_hostile_words_are_words(browser: Browser, filled: House) -> None:
         assert "Live" in await page.title()
 
 
-@pytest.mark.parametrize("who", [{}, {"X-User": "ann"}], ids=["a stranger", "no auditor"])
-async def test_who_may_not_watch_sees_how_to_sign_in_and_nothing_else(
+@pytest.mark.parametrize("who", [{}, {"X-User": "ann"}], ids=["unknown", "not an auditor"])
+async def test_users_who_are_not_auditors_see_only_the_sign_in(
     browser: Browser, filled: House, who: dict[str, str]
 ) -> None:
     async with opened(browser, filled, extra_http_headers=who) as page:
@@ -198,7 +198,7 @@ async def test_who_may_not_watch_sees_how_to_sign_in_and_nothing_else(
         assert await axe_violations(page) == []
 
 
-async def test_an_auditors_key_opens_the_page_and_its_end_closes_it(browser: Browser, filled: House) -> None:
+async def test_an_auditors_key_opens_the_page_and_its_revocation_closes_it(browser: Browser, filled: House) -> None:
     order = {"user": "vera", "name": "watching", "roles": ["auditor"]}
     key = (await filled.ask("/admin/keys", order, by="root/admins")).json()
     async with opened(browser, filled, extra_http_headers={}) as page:
@@ -206,7 +206,7 @@ async def test_an_auditors_key_opens_the_page_and_its_end_closes_it(browser: Bro
         await page.keyboard.press("Enter")
         await page.locator("#sign-in input").fill(key["value"])
         await page.keyboard.press("Enter")
-        await is_watching(page)
+        await until_live(page)
         await filled.ask(f"/admin/keys/{key['id']}", by="root/admins", method="DELETE")
         await page.locator("#sign-in").wait_for()
         assert not await page.locator("#interactions").is_visible()
@@ -214,11 +214,11 @@ async def test_an_auditors_key_opens_the_page_and_its_end_closes_it(browser: Bro
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_it_fits_reads_well_and_has_no_serious_finding(
+async def test_it_has_no_overflow_and_axe_has_no_serious_finding(
     browser: Browser, filled: House, scheme: str, width: int
 ) -> None:
     async with opened(browser, filled, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
-        await is_watching(page)
+        await until_live(page)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
         assert await axe_violations(page) == []
         await page.locator(".list a", has_text=PAID).click()
@@ -227,9 +227,9 @@ async def test_it_fits_reads_well_and_has_no_serious_finding(
         assert await axe_violations(page) == []
 
 
-async def test_the_keyboard_reaches_everything_and_comes_back(browser: Browser, filled: House) -> None:
+async def test_the_keyboard_opens_a_conversation_and_the_focus_returns(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement.className") == "skip"
         link = page.locator(".list a").nth(2)
@@ -241,9 +241,9 @@ async def test_the_keyboard_reaches_everything_and_comes_back(browser: Browser, 
         await until(page, "document.activeElement === document.querySelectorAll('.list a')[2]")
 
 
-async def test_what_came_is_told_to_those_who_listen_now_and_then_only(browser: Browser, filled: House) -> None:
+async def test_screen_readers_get_few_announcements(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         await page.evaluate(
             "const region = document.getElementById('announcements'); window.announced = [];"
             "new MutationObserver(() => announced.push(region.textContent)).observe(region, {childList: true})"
@@ -254,9 +254,9 @@ async def test_what_came_is_told_to_those_who_listen_now_and_then_only(browser: 
         assert len(await page.evaluate("announced")) <= 1
 
 
-async def test_a_gateway_that_stops_is_found_again(browser: Browser, filled: House) -> None:
+async def test_the_page_reconnects_to_a_restarted_gateway(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
-        await is_watching(page)
+        await until_live(page)
         filled.app[LIVE].is_draining = True
         try:
             await page.locator(".connection.lost").wait_for()
@@ -268,10 +268,10 @@ async def test_a_gateway_that_stops_is_found_again(browser: Browser, filled: Hou
         assert await page.locator(".list li", has_text="meanwhile").count() == 1
 
 
-async def test_the_report_leads_auditors_here_and_back(browser: Browser, filled: House) -> None:
+async def test_the_report_links_auditors_to_the_live_page(browser: Browser, filled: House) -> None:
     async with watched(browser, str(filled.client.make_url("/report")), extra_http_headers=AUDITOR) as page:
         await page.get_by_role("link", name="Live").click()
-        await is_watching(page)
+        await until_live(page)
         await page.get_by_role("link", name="Report").click()
         await page.locator(".tiles").wait_for()
     async with watched(browser, str(filled.client.make_url("/report")), extra_http_headers={"X-User": "ann"}) as page:

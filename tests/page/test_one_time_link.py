@@ -1,4 +1,4 @@
-"""In a real browser: what the one-time link opens, what a page of another site gets, and an admin's pasted key."""
+"""In a browser: the pages that the one-time link opens, requests from other sites, and the admin key."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OPEN: dict[str, Any] = {**dict.fromkeys(BY_HEADER, ""), "GATEWAY_AUTH": "open"}
 KEY = "5f0c1d9b7a3e48628c41d0be97f3a15264e8b07d9c2f613a"
 SAID = "What does the budget say?"
 READS = ("/live/search", "/history", "/report/figures", "/admin/keys", "/v1/models")
-# Everything that a page may try without asking first, and one that asks; what it could read of the answers.
-TRIES = """async ([gateway, reads, chat]) => {
+# Requests without a preflight, one with it, and subresources. Returns the responses that the page could read.
+REQUESTS = """async ([gateway, reads, chat]) => {
   const read = [];
   const nothing = () => {};
   const ask = (path, options) => fetch(gateway + path, { credentials: "include", ...options })
@@ -68,7 +68,7 @@ TRIES = """async ([gateway, reads, chat]) => {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """A gateway at which nobody logs in, and something was said."""
+    """A gateway without sign-in, with one conversation."""
     dsn = postgres.create_database()
     async with house(tmp_path_factory.mktemp("gateway"), dsn, **OPEN, GATEWAY_METRICS_TOKEN=KEY) as it:
         await it.chat(SAID, by="")
@@ -84,7 +84,7 @@ def base(it: House) -> str:
 
 @asynccontextmanager
 async def another_port() -> AsyncIterator[str]:
-    """A page of somebody else's on this machine."""
+    """A page of another origin on this host."""
 
     async def page(request: web.Request) -> web.Response:
         return web.Response(text='<!doctype html><iframe name="hole"></iframe>', content_type="text/html")
@@ -95,7 +95,9 @@ async def another_port() -> AsyncIterator[str]:
         yield str(server.make_url("/"))
 
 
-async def test_f2_without_the_link_the_live_page_says_what_opens_it(browser: Browser, opened: House) -> None:
+async def test_f2_without_the_link_the_live_page_shows_the_command_that_makes_one(
+    browser: Browser, opened: House
+) -> None:
     async with watched(browser, f"{base(opened)}/live") as page:
         await expect(page.locator("#sign-in")).to_contain_text("Open the link that the gateway printed")
         await expect(page.locator("#sign-in code")).to_have_text("llm-gateway open")
@@ -119,23 +121,25 @@ async def test_f2_the_link_opens_live_and_report_once(browser: Browser, opened: 
         await expect(page.locator("#status")).not_to_contain_text("llm-gateway open")
         assert await page.evaluate("document.cookie") == ""
         await page.goto(link)
-        await says_what_to_do(page)
+        await shows_the_command(page)
         await page.get_by_role("link", name="Live").click()
         await expect(page.locator(".list li .question")).to_contain_text(SAID)
     async with watched(browser, link) as page:
-        await says_what_to_do(page)
+        await shows_the_command(page)
         assert await axe_violations(page) == []
         await page.goto(f"{base(opened)}/live")
         await expect(page.locator("#sign-in code")).to_be_visible()
 
 
-async def says_what_to_do(page: Page) -> None:
+async def shows_the_command(page: Page) -> None:
     await expect(page.get_by_role("heading", name="This link was used, or has ended")).to_be_visible()
     await expect(page.locator("code")).to_have_text("llm-gateway open")
 
 
-async def test_f2_a_page_on_another_port_reads_nothing_and_spends_nothing(browser: Browser, opened: House) -> None:
-    """Its origin is another, but a browser sends it the cookies of the same site."""
+async def test_f2_a_page_on_another_port_reads_no_response_and_reaches_no_upstream(
+    browser: Browser, opened: House
+) -> None:
+    """Another origin, but the same site: the browser sends its requests with cookies."""
     context = await browser.new_context()
     async with another_port() as other:
         page = await context.new_page()
@@ -143,31 +147,33 @@ async def test_f2_a_page_on_another_port_reads_nothing_and_spends_nothing(browse
         await expect(page.locator(".list li .question")).to_contain_text(SAID)
         await page.goto(other)
         chat = '{"model":"m","messages":[{"role":"user","content":"spent"}]}'
-        assert await page.evaluate(TRIES, [base(opened), READS, chat]) == []
-        for path in READS:  # nor does a navigation, with the cookie, show an answer of the API
+        assert await page.evaluate(REQUESTS, [base(opened), READS, chat]) == []
+        for path in READS:  # a navigation with the cookie shows no response of the API either
             answer = await page.goto(base(opened) + path)
             assert answer is not None
             assert answer.status == 403
         await context.close()
     assert not opened.upstream.requests
     assert len(await opened.fetch("select from llm_logs.chatgpt_logs")) == 1
-    told = (await opened.ask("/metrics", by="", headers={"x-api-key": KEY})).body.decode()
-    refused = sum(float(line.split()[-1]) for line in told.splitlines() if 'errors_total{code="cross_origin"' in line)
-    assert refused >= 3 * len(READS) + 3 * 5, "all of it came"
+    metrics = (await opened.ask("/metrics", by="", headers={"x-api-key": KEY})).body.decode()
+    refused = sum(
+        float(line.split()[-1]) for line in metrics.splitlines() if 'errors_total{code="cross_origin"' in line
+    )
+    assert refused >= 3 * len(READS) + 3 * 5, "all requests reached the gateway"
 
 
-async def test_f2_a_name_that_was_made_to_point_here_reads_nothing(browser: Browser, opened: House) -> None:
+async def test_f2_dns_rebinding_reads_no_response(browser: Browser, opened: House) -> None:
     context = await browser.new_context()
     page = await context.new_page()
     await page.goto(base(opened).replace("127.0.0.1", "rebound.example"))
     for path in READS:
-        asked = "path => fetch(path).then(answer => answer.json().then(said => [answer.status, said.error.code]))"
-        assert await page.evaluate(asked, path) == [403, "misdirected"]
+        request = "path => fetch(path).then(r => r.json().then(body => [r.status, body.error.code]))"
+        assert await page.evaluate(request, path) == [403, "misdirected"]
     await context.close()
     assert not opened.upstream.requests
 
 
-async def test_f2_the_chat_page_still_talks(browser: Browser, opened: House) -> None:
+async def test_f2_the_chat_page_works(browser: Browser, opened: House) -> None:
     async with watched(browser, base(opened)) as page:
         await page.locator("#composer-text").fill("Hello there")
         await page.keyboard.press("Enter")
@@ -175,7 +181,7 @@ async def test_f2_the_chat_page_still_talks(browser: Browser, opened: House) -> 
     opened.upstream.forget()
 
 
-async def test_f2_the_admins_key_opens_live_and_report_where_it_is_pasted(
+async def test_f2_the_admin_key_opens_live_and_report(
     browser: Browser, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     dsn = postgres.create_database()

@@ -1,6 +1,6 @@
-"""A browser that opens an upstream's answer in the gateway's origin runs nothing of it.
+"""A browser that opens an upstream's response in the gateway's origin runs no script of it.
 
-It is given a key here, which no navigation carries by itself: without one it gets no answer at all (`test_guard`).
+Here the browser sends a key. A navigation normally does not, and gets no response (`test_origin_check`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BODIES = {
 async def keyed(
     postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[House, dict[str, str]]]:
-    """A gateway, and the header with a key for it."""
+    """A gateway, and the header with a key of it."""
     dsn = postgres.create_database()
     async with house(tmp_path_factory.mktemp("gateway"), dsn, GATEWAY_AUTH="header, keys") as it:
         made = await it.ask("/admin/keys", {"user": "ann", "name": "browser"}, by="root/admins")
@@ -54,7 +54,7 @@ def serve(it: House, kind: str, body: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BODIES)
-async def test_f1_no_script_of_an_upstream_runs_in_our_origin(
+async def test_f1_no_script_of_an_upstream_runs_in_the_gateways_origin(
     browser: Browser, keyed: tuple[House, dict[str, str]], kind: str
 ) -> None:
     playwright = pytest.importorskip("playwright.async_api")
@@ -67,7 +67,7 @@ async def test_f1_no_script_of_an_upstream_runs_in_our_origin(
             assert "<script>" in await page.inner_text("body")
         else:
             async with page.expect_download():
-                with pytest.raises(playwright.Error):  # a download is no page
+                with pytest.raises(playwright.Error):  # a download
                     await page.goto(str(it.client.make_url(FILE)))
     finally:
         await page.close()
@@ -75,7 +75,7 @@ async def test_f1_no_script_of_an_upstream_runs_in_our_origin(
 
 
 @pytest.mark.parametrize("kind", ["text/javascript", "text/plain", "application/json"])
-async def test_f1_no_page_of_ours_can_include_it(
+async def test_f1_no_page_of_the_gateway_can_include_a_response(
     browser: Browser, keyed: tuple[House, dict[str, str]], kind: str
 ) -> None:
     playwright = pytest.importorskip("playwright.async_api")

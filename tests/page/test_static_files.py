@@ -15,7 +15,7 @@ from tests.page.static_server import STATIC
 TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 
 
-def test_pure_parts_pass_under_node() -> None:
+def test_modules_pass_their_tests_under_node() -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")
@@ -27,20 +27,20 @@ def test_pure_parts_pass_under_node() -> None:
 
 
 def own_files(*suffixes: str) -> list[Path]:
-    """The page's own files; what is vendored keeps its authors' text, and the policy holds it in check."""
+    """The files of the pages without the vendored ones, which stay as published."""
     vendor = STATIC / "vendor"
     return [path for path in STATIC.rglob("*") if path.suffix in suffixes and not path.is_relative_to(vendor)]
 
 
-def test_page_names_no_other_host_and_builds_no_markup_from_text() -> None:
+def test_pages_name_no_other_host_and_make_no_html_from_text() -> None:
     for path in own_files(".html", ".mjs", ".css"):
-        text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")  # a name, not a place
+        text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")  # a namespace, not an address
         text = re.sub(r"https://[a-z.]+\.example\b|//i\.test", "", text)  # RFC 2606; the end of a regular expression
         assert not re.search(r"(https?:)?//\w+[.:]\w+", text), path
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text), path
 
 
-def test_index_carries_no_script_and_no_style_inline() -> None:
+def test_index_has_no_inline_script_or_style() -> None:
     html = (STATIC / "index.html").read_text("utf-8")
     assert "<style" not in html
     assert not re.search(r"\s(style|on\w+)=", html)
