@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.edge.admin.reports import report
-from gateway.edge.ops.openapi.document import document
+from gateway.edge.ops.openapi import document
 from gateway.model import Principal, Role
 from gateway.prices import Prices
 from gateway.store.reports import Figures, Question

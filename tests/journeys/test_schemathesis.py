@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.edge.ops.openapi.chat import INTERACTION
-from gateway.edge.ops.openapi.completions import COMPLETION, QUESTION
+from gateway.edge.ops.openapi import document
 from gateway.resources import shipped
 from gateway.settings.settings import load
 from gateway.store.migrations import migrate
@@ -37,12 +36,15 @@ FRUITLESS |= {f"{method} /v1/{{path}}" for method in ("GET", "POST", "PUT", "PAT
 ENDLESS = {"GET /live/events"}  # left out in the configuration
 
 # A chat as a seed system kept it, under the id that the document has in its examples: so there is something to find.
+_CHAT = document()["paths"]["/chat"]["post"]
+_QUESTION = _CHAT["requestBody"]["content"]["application/json"]["examples"]["plain"]["value"]
+_ANSWER = _CHAT["responses"]["200"]["content"]["application/json"]["example"]
 KEPT = f"""
 insert into llm_logs.chatgpt_logs
     (id, request, usage_info, user_name, title, response, convo_title, root_gpt_id)
 values (
-    '{INTERACTION}', '{json.dumps(QUESTION)}', '{json.dumps(COMPLETION["usage"])}', '{ANNA}', 'Analyst',
-    '{json.dumps(COMPLETION)}', 'Greetings', '{INTERACTION}'
+    '{_ANSWER["uuid"]}', '{json.dumps(_QUESTION)}', '{json.dumps(_ANSWER["usage"])}', '{ANNA}', 'Analyst',
+    '{json.dumps(_ANSWER)}', 'Greetings', '{_ANSWER["uuid"]}'
 )
 """
 

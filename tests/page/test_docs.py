@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.edge.http.app_keys import PAGE
 from gateway.edge.ops import docs, health, page
-from gateway.edge.ops.openapi.document import document
+from gateway.edge.ops.openapi import document
 from tests.page.browser_checks import expect
 from tests.page.static_server import STATIC
 
