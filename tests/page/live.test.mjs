@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { addressOf, queryOf, readAddress } from "../../static/scripts/live/address.mjs";
-import { ApiError, createClient } from "../../static/scripts/live/client.mjs";
+import { LiveApiError, createLiveClient } from "../../static/scripts/live/client.mjs";
 import { createController } from "../../static/scripts/live/controller.mjs";
 import { durationText, timeText } from "../../static/scripts/live/format.mjs";
 import { interactionOf, pageOf, runningAnswersOf } from "../../static/scripts/live/interactions.mjs";
@@ -137,7 +137,7 @@ function gatewayOf(streams, search = () => Response.json({ data: [row("old")], n
     if (events === undefined) return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     return new Response(encoder.encode(events.map(([name, data]) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`).join("")));
   };
-  return { requests, client: createClient(() => "", send) };
+  return { requests, client: createLiveClient(() => "", send) };
 }
 
 async function started(gateway, address = "") {
@@ -203,5 +203,5 @@ test("a failed search has the gateway's message", async () => {
   const controller = await started(gatewayOf([], fail), "?q=x");
   assert.deepEqual([controller.state().search, controller.state().error], ["failed", "narrow it"]);
   const { client } = gatewayOf([], () => Promise.reject(new TypeError("down")));
-  await assert.rejects(client.search("", new AbortController().signal), (error) => error instanceof ApiError && error.status === 0);
+  await assert.rejects(client.search("", new AbortController().signal), (error) => error instanceof LiveApiError && error.status === 0);
 });

@@ -1,17 +1,17 @@
 // @ts-check
-// HTTP client of the live page. Errors are `ApiError`.
+// HTTP client of the live page. Errors are `LiveApiError`.
 
 import { createEventDecoder } from "../shared/sse.mjs";
 import { parseObject } from "../shared/values.mjs";
 
 /** @typedef {{ name: string, data: any }} LiveEvent */
 /** @typedef {(path: string, options?: RequestInit) => Promise<Response>} Fetch */
-/** @typedef {ReturnType<typeof createClient>} Client */
+/** @typedef {ReturnType<typeof createLiveClient>} LiveClient */
 
 const SILENCE_MS = 90_000; // the gateway sends heartbeats more often
 
 /** An error response, with the gateway's message and code. `status` is 0 without a response. */
-export class ApiError extends Error {
+export class LiveApiError extends Error {
   /** @param {number} status @param {string} message @param {string} [code] */
   constructor(status, message, code = "") {
     super(message);
@@ -20,25 +20,25 @@ export class ApiError extends Error {
   }
 }
 
-/** @param {unknown} error @returns {error is ApiError} the key is missing, wrong, or not an auditor's */
+/** @param {unknown} error @returns {error is LiveApiError} the key is missing, wrong, or not an auditor's */
 export function isRefused(error) {
-  return error instanceof ApiError && (error.status === 401 || error.status === 403);
+  return error instanceof LiveApiError && (error.status === 401 || error.status === 403);
 }
 
 /**
  * @param {() => string} token empty: requests have no key
  * @param {Fetch} [send]
  */
-export function createClient(token, send = (...request) => fetch(...request)) {
+export function createLiveClient(token, send = (...request) => fetch(...request)) {
   /** @param {string} path @param {AbortSignal} signal @param {Record<string, string>} [more] */
   async function request(path, signal, more = {}) {
     const headers = { ...more, ...(token() ? { Authorization: `Bearer ${token()}` } : {}) };
     const response = await send(path, { headers, signal, cache: "no-store" }).catch((error) => {
-      throw signal.aborted ? error : new ApiError(0, "The gateway does not answer.");
+      throw signal.aborted ? error : new LiveApiError(0, "The gateway does not answer.");
     });
     if (response.ok) return response;
     const { message, code } = parseObject(await response.text().catch(() => ""))?.error ?? {};
-    throw new ApiError(response.status, typeof message === "string" ? message.slice(0, 300) : `HTTP ${response.status}`, String(code ?? ""));
+    throw new LiveApiError(response.status, typeof message === "string" ? message.slice(0, 300) : `HTTP ${response.status}`, String(code ?? ""));
   }
 
   return {

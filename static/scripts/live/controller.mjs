@@ -2,7 +2,7 @@
 // The actions of the live page: search, follow the event stream, open conversations.
 
 import { addressOf, queryOf, readAddress } from "./address.mjs";
-import { ApiError, isRefused } from "./client.mjs";
+import { LiveApiError, isRefused } from "./client.mjs";
 import { createEventStream } from "./event_stream.mjs";
 import { pageOf } from "./interactions.mjs";
 import { initialState, reduce } from "./state.mjs";
@@ -14,7 +14,7 @@ import { conversationOf, failedConversation } from "./turns.mjs";
 /**
  * @param {() => void} show called after each change of the state
  * @param {{
- *   client: import("./client.mjs").Client,
+ *   client: import("./client.mjs").LiveClient,
  *   address: { read: () => string, write: (query: string) => void },
  *   sleep?: (seconds: number) => Promise<void>,
  * }} environment `address` is the query of the page's URL
@@ -36,7 +36,7 @@ export function createController(show, { client, address, sleep = sleepFor }) {
     address.write(addressOf(state.filters, state.open));
   }
 
-  /** Shows the sign-in: the key is missing, wrong, or not an auditor's. @param {ApiError} error */
+  /** Shows the sign-in: the key is missing, wrong, or not an auditor's. @param {LiveApiError} error */
   function signOut(error) {
     stream.stop();
     dispatch({ type: "status", status: "signed_out", error: error.status === 403 ? error.message : "", isLinkNeeded: error.code === "link_needed" });
@@ -121,7 +121,7 @@ export function createController(show, { client, address, sleep = sleepFor }) {
 
 /** @param {unknown} error */
 function messageOf(error) {
-  return error instanceof ApiError ? error.message : "The gateway does not answer.";
+  return error instanceof LiveApiError ? error.message : "The gateway does not answer.";
 }
 
 /** @param {number} seconds @returns {Promise<void>} */

@@ -2,7 +2,7 @@
 // Follows the gateway's event stream, and reconnects when it is lost.
 
 import { queryOf } from "./address.mjs";
-import { ApiError, isRefused } from "./client.mjs";
+import { LiveApiError, isRefused } from "./client.mjs";
 import { interactionOf, runningAnswersOf } from "./interactions.mjs";
 
 const MIN_PAUSE_S = 1;
@@ -10,12 +10,12 @@ const MAX_PAUSE_S = 15;
 
 /**
  * @param {{
- *   client: import("./client.mjs").Client,
+ *   client: import("./client.mjs").LiveClient,
  *   state: () => import("./state.mjs").State,
  *   dispatch: (action: import("./state.mjs").Action) => void,
  *   sleep: (seconds: number) => Promise<void>,
  *   onGap: () => void,
- *   onRefused: (error: ApiError) => void,
+ *   onRefused: (error: LiveApiError) => void,
  * }} needs `onGap` is called when only a search has all interactions: at the start, and after events were missed
  */
 export function createEventStream({ client, state, dispatch, sleep, onGap, onRefused }) {
@@ -57,7 +57,7 @@ export function createEventStream({ client, state, dispatch, sleep, onGap, onRef
     } else if (name === "underway") {
       dispatch({ type: "running", running: runningAnswersOf(data, Date.now()) });
     } else if (name === "ended" && data.code !== "shutting_down") {
-      onRefused(new ApiError(401, String(data.message ?? ""), data.code));
+      onRefused(new LiveApiError(401, String(data.message ?? ""), data.code));
     } else if (name === "away") {
       dispatch({ type: "status", status: "database_down" });
     } else if (name !== "ended" && name !== "passed") {

@@ -4,7 +4,7 @@
 import "../shared/theme.mjs";
 import { elementById, oncePerFrame } from "../shared/dom.mjs";
 import { sessionStore, tokenKey } from "../shared/storage.mjs";
-import { createClient } from "./client.mjs";
+import { createLiveClient } from "./client.mjs";
 import { mount as mountConnection } from "./components/connection.mjs";
 import { mount as mountConversation } from "./components/conversation.mjs";
 import { mount as mountFilters } from "./components/filters.mjs";
@@ -19,7 +19,7 @@ const show = oncePerFrame(() => {
   for (const component of components) component.update(state);
 });
 
-const client = createClient(() => String(sessionStore.read(tokenKey("")) ?? "")); // the key of the chat page in this tab
+const client = createLiveClient(() => String(sessionStore.read(tokenKey("")) ?? "")); // the key of the chat page in this tab
 const address = {
   read: () => location.search,
   write: (/** @type {string} */ query) => history.replaceState(null, "", query || location.pathname),

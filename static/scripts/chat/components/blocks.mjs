@@ -36,8 +36,8 @@ export function mount(el) {
 
   /** @param {string} text */
   function grow(text) {
-    const { closed: fresh, open: next } = parser.parse(text);
-    const elements = [...fresh, ...next].map((token, index) => {
+    const { closed: added, open: next } = parser.parse(text);
+    const elements = [...added, ...next].map((token, index) => {
       const old = open[index];
       const isKept = old && (old.token.raw === token.raw || growCode(old, token));
       return { token, el: isKept ? old.el : elementOf(token) };
@@ -47,9 +47,9 @@ export function mount(el) {
       const current = el.children[closed.length + index] ?? null;
       if (current !== each.el) el.insertBefore(each.el, current); // to move an element would lose its selection
     });
-    for (const each of elements.slice(0, fresh.length)) finish(each.el);
-    closed.push(...fresh.map((token) => token.raw));
-    open = elements.slice(fresh.length);
+    for (const each of elements.slice(0, added.length)) finish(each.el);
+    closed.push(...added.map((token) => token.raw));
+    open = elements.slice(added.length);
   }
 
   /** Parses the whole text: the end may define a link, or make a list a loose one. @param {string} text */

@@ -16,7 +16,7 @@ import { focusComposer } from "./composer.mjs";
  * @returns {{ update: (message: Message, context: Context) => void }}
  */
 export function mount(el, actions) {
-  const who = make("h2", { className: "author" });
+  const author = make("h2", { className: "author" });
   const reasoning = mountReasoning();
   const body = make("div", { className: "content" });
   const waiting = make("p", { className: "waiting" }, make("span"), make("span"), make("span"));
@@ -24,7 +24,7 @@ export function mount(el, actions) {
   const policy = make("p", { className: "policy" });
   const problem = make("div", { className: "problem" });
   const bar = make("div", { className: "bar" });
-  el.append(who, policy, reasoning.el, body, waiting, search, problem, bar);
+  el.append(author, policy, reasoning.el, body, waiting, search, problem, bar);
   const blocks = mountBlocks(body);
   /** @type {Message} */
   let shown;
@@ -74,7 +74,7 @@ export function mount(el, actions) {
       const isComplete = message.status !== "streaming";
       const split = isAnswer && !isComplete ? splitReasoning(message.text) : { reasoning: "", text: message.text };
       el.className = `message ${message.role} ${message.status}`;
-      who.textContent = message.role === "user" ? "You" : message.role === "other" ? "Tool" : message.model || "Assistant";
+      author.textContent = message.role === "user" ? "You" : message.role === "other" ? "Tool" : message.model || "Assistant";
       reasoning.update((message.reasoning ?? "") + split.reasoning, !isComplete && split.text === "");
       if (isAnswer) blocks.update(split.text, isComplete);
       else if (body.textContent !== message.text) body.textContent = message.text;

@@ -40,9 +40,9 @@ export function mount(el, actions, close) {
   const empty = make("p", { className: "empty" });
   const nav = make("nav", { className: "history", ariaLabel: "Conversations" }, list, empty, more);
   const foot = mountFoot(actions);
-  const shut = iconButton("close", "Close", close);
-  shut.classList.add("close-sidebar");
-  el.append(make("div", { className: "side-head" }, brand, shut), newChat, search, nav, foot.el);
+  const closeButton = iconButton("close", "Close", close);
+  closeButton.classList.add("close-sidebar");
+  el.append(make("div", { className: "side-head" }, brand, closeButton), newChat, search, nav, foot.el);
   /** @type {unknown[]} */
   let shown = [];
 

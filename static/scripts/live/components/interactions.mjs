@@ -13,12 +13,12 @@ import { timeText } from "../format.mjs";
  * @param {import("../controller.mjs").Actions} actions
  */
 export function mount(el, actions) {
-  const fresh = make("button", { type: "button", className: "reveal filled" });
+  const reveal = make("button", { type: "button", className: "reveal filled" });
   const list = make("ol", { className: "list" });
   const empty = make("p", { className: "empty" });
   const more = make("button", { type: "button", className: "quiet more", textContent: "Show older ones" });
-  el.append(make("div", { className: "reveal-place" }, fresh), list, empty, more);
-  fresh.addEventListener("click", () => {
+  el.append(make("div", { className: "reveal-place" }, reveal), list, empty, more);
+  reveal.addEventListener("click", () => {
     scrollTo({ top: 0 });
     el.scrollTop = 0;
     actions.reveal();
@@ -40,8 +40,8 @@ export function mount(el, actions) {
     /** @param {import("../state.mjs").State} state */
     update(state) {
       el.hidden = state.status === "signed_out";
-      fresh.hidden = state.waiting.length === 0;
-      fresh.textContent = `${state.waiting.length} new`;
+      reveal.hidden = state.waiting.length === 0;
+      reveal.textContent = `${state.waiting.length} new`;
       more.hidden = state.next === null;
       empty.hidden = state.interactions.length > 0;
       empty.textContent = emptyText(state);
@@ -95,8 +95,8 @@ function itemOf(interaction, now) {
 function badgesOf(interaction) {
   const badges = [];
   if (interaction.policy) badges.push(make("span", { className: `verdict ${interaction.policy.verdict}`, title: interaction.policy.detail }, icon("shield"), policyText(interaction.policy.verdict)));
-  const isShown = interaction.outcome === "complete" || (interaction.outcome === "policy_blocked" && interaction.policy);
-  if (!isShown) badges.push(make("span", { className: "outcome", textContent: outcomeText(interaction.outcome) }));
+  const isImplied = interaction.outcome === "complete" || (interaction.outcome === "policy_blocked" && interaction.policy);
+  if (!isImplied) badges.push(make("span", { className: "outcome", textContent: outcomeText(interaction.outcome) }));
   if (interaction.isLate) badges.push(make("span", { className: "late", textContent: "came late", title: "It ended earlier, and was stored only now." }));
   return badges;
 }
