@@ -91,3 +91,12 @@ def test_modules_import_only_those_of_their_own_page_and_shared_ones() -> None:
 
 def test_every_module_has_its_types_checked() -> None:
     assert [path for path in own_files(".mjs") if not path.read_text("utf-8").startswith("// @ts-check\n")] == []
+
+
+@pytest.mark.parametrize("name", ["page", "chat", "live", "report"])
+def test_every_class_of_a_style_sheet_is_used(name: str) -> None:
+    css = re.sub(r"/\*.*?\*/|\{[^{}]*\}", "{}", (STATIC / "styles" / f"{name}.css").read_text("utf-8"), flags=re.DOTALL)
+    computed = re.compile(r"hl-|to-|tone-|u-over$")  # names from a template, or of uPlot
+    used = "\n".join(path.read_text("utf-8") for path in own_files(".html", ".mjs"))
+    classes = {each for each in re.findall(r"\.([a-z][\w-]*)", css) if not computed.match(each)}
+    assert [each for each in sorted(classes) if not re.search(rf"(?<![\w-]){each}(?![\w-])", used)] == []
