@@ -50,14 +50,15 @@ async def responses(request: web.Request) -> web.StreamResponse:
 
 async def _converse(request: web.Request, dialect: Dialect) -> web.StreamResponse:
     _require_plain_http(request)
-    settings = request.app[SETTINGS]
+    app = request.app
+    settings = app[SETTINGS]
     context = await open_context(request)
     require_json(request, context.caller)
     asked = parse_chat(await read_body(request, settings), settings.server.max_depth)
     if asked.root_id is None and (conversation := request.headers.get("x-conversation-id")):
         asked = replace(asked, root_id=conversation[:512])
     client = client_of(request, context)
-    await request.app[EXCHANGE].converse(context, asked, dialect, client)
+    await app[EXCHANGE].converse(context, asked, dialect, client)
     return client.answered()
 
 

@@ -174,10 +174,10 @@ class JsonLines:
         self._tracebacks = ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
 
     def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
-        line: dict[str, Any] = {"timestamp": self._now(), "level": level}
+        ours = {"timestamp": self._now(), "level": level}
         if record.get("event") == REQUEST:
             record = _known_of_request(record)
-        line |= {"event": "", **record, **line}  # in this order, but the time and the level are ours
+        line: dict[str, Any] = {**ours, "event": "", **record, **ours}  # in this order, but the time and level are ours
         if "exc_info" in line:
             exc_info = _exc_info(line.pop("exc_info"))
             line["exception"] = [_without_empty(each) for each in self._tracebacks(exc_info)] if exc_info else None
@@ -191,7 +191,9 @@ def _known_of_request(record: Mapping[str, Any]) -> dict[str, Any]:
     fields = record.get("fields")
     if not isinstance(fields, dict):
         fields = record
-    return {"event": REQUEST} | {name: value for name, value in fields.items() if value is not None and name != "event"}
+    known = {name: value for name, value in fields.items() if value is not None}
+    known["event"] = REQUEST
+    return known
 
 
 def _exc_info(value: object) -> ExcInfo | None:
@@ -230,7 +232,7 @@ def _encode(line: dict[str, Any]) -> bytes:
     try:
         encoded = orjson.dumps(line, _as_json, _JSON_OPTIONS)
         # One brace is the line's own; more of them may be a dict, with names to hide. One field may be too long.
-        if encoded.count(b"{") == 1 and b"[" not in encoded and len(encoded) <= _LONGEST_LINE:
+        if encoded.find(b"{", 1) < 0 and b"[" not in encoded and len(encoded) <= _LONGEST_LINE:
             return encoded
     except (TypeError, ValueError, RecursionError):  # surrogates, integers beyond 64 bit, deep nesting
         pass

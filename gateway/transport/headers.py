@@ -194,18 +194,19 @@ class RequestHeaders:
 
     def of(self, raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool = True) -> RawHeaders:
         """Of the caller's headers those that travel, as they came. A decoded body has no content coding any more."""
-        connection = [value for name, value in raw if len(name) == 10 and name.lower() == b"connection"]
         names = tuple([name for name, _ in raw])
-        kept, dropped = self._plan(names, b",".join(connection), is_decoded)
+        kept, dropped, options = self._plan(names, b"", is_decoded)
+        if options:
+            kept, dropped, _ = self._plan(names, b",".join([raw[place][1] for place in options]), is_decoded)
         if dropped and self._on_dropped is not None:
             self._on_dropped(dropped)
         return tuple([raw[place] for place in kept])
 
     def _planned(
         self, names: Sequence[bytes], connection: bytes, is_decoded: bool
-    ) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
-        """The places of the headers that travel, and the names of those that are dropped; callers send the same ones
-        again and again."""
+    ) -> tuple[tuple[int, ...], tuple[bytes, ...], tuple[int, ...]]:
+        """The places of the headers that travel, the names of those that are dropped, and the places of `Connection`;
+        callers send the same names again and again."""
         options = frozenset(option.strip().lower() for option in connection.split(b","))
         fates = [(place, name, self._decided(name)) for place, name in enumerate(names)]
         most = _SENT if is_decoded else _SENT_AS_IT_CAME
@@ -218,7 +219,8 @@ class RequestHeaders:
                 for place, name, fate in fates
                 if (fate <= most or fate == _OF_ACCOUNT) and name.lower() not in options
             ]
-        return tuple(kept), tuple(name for _, name, fate in fates if fate >= least)
+        named = tuple(place for place, name in enumerate(names) if name.lower() == b"connection")
+        return tuple(kept), tuple(name for _, name, fate in fates if fate >= least), named
 
     def _decided(self, name: bytes) -> int:
         lower = name.lower()

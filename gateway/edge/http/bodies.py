@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.codec.jsontext import brackets
 from gateway.dialects.request_body import (
     DECIDING,
     DECIDING_WITHIN,
@@ -142,7 +143,7 @@ def parse_object(raw: bytes, max_depth: int) -> dict[str, Any]:
         body = _parse_leniently(raw, error)
     if not isinstance(body, dict):
         raise MalformedBody("the body must be a JSON object")
-    if raw.count(b"[") + raw.count(b"{") > max_depth and _is_deeper(body, max_depth):
+    if len(raw) > 2 * max_depth and brackets(raw) > max_depth and _is_deeper(body, max_depth):
         raise MalformedBody(f"the body is nested deeper than {max_depth}", code="body_too_deep")
     return body
 
@@ -232,7 +233,10 @@ def parse_chat(raw: bytes, max_depth: int) -> ChatRequest:
     model = body.get("model", "")
     if not isinstance(model, str):
         raise MalformedBody("`model` must be a string", param="model")
-    own = {name: _own_text(body, name) for name in OWN_FIELDS if name in body}
+    own: dict[str, str | None] = {}
+    for name in OWN_FIELDS:
+        if name in body:
+            own[name] = _own_text(body, name)
     if own:
         raw = without_members(raw, OWN_FIELDS)
         body = {name: value for name, value in body.items() if name not in OWN_FIELDS}

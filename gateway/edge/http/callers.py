@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 async def caller_of(request: web.Request) -> Principal:
     """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now; NotAllowed where it may be
     a page of another site that asks, in the name of whose browser it is."""
-    identity = request.app[IDENTITY]
+    app = request.app
+    identity = app[IDENTITY]
     if identity.asks_nobody:
         caller = LOCAL_USER
     else:
         caller = await identity.identify(Credentials.of(request.raw_headers, request.remote))
     if caller.is_ambient:
-        request.app[GUARD].check(request)
+        app[GUARD].check(request)
         cookies = request.headers.getall("Cookie", ())
-        if cookies and caller is LOCAL_USER and request.app[LINKS].has_opened("; ".join(cookies)):
+        if cookies and caller is LOCAL_USER and app[LINKS].has_opened("; ".join(cookies)):
             return LOCAL_ADMIN
     return caller
 
@@ -59,8 +60,9 @@ async def open_context(request: web.Request, *, shows_ids: bool = False) -> Requ
     """What is known of a request before its body is looked at. Raises NotAuthenticated, CallerError."""
     path = path_of(request)
     headers = request.raw_headers
-    identity = request.app[IDENTITY]
-    if identity.hears_proxies or request.app[SETTINGS].upstream.pass_credentials:
+    app = request.app
+    identity = app[IDENTITY]
+    if identity.hears_proxies or app[SETTINGS].upstream.pass_credentials:
         headers = identity.travelling(headers)
     caller = await caller_of(request)
     context = RequestContext(
@@ -84,5 +86,6 @@ def client_of(request: web.Request, context: RequestContext, **more: str) -> Htt
     underscores for dashes."""
     server = request.app[SETTINGS].server
     headers = {"x-request-id": request[REQUEST_ID], "x-interaction-id": str(context.id)}
-    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    for name, value in more.items():
+        headers[name.replace("_", "-")] = value
     return HttpClient(request, headers, context, heartbeat_s=server.heartbeat_s, stall_s=server.client_stall_s)

@@ -45,8 +45,9 @@ class OriginCheck:
 
     def check(self, request: web.Request) -> None:
         """For a caller whose authority is ambient. Raises NotAllowed."""
-        self.check_host(request)
         headers = request.headers
+        host = headers.get("Host", "")
+        self._check_name(host)
         if headers.get("Sec-Fetch-Dest", "empty") != "empty" or headers.get("Sec-Fetch-Mode") == "navigate":
             raise NotAllowed("this is for programs and scripts, not to be opened as a page", code="navigation")
         origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
@@ -56,7 +57,6 @@ class OriginCheck:
             return
         if origin is None and site != "none":
             origin = headers.get("Referer")  # of browsers that tell neither
-        host = headers.get("Host", "")
         if site in ("same-site", "cross-site") or (origin is not None and not self._is_own(origin, host)):
             raise NotAllowed(
                 "pages of other sites may not use this gateway; GATEWAY_ALLOWED_ORIGINS lets them, and "
@@ -66,7 +66,9 @@ class OriginCheck:
 
     def check_host(self, request: web.Request) -> None:
         """Raises NotAllowed where a name was called that somebody else may own."""
-        host = request.headers.get("Host", "")
+        self._check_name(request.headers.get("Host", ""))
+
+    def _check_name(self, host: str) -> None:
         if host and host != self._called:
             if not self._is_ours(name_of(host)):
                 raise NotAllowed(

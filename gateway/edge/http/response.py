@@ -16,14 +16,14 @@ from gateway.exchange.exchange import Client
 from gateway.transport.headers import as_text, response_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aiohttp.abc import AbstractStreamWriter
 
     from gateway.exchange.exchange import RequestContext
     from gateway.transport.call import Head
 
-_OF_STREAMS = [(name.lower().encode(), name, value) for name, value in EventSourceResponse().headers.items()]
+_OF_STREAMS = [
+    (name.lower().encode(), f"{name}: {value}".encode()) for name, value in EventSourceResponse().headers.items()
+]
 _FIRST_HEARTBEAT = heartbeat_after(b"")
 
 
@@ -107,8 +107,9 @@ class HttpClient(Client):
 
     def _start_directly(self, head: Head, length: int | None, *, is_events: bool) -> bool:
         """False: aiohttp has to make the head."""
-        missing = {name: value for key, name, value in _OF_STREAMS if head.get(key) is None} if is_events else {}
-        message = self._head(head.status, head, CHUNKED if length is None else b"Content-Length: %d" % length, missing)
+        missing = [line for name, line in _OF_STREAMS if head.get(name) is None] if is_events else ()
+        framing = CHUNKED if length is None else b"Content-Length: %d" % length
+        message = self._head(head.status, head, framing, *missing)
         self._silent_since = asyncio.get_running_loop().time()
         if message is None:
             return False
@@ -223,12 +224,12 @@ class HttpClient(Client):
         self._put(body)
         await self._taken()
 
-    def _head(self, status: int, head: Head, framing: bytes, more: Mapping[str, str] | None = None) -> bytes | None:
-        """Status and headers as bytes; None: aiohttp has to make them."""
+    def _head(self, status: int, head: Head, *lines: bytes) -> bytes | None:
+        """Status and headers as bytes, with these lines; None: aiohttp has to make them."""
         if not is_ours_alone(self._request, status) or head.get(b"content-type") is None:
             return None
-        ours = {**(more or {}), **self._headers, **policy_headers(self._context)}
-        return head_of(status, harmless(head, response_fields(head)), ours, framing)
+        ours = {**self._headers, **policy_headers(self._context)}
+        return head_of(status, harmless(head, response_fields(head)), ours, *lines)
 
     def _headers_of(self, head: Head) -> CIMultiDict[str]:
         headers = CIMultiDict(as_text(harmless(head, response_fields(head))))

@@ -74,12 +74,11 @@ def _is_inert(media_type: str) -> bool:
     return _INERT.fullmatch(media_type) is not None
 
 
-def head_of(status: int, fields: RawHeaders, ours: Mapping[str, str], framing: bytes) -> bytes | None:
-    """Status line and headers of an upstream's answer, with the empty line that ends them. `framing` is the line that
-    tells the body's end. None: somebody's header brings a line of its own."""
+def head_of(status: int, fields: RawHeaders, ours: Mapping[str, str], *more: bytes) -> bytes | None:
+    """Status line and headers of an upstream's answer, with the empty line that ends them. `more` are lines, one of
+    which tells the body's end. None: somebody's header brings a line of its own."""
     lines = [_STATUS_LINES[status], *[b"%b: %b" % field for field in fields]]
     lines += [f"{name}: {value}".encode() for name, value in ours.items()]
-    lines += (*_SANDBOX_LINES, framing, b"Date: " + rfc822_formatted_time().encode(), _SERVER, b"\r\n")
-    head = b"\r\n".join(lines)
-    ends = len(lines)
-    return head if head.count(b"\n") == ends and head.count(b"\r") == ends else None
+    lines += (*_SANDBOX_LINES, *more, b"Date: " + rfc822_formatted_time().encode(), _SERVER)
+    joined = b"".join(lines)
+    return None if b"\n" in joined or b"\r" in joined else b"\r\n".join((*lines, b"\r\n"))
