@@ -171,6 +171,8 @@ class Event(NamedTuple):
 
 def parse_event(raw: bytes) -> Event:
     """Parses one event of `split_events`. The byte order mark before a stream's first event is not part of its line."""
+    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.endswith(b"\n\n") and b"\r" not in raw:
+        return Event(raw, "message", raw[6:-2])  # what nearly all upstreams send, at a third of the cost
     data: list[bytes] = []
     kind = b""
     for line in raw.removeprefix(BOM).splitlines():  # bytes split at LF, CR and CRLF alone

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
 
 class Misfits(dict[str, list[Any]]):
     """Values that could not be merged, by path: kept, so that nothing said is lost."""
@@ -33,8 +35,10 @@ class Fragments(list[Any]):
     __slots__ = ()
 
     def whole(self) -> str | list[Any]:
-        if all(isinstance(piece, str) for piece in self):
+        try:
             return "".join(self)
+        except TypeError:  # there are parts among them
+            pass
         parts: list[Any] = []
         for is_text, run in groupby(self, lambda piece: isinstance(piece, str)):
             if not is_text:
@@ -69,7 +73,7 @@ class Fold:
 
     def whole(self) -> dict[str, Any]:
         """The object as far as it is known. Its own containers are fresh, what lies in them is shared."""
-        return {name: _whole(value) for name, value in self.fields.items()}
+        return {name: value if type(value) in _PLAIN else _whole(value) for name, value in self.fields.items()}
 
 
 Rule = Callable[[Fold, str, Any], None]

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Protocol
 
 PULSE_S = 0.2
 
@@ -32,15 +28,17 @@ class Ticker:
         """How many are being watched."""
         return len(self._watched)
 
-    @contextmanager
-    def watching(self, living: Ticking) -> Iterator[None]:
+    def watching(self, living: Ticking) -> Watching:
+        return Watching(self, living)
+
+    def watch(self, living: Ticking) -> None:
+        """`leave` must follow."""
         self._watched[living] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
-        try:
-            yield
-        finally:
-            del self._watched[living]
+
+    def leave(self, living: Ticking) -> None:
+        del self._watched[living]
 
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -56,3 +54,19 @@ class Ticker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Watching:
+    """Watches while its block runs; a generator's context costs twice as much, for every stream."""
+
+    __slots__ = ("_living", "_ticker")
+
+    def __init__(self, ticker: Ticker, living: Ticking) -> None:
+        self._ticker = ticker
+        self._living = living
+
+    def __enter__(self) -> None:
+        self._ticker.watch(self._living)
+
+    def __exit__(self, *_: object) -> None:
+        self._ticker.leave(self._living)
