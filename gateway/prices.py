@@ -42,11 +42,13 @@ class Prices:
 
     def of(self, *models: str | None) -> Price | None:
         """Of the first of these names whose price is known, the company's own before the lists'."""
-        names = [model for model in models if model]
-        for name in names:
+        for name in models:
             if name in self._own:
                 return self._own[name]
-        return next((price for price in map(self._listed, names) if price is not None), None)
+        for name in models:
+            if name and (price := self._listed(name)) is not None:
+                return price
+        return None
 
     def cost_of(self, record: Record) -> float | None:
         """USD; None where tokens or price are not known."""

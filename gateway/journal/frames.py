@@ -69,7 +69,8 @@ class FrameWriter:
         for chunk in buffers:
             crc = crc32(chunk, crc)
             length += len(chunk)
-        return [self._header(length, crc, _PART, key, begun, ordinal), *buffers]
+        fields = _FIELDS.pack(length, crc, _PART, key, *begun, ordinal)
+        return [self._marker + fields + _CRC.pack(crc32(fields)), *buffers]
 
     def segment_header(self, number: int, begun: int, finished: int) -> bytes:
         fields = _SEGMENT.pack(MAGIC, self._marker, number, begun, finished)
@@ -77,12 +78,9 @@ class FrameWriter:
 
     def _whole(self, kind: int, key: bytes, begun: tuple[int, int], meta: bytes, body: bytes) -> list[bytes]:
         lead = _META_LENGTH.pack(len(meta)) + meta
-        header = self._header(len(lead) + len(body), crc32(body, crc32(lead)), kind, key, begun, 0)
-        return [header + lead, body] if body else [header + lead]
-
-    def _header(self, length: int, crc: int, kind: int, key: bytes, begun: tuple[int, int], ordinal: int) -> bytes:
-        fields = _FIELDS.pack(length, crc, kind, key, *begun, ordinal)
-        return self._marker + fields + _CRC.pack(crc32(fields))
+        fields = _FIELDS.pack(len(lead) + len(body), crc32(body, crc32(lead)), kind, key, *begun, 0)
+        start = b"".join((self._marker, fields, _CRC.pack(crc32(fields)), lead))
+        return [start, body] if body else [start]
 
 
 class SegmentHeader(NamedTuple):

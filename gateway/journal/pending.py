@@ -84,30 +84,30 @@ class Backlog:
     _FORM = Struct("<16sIQIIQId")
 
     def __init__(self) -> None:
-        self._packed = bytearray()
+        self.packed = bytearray()  # empty when there are none
         self._in_memory: dict[bytes, Pending] = {}  # those that the disk has refused keep their place in the queue
         self._begun_in: Counter[int] = Counter()  # segment → how many of them begin there
 
     def __len__(self) -> int:
-        return len(self._packed) // self._FORM.size
+        return len(self.packed) // self._FORM.size
 
     def append(self, key: bytes, begun: Span, finished: Span, finished_at: float) -> None:
-        self._packed += self._FORM.pack(key, *begun, *finished, finished_at)
+        self.packed += self._FORM.pack(key, *begun, *finished, finished_at)
         self._begun_in[begun.segment] += 1
 
     def append_object(self, pending: Pending) -> None:
         """One that is not wholly on disk."""
-        self._packed += self._FORM.pack(pending.key, 0, 0, 0, 0, 0, 0, pending.finished_at)
+        self.packed += self._FORM.pack(pending.key, 0, 0, 0, 0, 0, 0, pending.finished_at)
         self._in_memory[pending.key] = pending
 
     def take(self, most: int) -> list[Pending]:
         """Remove the oldest ones from the queue; `low` remembers them until they are shipped."""
         end = min(most, len(self)) * self._FORM.size
         taken = []
-        for key, *spans, finished_at in self._FORM.iter_unpack(self._packed[:end]):
+        for key, *spans, finished_at in self._FORM.iter_unpack(self.packed[:end]):
             pending = self._in_memory.pop(key, None)
             taken.append(pending or Pending(key, Span(*spans[:3]), Span(*spans[3:]), finished_at=finished_at))
-        del self._packed[:end]
+        del self.packed[:end]
         return taken
 
     def shipped(self, begun: Span) -> None:

@@ -100,7 +100,7 @@ class Subscription:
         if pending.record is None and pending.begun is not None and pending.finished is not None and self.is_long:
             self._backlog.append(pending.key, pending.begun, pending.finished, pending.finished_at)
             self._begun.pop(pending.key, None)
-        elif self._backlog:
+        elif self._backlog.packed:
             self._backlog.append_object(pending)
         else:
             self._ready.append(pending)
@@ -127,7 +127,7 @@ class Subscription:
     @property
     def is_long(self) -> bool:
         """New records go to the backlog: they should not be held in memory."""
-        return len(self._backlog) > 0 or len(self._ready) >= MOST_AT_HAND
+        return bool(self._backlog.packed) or len(self._ready) >= MOST_AT_HAND
 
     @property
     def oldest_at(self) -> float | None:

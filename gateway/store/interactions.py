@@ -217,7 +217,7 @@ def _not_accepted(error: Exception) -> RecordNotAccepted:
 
 async def _insert(connection: Connection, rows: list[Row], slack_ms: int) -> int:
     """How many rows are new."""
-    chats = sorted((row for row in rows if row.kind in CHATS), key=lambda row: row.id)  # so that parents come first
+    chats = sorted((row for row in rows if row.kind in CHATS), key=lambda row: row.id.int)  # so that parents come first
     images, calls = Batch(), Batch()
     for row in rows:
         if row.kind is Kind.IMAGE:
@@ -337,8 +337,8 @@ async def _join_early_ones(connection: Connection, rows: list[Row], slack_ms: in
     marks = [(row.user, mark, bound) for bound, row in zip(by_bound, rows, strict=True) for mark in row.marks.own]
     if not marks:
         return
-    users, hashes, ids = zip(*marks, strict=True)
-    for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids, min(ids)):
+    users, hashes, ids = zip(*marks, strict=True)  # as the rows, the oldest first
+    for early in await connection.fetch(sql.FIND_EARLY, users, hashes, ids, ids[0]):
         parent = by_bound[_uuid(early["parent_id"])]
         if early["is_own_root"]:
             await connection.execute(sql.JOIN_CONVERSATION, early["user_name"], str(early["id"]), parent)

@@ -138,7 +138,9 @@ def _row_of(record: Record, request: JsonbValue, response: JsonbValue, cost_of: 
 
 
 def _indexed(text: str | None) -> str | None:
-    return None if text is None else indexed_text(text)
+    if text is None:
+        return None
+    return _short_text(text) if len(text) <= MOST_LETTERS else indexed_text(text)
 
 
 def _count(tokens: int) -> int:
