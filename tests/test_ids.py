@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from copy import copy
+from uuid import UUID
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ids import Ids
-
-if TYPE_CHECKING:
-    from uuid import UUID
 
 
 def milliseconds_of(made: UUID) -> int:
@@ -23,6 +22,20 @@ def test_id_is_a_version_7_uuid_of_now() -> None:
     made = Ids().new()
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
     assert before <= milliseconds_of(made) <= time.time_ns() // 1_000_000
+
+
+def test_id_is_what_the_standard_library_makes_of_its_number() -> None:
+    made = Ids().new()
+    same = UUID(int=made.int)
+    assert (made, hash(made), repr(made), made.bytes, made.is_safe) == (
+        same,
+        hash(same),
+        repr(same),
+        same.bytes,
+        same.is_safe,
+    )
+    assert copy(made) == same
+    assert orjson.dumps(made) == orjson.dumps(same)
 
 
 def test_ids_made_in_a_hurry_only_grow_and_never_meet() -> None:

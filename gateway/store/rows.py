@@ -219,7 +219,7 @@ def _object(columns: dict[str, Any]) -> bytes:
         text = orjson.dumps(columns)
     except TypeError:  # a lone surrogate in a name: a header byte above 127 arrives as one
         return orjson.dumps(_storable_columns(columns))
-    return orjson.dumps(_storable_columns(columns)) if b"\\u0000" in text else text
+    return orjson.dumps(_storable_columns(columns)) if b"\\" in text and b"\\u0000" in text else text
 
 
 def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def canonical_line(context: RequestContext | None, **known: Any) -> dict[str, An
 
 def _add_interaction(line: dict[str, Any], recording: Recording) -> None:
     interaction, answer = recording.interaction, recording.answer
-    line["interaction_id"] = str(interaction.id)
+    line["interaction_id"] = interaction.id
     line["conversation_id"] = interaction.root_id
     line["model"] = interaction.model
     line["upstream"] = interaction.upstream

@@ -38,6 +38,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     started = time.perf_counter()
     app = request.app
     request[ID] = own = app[IDS].new()
+    request[IS_DETACHED] = False  # to miss it would raise a KeyError within
     given = request.headers.get("x-request-id")
     request[REQUEST_ID] = request_id = given if given and _SANE_ID.match(given) else f"req_{own.hex}"
     response: web.StreamResponse | None = None
@@ -68,7 +69,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     finally:
         if task is not None:
             live.leave(task)
-        if not request.get(IS_DETACHED):
+        if not request[IS_DETACHED]:
             _conclude(request, request_id, response, started, fault, code, detail)
     if not response.prepared:
         response.headers["x-request-id"] = request_id

@@ -12,6 +12,9 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from aiohttp import hdrs
+from multidict import istr
+
 from gateway.errors import NotAllowed, UnsupportedMediaType
 from gateway.identity.authenticators import LOCAL_USER
 from gateway.identity.credentials import Credentials
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 # What a page of another site can send without being asked first (the Fetch standard's safelisted types); a multipart
 # body is never taken for JSON.
 _SIMPLE_TYPES = frozenset(("text/plain", "application/x-www-form-urlencoded"))
+_DEST, _MODE, _SITE = istr("Sec-Fetch-Dest"), istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Site")
 _NETLOC = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -46,17 +50,18 @@ class OriginCheck:
     def check(self, request: web.Request) -> None:
         """For a caller whose authority is ambient. Raises NotAllowed."""
         headers = request.headers
-        host = headers.get("Host", "")
+        host = headers.get(hdrs.HOST, "")
         self._check_name(host)
-        if headers.get("Sec-Fetch-Dest", "empty") != "empty" or headers.get("Sec-Fetch-Mode") == "navigate":
+        if headers.get(_DEST, "empty") != "empty" or headers.get(_MODE) == "navigate":
             raise NotAllowed("this is for programs and scripts, not to be opened as a page", code="navigation")
-        origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-        if len(headers.getall("Origin", ())) > 1:  # no browser sends two: one of them is somebody else's
+        origin, site = headers.get(hdrs.ORIGIN), headers.get(_SITE)
+        if origin is not None and len(headers.getall(hdrs.ORIGIN)) > 1:
+            # No browser sends two: one of them is somebody else's.
             origin, site = "", "cross-site"
         if origin in self._origins or site == "same-origin":
             return
         if origin is None and site != "none":
-            origin = headers.get("Referer")  # of browsers that tell neither
+            origin = headers.get(hdrs.REFERER)  # of browsers that tell neither
         if site in ("same-site", "cross-site") or (origin is not None and not self._is_own(origin, host)):
             raise NotAllowed(
                 "pages of other sites may not use this gateway; GATEWAY_ALLOWED_ORIGINS lets them, and "
