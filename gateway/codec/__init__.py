@@ -1,0 +1,1 @@
+"""Server-sent events, JSON text and text spans, bytes to values. Pure."""

@@ -1,0 +1,1 @@
+"""The APIs that callers speak: classify and assemble events, fingerprints, errors. Pure."""

@@ -1,0 +1,1 @@
+"""HTTP in: every URL, the only package with aiohttp's server."""

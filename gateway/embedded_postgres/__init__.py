@@ -1,0 +1,1 @@
+"""A PostgreSQL of the gateway's own, for a first run."""

@@ -1,0 +1,1 @@
+"""Readiness, gauges, the database's maintenance, and the other hosts' journals."""

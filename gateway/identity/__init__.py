@@ -1,0 +1,1 @@
+"""Who is asking: keys, tokens of an OpenID issuer, a proxy's headers."""

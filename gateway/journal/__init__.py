@@ -1,0 +1,1 @@
+"""The write-ahead log of records on local disk: segments, group commit, recovery."""

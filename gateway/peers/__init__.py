@@ -1,0 +1,1 @@
+"""The other workers of this host, over unix sockets."""

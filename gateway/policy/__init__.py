@@ -1,0 +1,1 @@
+"""The company's rules on requests and answers. Pure."""

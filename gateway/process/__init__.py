@@ -1,0 +1,1 @@
+"""The process: listening, signals, draining, and a supervisor of several workers."""

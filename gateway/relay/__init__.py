@@ -1,1 +1,1 @@
-"""An answer on its way from the upstream to the caller: passed on, folded into a completion, kept."""
+"""Passes an upstream's answer on as it comes, and keeps it for the record."""

@@ -1,0 +1,1 @@
+"""Settings from the environment over one TOML file, checked as a whole."""

@@ -1,0 +1,1 @@
+"""The security monitor as a sink: client, spool, ordering, payload."""

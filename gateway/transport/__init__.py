@@ -1,0 +1,1 @@
+"""The HTTP client for relayed calls: connections, pool, headers, encodings."""

@@ -1,0 +1,1 @@
+"""Keys, the live page's audit, and the report."""

@@ -1,0 +1,1 @@
+"""The gateway's own API: chat, resume, recovery, conversations, history, titles, images."""

@@ -1,0 +1,1 @@
+"""What every handler shares: responses, bodies, parameters, errors, origin checks."""

@@ -1,0 +1,1 @@
+"""Health, metrics, the pages and the API's documentation."""
