@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.transport.call import BodySink, Call, Ending, Head, Provider, Reply
-from gateway.transport.connection import ConnectionPool
+from gateway.transport.pool import ConnectionPool
+from gateway.transport.proxy import Proxy
 from gateway.transport.redirects import is_redirect, relocated
-from gateway.transport.session import Session
 
 if TYPE_CHECKING:
     from gateway.transport.origin import Origin, Timeouts
@@ -37,20 +37,16 @@ class RelocatedReply(Reply):
 
 
 class OpenAICompatible(Provider):
-    """Sends calls to one origin: on the quick wire where the body is at hand, else through a client session."""
+    """Sends calls to one origin, through the proxy with the URL `proxy` where one is given."""
 
-    def __init__(self, origin: Origin, patience: Timeouts, proxy: str | None = None) -> None:
+    def __init__(self, origin: Origin, timeouts: Timeouts, proxy: str | None = None) -> None:
         self.name = origin.netloc
         self._origin = origin
-        self._is_proxied = proxy is not None
-        self._wires = ConnectionPool(origin, patience)
-        self._session = Session(origin, patience, proxy)
+        self.proxy = None if proxy is None else Proxy.of_url(proxy)
+        self._connections = ConnectionPool(origin, timeouts, self.proxy)
 
     async def open(self, call: Call) -> Reply:
-        if self._is_proxied or not isinstance(call.body, bytes):
-            reply = await self._session.open(call)
-        else:
-            reply = await self._wires.open(call, call.body)
+        reply = await self._connections.open(call)
         head = relocated(reply.head, self._origin, call.path)
         if reply.head.status >= 300 and is_redirect(reply.head):
             return self._redirected(reply, head)
@@ -65,8 +61,7 @@ class OpenAICompatible(Provider):
         return RelocatedReply(head)
 
     async def aclose(self) -> None:
-        await self._wires.aclose()
-        await self._session.aclose()
+        await self._connections.aclose()
 
 
 def _host_in(head: Head) -> str | None:

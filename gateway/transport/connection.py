@@ -1,95 +1,104 @@
-"""HTTP/1.1 to the upstream on a protocol of our own: what arrives goes into the sink in the same call, without a task.
+"""An HTTP/1.1 client protocol: bytes from the upstream reach the sink in the same call, without a task.
 
 Framing is llhttp's (`httptools`). Against `aiohttp.ClientSession` this halves the CPU of a relayed chunk (tests/bench).
-Bodies that are streamed up, and ways through a proxy, take `upstream.session`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import select
-import socket
-import ssl
-from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
-from aiohappyeyeballs import start_connection
 
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.transport.call import BodySink, Call, Ending, Head, Reply
+from gateway.transport.call import BodySink, Ending, Head
 
 if TYPE_CHECKING:
-    from gateway.transport.origin import Origin, Timeouts
+    from gateway.transport.origin import Timeouts
+    from gateway.transport.upload import Upload
 
 MAX_HEAD_BYTES = 64 * 1024
 EARLY_BODY_BYTES = 256 * 1024  # of body that may wait for `pump`
-# Bytes in a row that bring no body: a head, trailers, chunk extensions. Longer by one read, which may bring both.
+# Consecutive bytes without body: a head, trailers, chunk extensions. Longer by one read, which may hold both.
 MAX_FRAMING_BYTES = MAX_HEAD_BYTES + 256 * 1024
-REST_BYTES = 64 * 1024  # of body behind the last event that is read away, so that the connection can serve again
-REST_SECONDS = 1.0
-STALE_SECONDS = 5.0  # a peer that is silent for longer and then closes has worked on the request: no second attempt
-NEXT_ADDRESS_SECONDS = 0.25  # a host's next address is tried beside a silent one (RFC 8305)
+DISCARD_BYTES = 64 * 1024  # of body behind the last event, read and discarded so that the connection can serve again
 
 
 class StaleConnection(Exception):
-    """The peer closed before it answered anything, as idle connections do."""
+    """The peer closed the connection before it sent a byte of an answer, as idle connections do."""
 
 
 class StrayBytes(Exception):
-    """Bytes behind the end of an answer, which nobody asked for."""
+    """Bytes behind the end of an answer, which no request asked for."""
+
+
+class Pool(Protocol):
+    """The owner of a connection."""
+
+    def give_back(self, connection: Connection, *, reusable: bool) -> None: ...
+
+    def forget(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.Protocol):
-    """One connection: at most one call at a time."""
+    """One connection to an upstream. It serves one call at a time."""
 
     __slots__ = (
-        "_asked_at",
         "_bodies",
+        "_discard_left",
+        "_discard_timer",
         "_early",
         "_early_size",
         "_ending",
-        "_failure",
         "_fault",
         "_framing",
         "_headers",
         "_headers_only",
+        "_is_awaiting_caller",
         "_is_close_delimited",
         "_is_complete",
+        "_is_paused",
         "_is_reusable",
         "_last_read",
         "_parser",
-        "_patience",
-        "_paused",
         "_poll",
         "_pool",
-        "_rest",
-        "_resting",
+        "_sent_at",
         "_sink",
+        "_sink_error",
+        "_timeout_check",
+        "_timeouts",
         "_transport",
+        "_upload",
+        "_upload_error",
         "_waiter",
-        "_watching",
+        "_writable",
+        "_write_paused_at",
         "head",
         "loop",
     )
 
-    def __init__(self, pool: ConnectionPool, patience: Timeouts) -> None:
+    def __init__(self, pool: Pool, timeouts: Timeouts) -> None:
         self._pool = pool
-        self._patience = patience
+        self._timeouts = timeouts
         self.loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._watching: asyncio.TimerHandle | None = None  # one for many calls: a timer costs 3 µs, and ends unheard
-        self._resting: asyncio.TimerHandle | None = None
+        # One timer for many calls: a timer costs 3 µs, and nearly all of them would be cancelled.
+        self._timeout_check: asyncio.TimerHandle | None = None
+        self._discard_timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None  # while the write buffer is full
+        self._write_paused_at = 0.0
         self._poll = select.poll()
         self._reset()
 
     def _reset(self) -> None:
         self.head: Head | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._framing = 0  # bytes since the last of the body
+        self._framing = 0  # bytes since the last byte of body
         self._headers_only = False
         self._is_close_delimited = False
         self._is_complete = False
@@ -100,10 +109,12 @@ class Connection(asyncio.Protocol):
         self._early_size = 0
         self._ending: Ending | None = None
         self._fault = ""
-        self._failure: Exception | None = None  # of the sink
-        self._paused = False
-        self._rest: int | None = None  # bytes still to be read away; None while somebody wants them
-        self._asked_at = self._last_read = 0.0
+        self._sink_error: Exception | None = None
+        self._upload_error: Exception | None = None  # from the source of the request's body
+        self._is_awaiting_caller = False  # for more of the request's body
+        self._is_paused = False
+        self._discard_left: int | None = None  # bytes that may still be discarded; None while there is a sink
+        self._sent_at = self._last_read = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -111,25 +122,34 @@ class Connection(asyncio.Protocol):
 
     @property
     def can_serve(self) -> bool:
-        """Open, and nothing lies unread in the socket: neither the peer's goodbye nor an answer that nobody asked for,
-        which the next call would take for its own. The event loop may not have seen either yet."""
+        """Whether the connection is open and its socket holds no unread bytes.
+
+        Unread bytes are the peer's close, or an answer that nobody asked for; the next call would take the latter for
+        its own. The event loop may not have seen either yet.
+        """
         return self.is_open and not self._poll.poll(0)
 
-    # --- the caller's side -------------------------------------------------------------------------------------------
+    # --- called by the pool and the reply ----------------------------------------------------------------------------
 
-    async def ask(self, message: bytes, *, headers_only: bool) -> Head:
-        """Send a request and wait for the head of its answer.
+    async def send(self, message: bytes, upload: Upload | None = None, *, headers_only: bool) -> Head:
+        """Send a request, its streamed body behind it, and wait for the head of the answer.
 
-        Raises StaleConnection, UpstreamStalled, UpstreamGarbled, UpstreamUnreachable.
+        The upload goes on after the head has come, until the answer ends or is closed.
+
+        Raises StaleConnection, UpstreamStalled, UpstreamGarbled, UpstreamUnreachable, and the errors of the upload's
+        source.
         """
         if self._transport is None:
             raise StaleConnection
         self._reset()
         self._headers_only = headers_only
-        self._asked_at = self._last_read = self.loop.time()
+        self._sent_at = self._last_read = self.loop.time()
         self._transport.write(message)
-        if self._watching is None:
-            self._watch(self._patience.head_s)
+        if upload is not None:
+            self._is_awaiting_caller = True
+            self._upload = self.loop.create_task(self._send_body(upload))
+        if self._timeout_check is None:
+            self._check_timeouts_after(self._timeouts.head_s)
         try:
             await self._wait()
         except asyncio.CancelledError:
@@ -138,21 +158,45 @@ class Connection(asyncio.Protocol):
         if self.head is not None:
             return self.head
         self.abort()
-        raise self._no_head()
+        raise self._error_without_head()
 
-    def _no_head(self) -> Exception:
+    def _error_without_head(self) -> Exception:
+        if self._upload_error is not None:
+            return self._upload_error
         if self._ending is Ending.STALLED:
-            return UpstreamStalled(f"the upstream sent no answer within {self._patience.head_s:g} s")
+            return UpstreamStalled(self._fault)
         if self._ending is Ending.GARBLED:
             return UpstreamGarbled(f"the upstream's answer is not HTTP: {self._fault}")
         if self._framing:
             return UpstreamUnreachable("the upstream closed the connection in the middle of its answer's head")
-        if self.loop.time() - self._asked_at < STALE_SECONDS:
+        if self.loop.time() - self._sent_at < self._timeouts.stale_s:
             return StaleConnection()
         return UpstreamUnreachable("the upstream closed the connection without an answer")
 
+    async def _send_body(self, upload: Upload) -> None:
+        """Send a streamed body no faster than the upstream takes it. An error of its source closes the connection."""
+        parts = aiter(upload.parts)
+        try:
+            while True:
+                self._is_awaiting_caller = True
+                part = await anext(parts, None)
+                self._is_awaiting_caller = False
+                assert self._transport is not None  # `connection_lost` cancels this task
+                if part is None:
+                    break
+                self._transport.write(upload.framed(part))
+                if self._writable is not None:
+                    await self._writable
+            self._transport.write(upload.end())
+            self._sent_at = self._last_read = self.loop.time()
+            self._upload = None
+        except Exception as error:  # noqa: BLE001 (raised again in `send`)
+            self._upload = None
+            self._upload_error = error
+            self.abort()
+
     async def pump(self, sink: BodySink) -> Ending:
-        """Feed the body into the sink until it ends or the sink has enough. What the sink raises is raised here."""
+        """Feed the body into the sink until it ends or the sink has enough. Raises what the sink raises."""
         self._sink = sink
         try:
             ending = await self._pump(sink)
@@ -173,18 +217,18 @@ class Connection(asyncio.Protocol):
                 self._pause()
                 await sink.drained()
                 if sink.is_full:
-                    await asyncio.sleep(0)  # a sink that does not wait must not stop the world
+                    await asyncio.sleep(0)  # a `drained` that does not wait must not block the event loop
                     continue
             self._resume()
             await self._wait(sink)
-        if self._failure is not None:
-            raise self._failure
+        if self._sink_error is not None:
+            raise self._sink_error
         return self._ending
 
     def abort(self) -> None:
-        """Close at once; who waits for more is told that it was cut."""
+        """Close at once. A pending `send` or `pump` sees Ending.CUT."""
         self._end(Ending.CUT)
-        self._stop_timers()
+        self._stop()
         if self._transport is not None:
             self._transport.abort()
 
@@ -208,38 +252,42 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _pause(self) -> None:
-        if not self._paused and self._transport is not None:
-            self._paused = True
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._last_read = self.loop.time()  # the silence was ours
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._last_read = self.loop.time()  # the pause is not the upstream's silence
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
     def _release(self) -> None:
-        """Give the connection back, now or as soon as the rest of its body has been read away."""
+        """Give the connection back, at once or when the rest of its body has been discarded."""
         self._sink = None
         if self._is_complete:
-            self._resume()  # the last read may have filled the sink, and the next call wants to hear its answer
+            self._resume()  # the last read may have filled the sink
             self._pool.give_back(self, reusable=self._is_reusable)
-        elif self._ending is Ending.ENOUGH and self.is_open and not self._is_close_delimited:
-            self._rest = REST_BYTES
-            self._resting = self.loop.call_later(REST_SECONDS, self.abort)
+        elif self._can_discard_rest():
+            self._discard_left = DISCARD_BYTES
+            self._discard_timer = self.loop.call_later(self._timeouts.discard_s, self.abort)
             self._resume()
         else:
             self.abort()
 
-    # --- the peer's side ---------------------------------------------------------------------------------------------
+    def _can_discard_rest(self) -> bool:
+        is_enough = self._ending is Ending.ENOUGH and self._upload is None
+        return is_enough and self.is_open and not self._is_close_delimited
+
+    # --- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_complete:  # nothing was asked: whatever this is, it must not become the answer to the next call
+        if self._is_complete:  # no request is open: these bytes must not become the answer to the next one
             self.abort()
             return
         self._last_read = self.loop.time()
@@ -254,19 +302,19 @@ class Connection(asyncio.Protocol):
             bodies, self._bodies = self._bodies, []
             try:
                 self._deliver(bodies[0] if len(bodies) == 1 else b"".join(bodies))
-            except Exception as error:  # noqa: BLE001 (raised again in `pump`, to whom the sink belongs)
-                self._failure = error
+            except Exception as error:  # noqa: BLE001 (raised again in `pump`, whose caller owns the sink)
+                self._sink_error = error
                 self.abort()
         if self._is_complete:
             self._completed(is_clean=fault is None)
         elif fault is not None:
             self._broken(fault)
         elif self._framing > MAX_FRAMING_BYTES:
-            self._broken("its head is too large" if self.head is None else "its framing is without measure")
+            self._broken("its head is too large" if self.head is None else "its framing has no end")
 
     def _deliver(self, data: bytes) -> None:
-        """All of a read at once: many small chunks that came together cost one look and one write."""
-        if self._headers_only:  # an answer to HEAD has no body, whatever the upstream sends: it is nobody's
+        """Pass on all body bytes of one read: many small chunks that came together cost one call and one write."""
+        if self._headers_only:  # an answer to HEAD has no body; an upstream that sends one breaks the framing
             self.abort()
             return
         sink = self._sink
@@ -278,9 +326,9 @@ class Connection(asyncio.Protocol):
             elif sink.is_full:
                 self._pause()
                 self._wake()
-        elif self._rest is not None:
-            self._rest -= len(data)
-            if self._rest < 0:
+        elif self._discard_left is not None:
+            self._discard_left -= len(data)
+            if self._discard_left < 0:
                 self.abort()
         else:
             self._early.append(data)
@@ -289,13 +337,13 @@ class Connection(asyncio.Protocol):
                 self._pause()
 
     def _completed(self, *, is_clean: bool) -> None:
-        """The answer is over. With more bytes behind it, or with our request not even sent, the connection is spent."""
-        is_sent = self._transport is not None and self._transport.get_write_buffer_size() == 0
+        """The answer is complete. Further bytes, or a request that is not fully sent, rule out reuse."""
+        is_sent = self._transport is not None and self._transport.get_write_buffer_size() == 0 and self._upload is None
         self._is_reusable = self._is_reusable and is_clean and is_sent
-        if self._rest is not None:
-            self._rest = None
-            if self._resting is not None:
-                self._resting.cancel()
+        if self._discard_left is not None:
+            self._discard_left = None
+            if self._discard_timer is not None:
+                self._discard_timer.cancel()
             self._pool.give_back(self, reusable=self._is_reusable)
         else:
             self._end(Ending.WHOLE)
@@ -304,68 +352,87 @@ class Connection(asyncio.Protocol):
         self._end(Ending.GARBLED, fault)
         self.abort()
 
+    def pause_writing(self) -> None:
+        self._writable = self.loop.create_future()
+        self._write_paused_at = self.loop.time()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._stop_timers()
+        self._stop()
         self._pool.forget(self)
         is_clean_end = self.head is not None and self._is_close_delimited and exc is None
         self._end(Ending.UNPROVED if is_clean_end else Ending.CUT)
 
-    def _watch(self, left: float) -> None:
-        """Look again when patience may be over: also in time for a silence, or a call, that begins right now."""
-        longest = min(self._patience.head_s, self._patience.stall_s)
-        self._watching = self.loop.call_later(min(left, longest), self._check_patience)
+    def _check_timeouts_after(self, left: float) -> None:
+        """Check again when the upstream's time may be over, and no later than a wait that begins now could end."""
+        longest = min(self._timeouts.head_s, self._timeouts.stall_s)
+        self._timeout_check = self.loop.call_later(min(left, longest), self._check_timeouts)
 
-    def _check_patience(self) -> None:
-        self._watching = None
-        if self._ending is not None or not self._asked_at:  # nobody waits for anything
+    def _check_timeouts(self) -> None:
+        self._timeout_check = None
+        if self._ending is not None or not self._sent_at:  # nothing is awaited
             return
+        timeouts = self._timeouts
         now = self.loop.time()
-        if self.head is None:
-            left = self._asked_at + self._patience.head_s - now
-        elif self._paused:
-            left = self._patience.stall_s
+        if self._is_awaiting_caller or self._is_paused:  # the silence is not the upstream's
+            left, fault = timeouts.stall_s, ""
+        elif self._upload is not None:
+            left = self._write_paused_at + timeouts.stall_s - now
+            fault = f"the upstream took no more of the request's body within {timeouts.stall_s:g} s"
+        elif self.head is None:
+            left = self._sent_at + timeouts.head_s - now
+            fault = f"the upstream sent no answer within {timeouts.head_s:g} s"
         else:
-            left = self._last_read + self._patience.stall_s - now
+            left = self._last_read + timeouts.stall_s - now
+            fault = ""
         if left > 0:
-            self._watch(left)
+            self._check_timeouts_after(left)
         else:
-            self._end(Ending.STALLED)
+            self._end(Ending.STALLED, fault)
             self.abort()
 
-    def _stop_timers(self) -> None:
-        for timer in (self._watching, self._resting):
+    def _stop(self) -> None:
+        """Stop the timers and the upload."""
+        for timer in (self._timeout_check, self._discard_timer):
             if timer is not None:
                 timer.cancel()
-        self._watching = self._resting = None
+        self._timeout_check = self._discard_timer = None
+        if self._upload is not None:
+            self._upload.cancel()
+            self._upload = None
 
-    # --- llhttp's side -----------------------------------------------------------------------------------------------
+    # --- called by llhttp --------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._is_complete:
             raise StrayBytes
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head is None:  # else it is a trailer, which nobody reads
+        if self.head is None:  # else it is a trailer, which is ignored
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue, 103 Early Hints: an answer is still to come
+        if status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
             self._headers = []
             return
         if self._framing > MAX_HEAD_BYTES and sum(map(_size, self._headers)) > MAX_HEAD_BYTES:
             self._broken("its head is too large")
             return
         self.head = Head(status, tuple(self._headers))
-        self._is_reusable = self._parser.should_keep_alive()  # llhttp has forgotten it when the message is complete
+        self._is_reusable = self._parser.should_keep_alive()  # llhttp forgets this before `on_message_complete`
         self._is_close_delimited = (
             status not in (204, 304)
             and self.head.get(b"content-length") is None
             and b"chunked" not in (self.head.get(b"transfer-encoding") or b"").lower()
         )
         if self._headers_only:
-            self._ending = Ending.ENOUGH  # llhttp does not know that HEAD has no body: the connection is spent
+            self._ending = Ending.ENOUGH  # llhttp expects a body after HEAD too: the connection cannot be reused
             self._is_close_delimited = True
         self._wake()
 
@@ -377,147 +444,5 @@ class Connection(asyncio.Protocol):
             self._is_complete = True
 
 
-class ConnectionReply(Reply):
-    """An answer on a wire. Once pumped, the wire is no longer its own: it may serve another call already."""
-
-    __slots__ = ("_wire", "head")
-
-    def __init__(self, wire: Connection, head: Head) -> None:
-        self._wire: Connection | None = wire
-        self.head = head
-
-    async def pump(self, sink: BodySink) -> Ending:
-        wire, self._wire = self._wire, None
-        if wire is None:
-            raise RuntimeError("an answer can be pumped only once, and not after it was closed")
-        return await wire.pump(sink)
-
-    def close(self) -> None:
-        if self._wire is not None:
-            self._wire.abort()
-            self._wire = None
-
-
-class ConnectionPool:
-    """Connections to one origin; the most recently used idle one serves first, and each new call may open another."""
-
-    def __init__(self, origin: Origin, patience: Timeouts) -> None:
-        self._origin = origin
-        self._patience = patience
-        self._ssl = tls_context() if origin.is_tls else None
-        self._is_literal = _is_address(origin.host)
-        self._idle: deque[tuple[Connection, float]] = deque()
-        self._open: set[Connection] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._is_closed = False
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
-
-    async def open(self, call: Call, body: bytes) -> Reply:
-        """Send a call whose body is at hand. One that meets a stale connection is sent once more, on a fresh one."""
-        message = self._origin.request_head(call, len(body)) + body
-        headers_only = call.method == "HEAD"
-        wire = self._take_idle()
-        if wire is not None:
-            try:
-                return ConnectionReply(wire, await wire.ask(message, headers_only=headers_only))
-            except StaleConnection:
-                pass
-        wire = await self._connect()
-        try:
-            return ConnectionReply(wire, await wire.ask(message, headers_only=headers_only))
-        except StaleConnection as error:
-            raise UpstreamUnreachable("the upstream closed the connection without an answer") from error
-
-    async def aclose(self) -> None:
-        """Cut all connections, and return when they are gone."""
-        self._is_closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for wire in tuple(self._open):
-            wire.abort()
-        await self._is_empty.wait()
-
-    async def _connect(self) -> Connection:
-        if self._is_closed:
-            raise UpstreamUnreachable.at(f"no connection to {self._origin.netloc}: the gateway is closing")
-        try:
-            async with asyncio.timeout(self._patience.connect_s):
-                wire = await self._new_wire()
-        except TimeoutError as error:
-            raise UpstreamUnreachable.at(
-                f"no connection to {self._origin.netloc} within {self._patience.connect_s:g} s"
-            ) from error
-        except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors
-            raise UpstreamUnreachable.at(f"no connection to {self._origin.netloc}: {error}") from error
-        if wire.is_open:  # not in `connection_made`: uvloop does not tell of the end of one that is cancelled after it
-            self._open.add(wire)
-            self._is_empty.clear()
-        if self._is_closed:
-            wire.abort()
-        return wire
-
-    async def _new_wire(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        host, port = self._origin.host, self._origin.port
-        if self._is_literal:
-            _, wire = await loop.create_connection(self._make_wire, host, port, ssl=self._ssl)
-            return wire
-        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        connected = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
-        name = host if self._ssl else None
-        _, wire = await loop.create_connection(self._make_wire, sock=connected, ssl=self._ssl, server_hostname=name)
-        return wire
-
-    def _make_wire(self) -> Connection:
-        return Connection(self, self._patience)
-
-    def _take_idle(self) -> Connection | None:
-        while self._idle:
-            wire, _ = self._idle.pop()
-            if wire.can_serve:
-                return wire
-            wire.abort()
-        return None
-
-    def give_back(self, wire: Connection, *, reusable: bool) -> None:
-        if self._is_closed or not (reusable and wire.is_open):
-            wire.abort()
-            return
-        loop = wire.loop
-        self._idle.append((wire, loop.time()))
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(self._patience.idle_s, self._sweep)
-
-    def forget(self, wire: Connection) -> None:
-        self._open.discard(wire)
-        if not self._open:
-            self._is_empty.set()
-
-    def _sweep(self) -> None:
-        """Close what has been idle for long, before the peer does it in the middle of a call."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._patience.idle_s
-        while self._idle and self._idle[0][1] <= oldest:
-            self._idle.popleft()[0].abort()
-        self._sweeper = loop.call_later(self._patience.idle_s / 2, self._sweep) if self._idle else None
-
-
 def _size(header: tuple[bytes, bytes]) -> int:
     return len(header[0]) + len(header[1])
-
-
-def tls_context() -> ssl.SSLContext:
-    """Trusts whom the system trusts, or the file that SSL_CERT_FILE names."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _is_address(host: str) -> bool:
-    """Whether a host is an IP address already, and there is nothing to look up."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

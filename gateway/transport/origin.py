@@ -11,6 +11,7 @@ from gateway.errors import CallerError, NotConfigured
 
 if TYPE_CHECKING:
     from gateway.transport.call import Call
+    from gateway.transport.proxy import Proxy
 
 CHAT_PATH = "/chat/completions"
 IMAGE_PATH = "/images/generations"
@@ -26,12 +27,14 @@ _MOST_TARGETS = 256  # that are remembered: nearly all calls are for one of a fe
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds: to connect, to wait for a head, to bear silence within a body, to keep an idle connection."""
+    """Time limits of an upstream call, in seconds."""
 
     connect_s: float
-    head_s: float
-    stall_s: float
-    idle_s: float
+    head_s: float  # from the end of the request to the head of the answer
+    stall_s: float  # silence within a body, in either direction
+    idle_s: float  # how long an idle connection is kept
+    stale_s: float = 5.0  # a peer that closes later than this may have worked on the request: no second attempt
+    discard_s: float = 1.0  # to read what follows an answer's last event, so that the connection can serve again
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +134,24 @@ class Origin:
             raise CallerError("a header holds characters that a header cannot", code="invalid_header")
         return headers
 
-    def request_head(self, call: Call, content_length: int) -> bytes:
-        """Request line and headers, with the empty line that ends them. Raises CallerError, NotConfigured."""
+    def request_head(self, call: Call, content_length: int | None, proxy: Proxy | None = None) -> bytes:
+        """Request line and headers, with the empty line that ends them.
+
+        A body of unknown length (None) is chunked. With a proxy the target is the whole URL (RFC 9112 section 3.2.2).
+        Raises CallerError, NotConfigured.
+        """
         if not _METHOD.fullmatch(call.method):
-            raise CallerError("the method is none", code="invalid_method")
+            raise CallerError("the method is not a valid token", code="invalid_method")
         headers = self.headers(call)
-        if content_length or call.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
+        if content_length is None:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        elif content_length or call.method not in ("GET", "HEAD", "DELETE", "OPTIONS"):
             headers.append((b"Content-Length", b"%d" % content_length))
-        line = f"{call.method} {self.target(call.path)} HTTP/1.1\r\n".encode("ascii")
+        target = self.target(call.path)
+        if proxy is not None:
+            target = self.site + target
+            headers += proxy.headers
+        line = f"{call.method} {target} HTTP/1.1\r\n".encode("ascii")
         return line + b"".join([b"%b: %b\r\n" % header for header in headers]) + b"\r\n"
 
 

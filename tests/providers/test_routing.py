@@ -71,5 +71,5 @@ async def test_seeds_image_endpoint_takes_images_and_nothing_else(upstream: Loop
 async def test_proxy_is_taken_by_the_usual_rules(environ: dict[str, str], is_proxied: bool) -> None:
     catalogue = Catalogue.of(load({"HTTPS_PROXY": "http://proxy.example:3128", **environ}))
     provider: Any = catalogue.for_model("m")
-    assert provider._is_proxied is is_proxied
+    assert (provider.proxy is not None) is is_proxied
     await catalogue.aclose()

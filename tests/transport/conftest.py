@@ -14,7 +14,7 @@ from tests.loopback import LoopbackUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-BOTH_LOOPS = {"test_session.py", "test_ways.py", "test_connection.py"}
+BOTH_LOOPS = {"test_uploads.py", "test_ways.py", "test_connection.py"}
 
 
 def pytest_asyncio_loop_factories(

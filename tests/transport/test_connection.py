@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.errors import UpstreamError, UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.transport import connection as wire_module
 from gateway.transport.call import Call, Ending
-from gateway.transport.connection import REST_BYTES, ConnectionPool
+from gateway.transport.connection import DISCARD_BYTES
 from gateway.transport.origin import Origin, Timeouts
+from gateway.transport.pool import ConnectionPool
 from tests import loopback
 from tests.fakes import Basin
 from tests.loopback import Fin, Flood, LoopbackUpstream, Pause, Script, Send, Stall, WaitFor
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from gateway.transport.call import Reply
     from tests.loopback import Request
 
-PATIENCE = Timeouts(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
+TIMEOUTS = Timeouts(connect_s=2.0, head_s=2.0, stall_s=2.0, idle_s=30.0)
 CHAT = Call("POST", "/chat/completions", ((b"Content-Type", b"application/json"),), b'{"stream":true}')
 DONE = b"[DONE]\n\n"
 
 
 @contextlib.asynccontextmanager
-async def pool_to(upstream: LoopbackUpstream | str, **patience: float) -> AsyncIterator[ConnectionPool]:
+async def pool_to(upstream: LoopbackUpstream | str, **timeouts: float) -> AsyncIterator[ConnectionPool]:
     url = upstream if isinstance(upstream, str) else upstream.url
-    terms = {name: getattr(PATIENCE, name) for name in PATIENCE.__slots__} | patience
-    pool = ConnectionPool(Origin.of_base(url, "Bearer sk-ours"), Timeouts(**terms))
+    limits = {name: getattr(TIMEOUTS, name) for name in TIMEOUTS.__slots__} | timeouts
+    pool = ConnectionPool(Origin.of_base(url, "Bearer sk-ours"), Timeouts(**limits))
     try:
         yield pool
     finally:
@@ -44,8 +44,7 @@ async def pool_to(upstream: LoopbackUpstream | str, **patience: float) -> AsyncI
 
 
 async def ask(pool: ConnectionPool, call: Call = CHAT) -> Reply:
-    assert isinstance(call.body, bytes)
-    return await pool.open(call, call.body)
+    return await pool.open(call)
 
 
 def until_done(body: bytearray) -> bool:
@@ -500,11 +499,8 @@ async def test_call_is_not_sent_again_after_a_byte_of_an_answer(upstream: Loopba
     assert upstream.request_count == 2
 
 
-async def test_upstream_that_worked_for_long_and_died_is_not_asked_again(
-    upstream: LoopbackUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wire_module, "STALE_SECONDS", 0.1)
-    async with pool_to(upstream) as pool:
+async def test_upstream_that_worked_for_long_and_died_is_not_asked_again(upstream: LoopbackUpstream) -> None:
+    async with pool_to(upstream, stale_s=0.1) as pool:
         await answer_to(pool)
         upstream.script(Script([Pause(0.2), Fin()]))
         with pytest.raises(UpstreamUnreachable, match="without an answer"):
@@ -585,13 +581,10 @@ async def test_connection_is_used_again_when_the_end_follows_the_last_event(
     assert upstream.connection_count == 1
 
 
-async def test_connection_is_closed_when_the_end_does_not_follow_within_a_second(
-    upstream: LoopbackUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wire_module, "REST_SECONDS", 0.2)
+async def test_connection_is_closed_when_the_end_does_not_follow_in_time(upstream: LoopbackUpstream) -> None:
     whole = loopback.chat_stream("hello")
     upstream.script(Script([*whole.steps[:-1], Stall()]))
-    async with pool_to(upstream) as pool:
+    async with pool_to(upstream, discard_s=0.2) as pool:
         assert (await answer_to(pool, enough=until_done))[0] is Ending.ENOUGH
         assert upstream.connections
         await upstream.wait_until(lambda: not upstream.connections, within=1.0)
@@ -605,7 +598,7 @@ async def test_connection_is_closed_when_more_than_an_end_follows(upstream: Loop
         ending, body = await answer_to(pool, enough=lambda body: DONE in body[-300_000:])
         assert (ending, body.startswith(whole.payload)) == (Ending.ENOUGH, True)
         await upstream.wait_until(lambda: not upstream.connections, within=1.0)
-    assert upstream.requests[0].bytes_written < REST_BYTES + 8_000_000
+    assert upstream.requests[0].bytes_written < DISCARD_BYTES + 8_000_000
 
 
 async def test_close_delimited_answer_is_closed_when_there_is_enough(upstream: LoopbackUpstream) -> None:

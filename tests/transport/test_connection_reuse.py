@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.transport.call import Call, Ending
-from gateway.transport.connection import ConnectionPool
 from gateway.transport.origin import Origin, Timeouts
+from gateway.transport.pool import ConnectionPool
 from tests.loopback import LoopbackUpstream, file_answer, json_answer
 
 CALL = Call("GET", "/files/1/content")
@@ -35,7 +35,7 @@ async def test_a_sink_that_is_full_at_the_end_does_not_leave_the_connection_paus
         upstream.on = lambda request: file_answer(body)
         pool = ConnectionPool(Origin.of_base(upstream.url, None), Timeouts(2.0, 2.0, 2.0, 30.0))
         for _ in range(3):
-            reply, sink = await pool.open(CALL, b""), FullSink()
+            reply, sink = await pool.open(CALL), FullSink()
             assert await reply.pump(sink) is Ending.WHOLE
             assert sink.size == len(body)
         assert upstream.connection_count == 1
@@ -46,10 +46,10 @@ async def test_a_body_that_comes_behind_the_head_of_head_is_nobodys() -> None:
     async with LoopbackUpstream() as upstream:
         upstream.script(json_answer({"stray": True}))
         pool = ConnectionPool(Origin.of_base(upstream.url, None), Timeouts(2.0, 2.0, 2.0, 30.0))
-        reply, sink = await pool.open(Call("HEAD", "/models"), b""), FullSink()
+        reply, sink = await pool.open(Call("HEAD", "/models")), FullSink()
         assert await reply.pump(sink) is Ending.ENOUGH
         assert sink.size == 0
-        reply, sink = await pool.open(CALL, b""), FullSink()
+        reply, sink = await pool.open(CALL), FullSink()
         assert await reply.pump(sink) is Ending.WHOLE
         assert sink.size == 200_000
         await pool.aclose()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import time
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,9 +23,10 @@ from tests.transport.backpressure import written_at_rest
 from tests.transport.certificates import Authority
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
-PATIENCE = Timeouts(connect_s=2.0, head_s=2.0, stall_s=1.0, idle_s=30.0)
+TIMEOUTS = Timeouts(connect_s=2.0, head_s=2.0, stall_s=1.0, idle_s=30.0)
 CHAT = Call("POST", "/chat/completions", ((b"Content-Type", b"application/json"),), b'{"stream":true}')
 
 
@@ -38,9 +40,9 @@ def authority(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 @contextlib.asynccontextmanager
 async def provider_of(
-    url: str, proxy: str | None = None, patience: Timeouts = PATIENCE
+    url: str, proxy: str | None = None, timeouts: Timeouts = TIMEOUTS
 ) -> AsyncIterator[OpenAICompatible]:
-    provider = OpenAICompatible(Origin.of_base(url, "Bearer sk-ours"), patience, proxy)
+    provider = OpenAICompatible(Origin.of_base(url, "Bearer sk-ours"), timeouts, proxy)
     try:
         yield provider
     finally:
@@ -94,7 +96,7 @@ async def test_server_without_tls_is_unreachable_over_tls(upstream: LoopbackUpst
 async def test_tls_handshake_that_never_comes_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/v1"
-        async with provider_of(url, patience=Timeouts(0.2, 1, 1, 1)) as provider:
+        async with provider_of(url, timeouts=Timeouts(0.2, 1, 1, 1)) as provider:
             with pytest.raises(UpstreamUnreachable, match=r"within 0\.2 s"):
                 await provider.open(CHAT)
             await asyncio.sleep(0)
@@ -183,7 +185,7 @@ async def test_next_address_of_a_name_is_tried_beside_a_silent_one(
             return found if host == "two.example" else await really(host, port, **options)
 
         monkeypatch.setattr(loop, "getaddrinfo", look_up)
-        async with provider_of("http://two.example/v1", patience=Timeouts(5, 5, 5, 5)) as provider:
+        async with provider_of("http://two.example/v1", timeouts=Timeouts(5, 5, 5, 5)) as provider:
             began = time.monotonic()
             assert (await answer_of(provider))[0] is Ending.WHOLE
             assert time.monotonic() - began < 2.0
@@ -192,10 +194,21 @@ async def test_next_address_of_a_name_is_tried_beside_a_silent_one(
 # ── proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+AGREEMENT = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
+
+
 class Proxy:
     """A small HTTP proxy: tunnels after CONNECT, passes absolute-form requests on to the upstream."""
 
-    def __init__(self, *, refusal: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        refusal: bytes | None = None,
+        agreement: tuple[bytes, ...] = (AGREEMENT,),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._agreement = agreement
+        self._tls = tls
         self.requests: list[list[bytes]] = []
         self.port = 0
         self._refusal = refusal
@@ -204,10 +217,10 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://user:secret@127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://user:secret%21@127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -245,7 +258,9 @@ class Proxy:
             host, port = target.decode().split("/")[2].rsplit(":", 1)
         far_reader, far_writer = await asyncio.open_connection(host, int(port))
         if method == b"CONNECT":
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            for piece in self._agreement:
+                writer.write(piece)
+                await asyncio.sleep(0.01)
         else:
             far_writer.write(head)
         async with asyncio.TaskGroup() as both:
@@ -283,14 +298,64 @@ async def test_tls_upstream_is_reached_through_a_tunnel_that_sees_nothing(author
         assert upstream.requests[0].header("proxy-authorization") is None
         (tunnel,) = proxy.requests  # one for all three
         assert tunnel[0] == b"CONNECT 127.0.0.1:%d HTTP/1.1" % upstream.port
-        assert any(line.startswith(b"Proxy-Authorization: Basic ") for line in tunnel)
+        assert b"Proxy-Authorization: Basic " + b64encode(b"user:secret!") in tunnel
         assert not any(b"sk-ours" in line for line in tunnel)
 
 
-async def test_plain_upstream_is_reached_by_an_absolute_target(upstream: LoopbackUpstream) -> None:
+@pytest.mark.parametrize("body", [b"{}", "streamed"])
+async def test_plain_upstream_is_reached_by_an_absolute_target(upstream: LoopbackUpstream, body: Any) -> None:
+    call = CHAT if body == b"{}" else Call("POST", "/chat/completions", (), parts(b"one", b"two"))
     async with Proxy() as proxy, provider_of(upstream.url, proxy.url) as provider:
-        assert (await answer_of(provider))[0] is Ending.WHOLE
+        assert (await answer_of(provider, call))[0] is Ending.WHOLE
         assert proxy.requests[0][0] == f"POST {upstream.url}/chat/completions HTTP/1.1".encode()
+        assert b"Proxy-Authorization: Basic " + b64encode(b"user:secret!") in proxy.requests[0]
+        assert f"Host: 127.0.0.1:{upstream.port}".encode() in proxy.requests[0]
+
+
+async def test_tunnel_goes_through_a_proxy_that_speaks_tls(authority: Authority) -> None:
+    async with (
+        LoopbackUpstream(tls=authority.server_context()) as upstream,
+        Proxy(tls=authority.server_context()) as proxy,
+        provider_of(upstream.url, proxy.url) as provider,
+    ):
+        for _ in range(2):
+            assert (await answer_of(provider))[0] is Ending.WHOLE
+        assert len(proxy.requests) == 1
+
+
+async def test_proxys_agreement_may_come_in_pieces(authority: Authority) -> None:
+    pieces = tuple(AGREEMENT[at : at + 7] for at in range(0, len(AGREEMENT), 7))
+    async with (
+        LoopbackUpstream(tls=authority.server_context()) as upstream,
+        Proxy(agreement=pieces) as proxy,
+        provider_of(upstream.url, proxy.url) as provider,
+    ):
+        assert (await answer_of(provider))[0] is Ending.WHOLE
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (AGREEMENT + b"HTTP/1.1 200 OK\r\n\r\n", "into the tunnel"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"m" * 70_000, "too large"),
+    ],
+)
+async def test_odd_answer_to_connect_is_refused(authority: Authority, answer: bytes, fault: str) -> None:
+    async with Proxy(refusal=answer) as proxy, provider_of("https://127.0.0.1:9/v1", proxy.url) as provider:
+        with pytest.raises(UpstreamUnreachable, match=fault):
+            await provider.open(CHAT)
+
+
+async def test_certificate_inside_of_a_tunnel_is_checked(authority: Authority) -> None:
+    context = authority.server_context(address="127.0.0.9", name="other.example")
+    async with (
+        LoopbackUpstream(tls=context) as upstream,
+        Proxy() as proxy,
+        provider_of(upstream.url, proxy.url) as provider,
+    ):
+        with pytest.raises(UpstreamUnreachable, match=r"(?i)certificate"):
+            await answer_of(provider)
 
 
 async def test_upload_goes_through_the_tunnel(authority: Authority) -> None:
@@ -304,7 +369,7 @@ async def test_upload_goes_through_the_tunnel(authority: Authority) -> None:
 
 
 @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway", "403 Forbidden"])
-async def test_refusal_of_the_proxy_is_told_as_one(authority: Authority, status: str) -> None:
+async def test_refusal_of_the_proxy_names_its_status(authority: Authority, status: str) -> None:
     refusal = f"HTTP/1.1 {status}\r\ncontent-length: 4\r\n\r\nsad\n".encode()
     async with Proxy(refusal=refusal) as proxy, provider_of("https://127.0.0.1:9/v1", proxy.url) as provider:
         with pytest.raises(UpstreamUnreachable, match=f"the proxy answered {status[:3]}") as caught:
@@ -320,8 +385,8 @@ async def test_proxy_that_is_not_there_is_unreachable(authority: Authority) -> N
 
 
 async def test_proxy_that_never_answers_is_given_up(authority: Authority) -> None:
-    patience = Timeouts(0.2, 0.2, 0.2, 1)
-    async with Proxy(refusal=b"") as proxy, provider_of("https://127.0.0.1:9/v1", proxy.url, patience) as provider:
+    timeouts = Timeouts(0.2, 0.2, 0.2, 1)
+    async with Proxy(refusal=b"") as proxy, provider_of("https://127.0.0.1:9/v1", proxy.url, timeouts) as provider:
         with pytest.raises(UpstreamStalled):
             await provider.open(CHAT)
 
