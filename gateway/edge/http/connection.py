@@ -6,15 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from gateway.edge.http.aiohttp_private import ConnectionRunner, ServerConnection
 from gateway.edge.http.app_keys import IDS
 from gateway.edge.http.errors import error_response, unexpected
 from gateway.errors import GatewayError, HeadTooLarge, MalformedRequest
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from gateway.ids import Ids
     from gateway.in_flight.in_flight import InFlight
 
@@ -24,11 +25,11 @@ LOOK_S = 0.02
 log = structlog.get_logger()
 
 
-class Runner(web.AppRunner):
-    """Runs an application on connections of this kind."""
+class Runner(ConnectionRunner):
+    """Runs the application on `CallerConnection`s."""
 
-    async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self.app[IDS])
+    def new_connection(self, server: web.Server, **options: Any) -> CallerConnection:
+        return CallerConnection(self.app[IDS], server, **options)
 
     async def drained(self, live: InFlight, seconds: float) -> bool:
         """Wait until all that runs has ended and all connections are closed; False when something still runs.
@@ -37,7 +38,7 @@ class Runner(web.AppRunner):
         (nginx never repeats a POST): each idle connection stays open for one more request, for `LAST_CHANCE_S`."""
         clock = asyncio.get_running_loop().time
         end = clock() + seconds
-        idle: dict[RequestHandler, float] = {}  # since when
+        idle: dict[CallerConnection, float] = {}  # since when
         while (now := clock()) < end:
             open_ones = self.server.connections if self.server is not None else []
             if not open_ones and live.is_idle:
@@ -52,51 +53,17 @@ class Runner(web.AppRunner):
         return live.is_idle
 
 
-class _Server(web.Server):
-    """As the one that aiohttp made, but for its connections."""
+class CallerConnection(ServerConnection):
+    """A caller's connection: faults in HTTP get our JSON error body, and the log does not repeat the request."""
 
-    def __init__(self, made: web.Server, ids: Ids) -> None:
-        super().__init__(
-            made.request_handler,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            loop=made._loop,
-            **made._kwargs,
-        )
-        self._ids = ids
-
-    def __call__(self) -> RequestHandler:
-        return CallerConnection(self._ids, self, loop=self._loop, **self._kwargs)
-
-
-class CallerConnection(RequestHandler):
     __slots__ = ("_ids",)
 
     def __init__(self, ids: Ids, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._ids = ids
 
-    @property
-    def is_idle(self) -> bool:
-        """It waits for a request."""
-        return self._waiter is not None and not self._waiter.done() and not self._messages
-
-    def data_received(self, data: bytes) -> None:
-        request = self._current_request
-        super().data_received(data)
-        if request is not None and self._messages:
-            self._break_off(request)
-
-    def _break_off(self, request: web.BaseRequest) -> None:
-        """The body that is being read breaks its framing. aiohttp takes that for the next request, and lets this one
-        wait for the rest of its body for ever; here it is told itself, and is the last one."""
-        broken = self._messages[-1][0]
-        is_whole = getattr(request.content, "_eof", True)  # `is_eof` would also ask whether it has been read
-        if is_whole or not isinstance(broken, _ErrInfo):
-            return
-        self._messages.pop()
-        self._lingering_time = 0.0  # nothing more can be read
-        request.content.set_exception(_refusal(broken.exc, broken.message))
+    def framing_error(self, exc: BaseException, message: str | None) -> GatewayError:
+        return _refusal(exc, message)
 
     def handle_error(
         self,

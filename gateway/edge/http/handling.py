@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.edge.http.aiohttp_private import close_after_response
 from gateway.edge.http.request_keys import CONTEXT, FOLLOWED
 
 if TYPE_CHECKING:
@@ -30,4 +31,4 @@ class HttpHandling:
 
     def close_after(self) -> None:
         """Close the connection after this answer, which says so if its head has not been sent."""
-        self._request._message = self._request._message._replace(should_close=True)
+        close_after_response(self._request)

@@ -78,7 +78,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
 
 def _cut_if_begun(request: web.Request) -> None:
     """A half-sent answer must not look whole, and no other may stand behind its part."""
-    if request.transport is not None and request._payload_writer.output_size:
+    if request.transport is not None and request.writer.output_size:
         request.transport.abort()
 
 

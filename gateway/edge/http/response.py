@@ -10,6 +10,7 @@ from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
 from gateway.codec.sse import heartbeat_after
+from gateway.edge.http.aiohttp_private import mark_as_sent
 from gateway.edge.http.policy_headers import policy_headers
 from gateway.edge.http.response_head import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
 from gateway.exchange.exchange import Client
@@ -150,7 +151,7 @@ class HttpClient(Client):
         if self._is_gone or transport is None or transport.is_closing():
             return
         if self._unsent:
-            writer = self._request._payload_writer
+            writer = self._request.writer
             if writer.output_size:  # something failed before the head went out, and the error stands in its place
                 self._is_gone = True
                 return
@@ -175,7 +176,7 @@ class HttpClient(Client):
 
     async def drained(self) -> None:
         """Wait for a slow reader; one who reads nothing for too long is taken for gone."""
-        writer = self._request._payload_writer
+        writer = self._request.writer
         try:
             async with asyncio.timeout(self._stall_s):
                 await writer.drain()
@@ -243,5 +244,5 @@ class HttpClient(Client):
 def _sent_elsewhere(status: int) -> web.StreamResponse:
     """What aiohttp is handed in place of an answer that it has not written."""
     response = web.StreamResponse(status=status)
-    response._keep_alive = response._eof_sent = True
+    mark_as_sent(response)
     return response
