@@ -59,7 +59,7 @@ from gateway.in_flight.live_tail import LiveTail
 from gateway.in_flight.recent import RecentAnswers
 from gateway.in_flight.replay import MemoryBudget
 from gateway.in_flight.snapshot import InFlightSnapshot
-from gateway.journal import shipped_segments
+from gateway.journal import archive
 from gateway.journal.host_id import this_host
 from gateway.journal.journal import Journal
 from gateway.peers.metrics import PeerMetrics
@@ -219,7 +219,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     watch = HostWatch(
         Hosts(database, host),
         UUID(journal.folder.name),
-        lambda: shipped_segments.journals_in(journal.directory),
+        lambda: archive.list_journals(journal.directory),
         app[IDS],
         allow_skew,
     )

@@ -1,4 +1,4 @@
-"""Long-running interactions are written down anew, so that one slow stream does not hold back all files since."""
+"""Compaction: rewrites the open records of old segments, so that a slow stream does not hold back all later ones."""
 
 from __future__ import annotations
 
@@ -6,57 +6,58 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from gateway.journal.frames import NOWHERE, FrameKind
-from gateway.journal.meta import of_interaction
-from gateway.journal.reading import Unreadable, frame_of
-from gateway.journal.segments import path_of
+from gateway.journal.frames import NO_POSITION, FrameKind
+from gateway.journal.locations import segment_path
+from gateway.journal.meta import encode_interaction
+from gateway.journal.reading import UnreadableFrame, checked_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from gateway.journal.entry import JournalEntry
-    from gateway.journal.segments import Segments, Span
+    from gateway.journal.locations import Extent
+    from gateway.journal.segments import Segments
     from gateway.journal.subscription import Subscription
 
-MOVES_A_TURN = 200
+MAX_MOVES = 200  # in one call
 
 
 def compact(
-    entries: dict[bytes, JournalEntry], folder: Path, segments: Segments, feeds: Sequence[Subscription]
+    entries: dict[bytes, JournalEntry], folder: Path, segments: Segments, subscriptions: Sequence[Subscription]
 ) -> None:
-    """Move the oldest of these (they stand in the order of their BEGUN frames) out of the files that could go soon."""
+    """Moves the oldest open records to the end of the journal. `entries` are in the order of their BEGUN frames."""
     newest = segments.end.segment
-    for entry in list(islice(entries.values(), MOVES_A_TURN)):
+    for entry in list(islice(entries.values(), MAX_MOVES)):
         if entry.begun is None or entry.begun.segment >= newest - 1:
             return
         try:
             _move(entry, folder, segments)
         except OSError:
             return
-        except Unreadable:  # it stays where it is, with what can be read of it
+        except UnreadableFrame:  # it stays where it is, with the parts that can be read
             continue
         entries[entry.key] = entries.pop(entry.key)
-        for feed in feeds:
-            feed.moved(entry.key, entry.begun)
+        for subscription in subscriptions:
+            subscription.on_moved(entry.key, entry.begun)
 
 
 def _move(entry: JournalEntry, folder: Path, segments: Segments) -> None:
-    """Its parts become one behind the new BEGUN; a reader lets these two take the place of all earlier ones."""
-    said = [_part(folder, entry.key, span) for span in entry.parts]
+    """Writes a new BEGUN frame with one PART frame behind it, which replace all earlier frames of the record."""
+    chunks = [_read_part(folder, entry.key, extent) for extent in entry.parts]
     assert entry.begun is not None
     interaction, frames = entry.interaction, segments.frames
-    moved = [frames.begun(entry.key, of_interaction(interaction), interaction.body, entry.begun[:2])]
-    if said:
-        moved.append(frames.part(entry.key, NOWHERE, 0, said))
+    moved = [frames.begun(entry.key, encode_interaction(interaction), interaction.body, entry.begun[:2])]
+    if chunks:
+        moved.append(frames.part(entry.key, NO_POSITION, 0, chunks))
     entry.begun, *entry.parts = segments.append_together(*moved)
 
 
-def _part(folder: Path, key: bytes, span: Span) -> bytes:
+def _read_part(folder: Path, key: bytes, extent: Extent) -> bytes:
     """Raises OSError, Unreadable."""
-    fd = os.open(path_of(folder, span.segment), os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(segment_path(folder, extent.segment), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = os.pread(fd, span.size, span.offset)
+        data = os.pread(fd, extent.size, extent.offset)
     finally:
         os.close(fd)
-    return bytes(frame_of(data, FrameKind.PART, key).payload)
+    return bytes(checked_frame(data, FrameKind.PART, key).payload)

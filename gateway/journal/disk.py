@@ -1,4 +1,4 @@
-"""The few calls by which the journal touches a disk, and the one thread in which the slow ones run."""
+"""The journal's disk calls, and the thread in which the slow ones run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-COPIED_BYTES = 64 * 1024
+DISK_FULL_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT))
+JOINED_BYTES = 64 * 1024  # smaller buffers are joined for one pwrite
 PAGE = 4096
-PAUSE_S = 0.5
+RETRY_S = 0.5
 
 log = structlog.get_logger()
 
@@ -28,40 +29,40 @@ T = TypeVar("T")
 Job = tuple["Callable[[], object]", "Callable[[object, OSError | None], None]"]
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder that only this account may enter, and the data directory above it, whatever the umask: who may
-    write there could put another folder of sessions in place of ours. Raises OSError."""
+def make_private_folder(path: Path) -> None:
+    """Makes a folder that only this account may enter, and the data directory above it, whatever the umask is: an
+    account that may write there could replace the folder of sessions. Raises OSError."""
     # Others may pass through, as the embedded PostgreSQL's account must when we are root.
     path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
 
 
 class Disk:
-    """The real one. Tests have one that is full, or that fails."""
+    """The real disk. Tests have one that is full, or that fails."""
 
     def open(self, path: Path, flags: int) -> int:
         return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
     def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
-        """Write at the offset; may write less than given, as a full disk does."""
+        """Writes at the offset and returns the bytes written: fewer than given on a full disk."""
         if len(buffers) == 1:
             return os.pwrite(fd, buffers[0], offset)
-        if len(buffers) == 2 and len(buffers[1]) < COPIED_BYTES:  # pwritev would cost half as much again
+        if len(buffers) == 2 and len(buffers[1]) < JOINED_BYTES:  # pwritev costs 50 % more
             return os.pwrite(fd, buffers[0] + buffers[1], offset)
         return os.pwritev(fd, buffers, offset)
 
     def sync(self, fd: int) -> None:
         os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
 
-    def sync_queue(self) -> AioFdsync | None:
-        """The kernel's own queue for syncs, which spares the thread; None where there is none."""
+    def aio_fdsync(self) -> AioFdsync | None:
+        """Returns the kernel's queue for syncs, which needs no thread; None if there is none."""
         try:
             return AioFdsync()
         except OSError:
             return None
 
     def reserve(self, fd: int, size: int) -> None:
-        """Make room for `size` bytes; OSError where the file system cannot, or has none."""
+        """Preallocates `size` bytes. Raises OSError if the file system cannot, or is full."""
         os.posix_fallocate(fd, 0, size)
 
     def free_bytes(self, directory: Path) -> int:
@@ -69,7 +70,7 @@ class Disk:
         return found.f_bavail * found.f_frsize
 
     def sync_folder(self, directory: Path) -> None:
-        """Make the names of new files durable, too."""
+        """Makes the names of new files durable."""
         fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -78,9 +79,9 @@ class Disk:
 
 
 class DiskThread:
-    """One daemon thread for what may take long on a disk. A disk that hangs does not hang the process's end.
+    """One daemon thread for slow disk calls: a disk that hangs does not block the end of the process.
 
-    A plain queue instead of an executor: a hand-over costs a third of the CPU.
+    It has a plain queue, because a hand-over through an executor costs three times the CPU.
     """
 
     def __init__(self) -> None:
@@ -90,7 +91,7 @@ class DiskThread:
         self._thread.start()
 
     def submit(self, work: Callable[[], T], done: Callable[[T | None, OSError | None], None]) -> None:
-        """Run `work` in the thread, then `done(result, error)` on the loop."""
+        """Runs `work` in the thread, then `done(result, error)` on the loop."""
         self._jobs.put((work, done))  # type: ignore[arg-type]
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -108,7 +109,7 @@ class DiskThread:
         return await future
 
     def stop(self) -> None:
-        """No more jobs; what is queued is still done."""
+        """Ends the thread after the queued jobs."""
         self._jobs.put(None)
 
     def _work(self) -> None:
@@ -122,12 +123,12 @@ class DiskThread:
                 error = caught
             try:
                 self._loop.call_soon_threadsafe(done, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: nothing waits for the result
                 return
 
 
 def read_at(fd: int, offset: int, size: int) -> bytes:
-    """So many bytes, less at the end of the file. Pages that the disk cannot read come as zeros; blocks."""
+    """Reads `size` bytes, fewer at the end of the file. Pages that the disk cannot read are zeros. Blocks."""
     try:
         return os.pread(fd, size, offset)
     except OSError as error:
@@ -146,7 +147,7 @@ def read_at(fd: int, offset: int, size: int) -> bytes:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Like `asyncio.to_thread`, but a cancelled caller waits for the end, so that no descriptor is closed under it."""
+    """Like `asyncio.to_thread`, but a cancelled caller waits until `work` ends: it may use the caller's descriptors."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(task)
@@ -155,14 +156,14 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise
 
 
-async def patiently(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The same, again and again while the system is short of descriptors, of memory or of room."""
-    is_said = False
+async def in_thread_with_retry(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Like `in_thread`, but repeats `work` after each OSError: the system can lack descriptors, memory or space."""
+    is_logged = False
     while True:
         try:
             return await in_thread(work, *args, **kwargs)
         except OSError as error:
-            if not is_said:
-                log.warning("disk_is_waited_for", error=error.strerror)
-            is_said = True
-        await asyncio.sleep(PAUSE_S)
+            if not is_logged:
+                log.warning("disk_retry", error=error.strerror)
+            is_logged = True
+        await asyncio.sleep(RETRY_S)

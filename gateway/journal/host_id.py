@@ -1,4 +1,4 @@
-"""Which host this is: an id that lives and dies with the journals of its processes."""
+"""The host's id, kept in the directory of its journals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gateway.ids import Ids
-from gateway.journal.disk import make_folder
+from gateway.journal.disk import make_private_folder
 from gateway.model import Host
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FILE = "host"
 
 
 def this_host(directory: Path, version: str) -> Host:
-    """This process on this host. The id lies in the journal's directory; where that cannot be written, it is new."""
+    """Returns this process on this host. The host's id is in its file, or new if that cannot be written."""
     return Host(_id_in(directory), socket.gethostname()[:250] or "?", os.getpid(), version, time.monotonic())
 
 
@@ -28,17 +28,17 @@ def _id_in(directory: Path) -> UUID:
     path = directory / FILE
     new = Ids().new()
     with suppress(OSError):
-        make_folder(directory)
+        make_private_folder(directory)
         fresh = directory / f"{FILE}.{new}"
         fresh.write_text(f"{new}\n", encoding="ascii")
         try:
-            os.link(fresh, path)  # who is first, wins: several workers start at once
+            os.link(fresh, path)  # several workers start at once: the first one wins
         except FileExistsError:
             pass
         finally:
             fresh.unlink(missing_ok=True)
     with suppress(OSError, ValueError):
         return UUID(path.read_text(encoding="ascii").strip())
-    with suppress(OSError):  # it is damaged: the next start finds none
+    with suppress(OSError):  # damaged: the next start makes a new one
         path.unlink(missing_ok=True)
     return new

@@ -1,4 +1,4 @@
-"""The answer of an interaction that a dead process had begun: what had been said, as far as it is known."""
+"""The answer of an interaction whose process died: its parts, assembled."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ ASSEMBLERS: dict[Kind, type[ChatAssembler] | type[ResponsesAssembler]] = {
 }
 
 
-DIED = "the gateway went away before the answer was whole"
+PROCESS_DIED = "the gateway went away before the answer was whole"
 
 
-def interrupted_answer(interaction: Interaction, said: bytes, at: float, fault: str | None = None) -> Answer:
-    """`said` is what the parts hold: whole events of a stream, or the beginning of a body; `at` the last sign of life.
+def interrupted_answer(interaction: Interaction, parts: bytes, at: float, fault: str | None = None) -> Answer:
+    """Returns the answer that `parts` hold: whole events of a stream, or the beginning of a body.
 
-    The outcome is `interrupted` even where all the words are there, for nobody was shown the end. Only an answer whose
-    own last event (`[DONE]`, a terminal event) made it into a part has the outcome that it had had.
+    `at` is the Unix time of the process's last write. The outcome is `interrupted` even if the text is whole, because
+    no client received the end. If the parts hold the stream's last event (`[DONE]`, a terminal event), the outcome is
+    that of the stream.
     """
     answer = Answer(
         outcome=Outcome.INTERRUPTED,
         finished_at=max(at, interaction.started_at),
         duration_ms=max(0.0, at - interaction.started_at) * 1000,
-        bytes_in=len(said),
-        bytes_out=len(said),
-        error=fault or DIED,
+        bytes_in=len(parts),
+        bytes_out=len(parts),
+        error=fault or PROCESS_DIED,
     )
     assemble = ASSEMBLERS.get(interaction.kind) if interaction.is_stream else None
-    payloads = data_payloads(said) if assemble is not None else []
+    payloads = data_payloads(parts) if assemble is not None else []
     if assemble is None or not payloads:
-        return replace(answer, body=said)
+        return replace(answer, body=parts)
     assembler = assemble()
     assembler.feed(payloads)
     body = assembler.completion_json()
@@ -66,10 +67,10 @@ def interrupted_answer(interaction: Interaction, said: bytes, at: float, fault: 
     )
 
 
-def _estimate(asked: bytes, completion: Json) -> Usage | None:
-    """An upstream counts at the end of its answer, which never came."""
+def _estimate(request_body: bytes, completion: Json) -> Usage | None:
+    """Estimates the usage: the upstream sends its count at the end of the answer, which is missing."""
     try:
-        request = orjson.loads(asked)
+        request = orjson.loads(request_body)
     except orjson.JSONDecodeError:
         return None
     return estimate_usage(request, completion) if isinstance(request, dict) else None

@@ -1,10 +1,13 @@
-"""What the journals of this directory have lost, each loss counted once, whichever sink meets it."""
+"""Records that were lost in the journals of this directory."""
 
 from __future__ import annotations
 
 
-class Losses:
-    """For readiness and metrics; of this process, since it started."""
+class LossCounter:
+    """Counts lost records of this process since its start, for readiness and metrics.
+
+    Each loss counts once, however many sinks meet it.
+    """
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -12,7 +15,7 @@ class Losses:
         self.last: str | None = None
 
     def add(self, name: str, records: int, text: str | None) -> bool:
-        """False: it is known already."""
+        """Counts a loss; returns False if its name is known already."""
         if name in self._known:
             return False
         self._known.add(name)

@@ -1,4 +1,5 @@
-"""Both halves of a record as the journal's meta (compact JSON), and back. Bodies travel beside it, byte for byte."""
+"""Encodes both halves of a record as the journal's meta, which is compact JSON, and decodes it. Bodies are kept beside
+it, byte for byte."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from msgspec import Struct
 
 
-def of_interaction(interaction: Interaction) -> bytes:
+def encode_interaction(interaction: Interaction) -> bytes:
     principal, ruling = interaction.principal, interaction.policy
     return _dumps(
         {
@@ -40,7 +41,7 @@ def of_interaction(interaction: Interaction) -> bytes:
     )
 
 
-def of_answer(answer: Answer) -> bytes:
+def encode_answer(answer: Answer) -> bytes:
     usage = answer.usage
     return _dumps(
         {
@@ -71,11 +72,11 @@ def of_answer(answer: Answer) -> bytes:
     )
 
 
-def to_interaction(key: bytes, meta: bytes, body: bytes) -> Interaction:
+def decode_interaction(key: bytes, meta: bytes, body: bytes) -> Interaction:
     known = _loads(meta)
     principal = Principal(user=known.pop("user"), title=known.pop("title", None), key_id=known.pop("key_id", None))
     kind = Kind(known.pop("kind"))
-    policy = _to_ruling(known.pop("policy", None))  # journals of older gateways have none
+    policy = _to_ruling(known.pop("policy", None))  # journals of older gateways have no policy
     return Interaction(
         id=UUID(bytes=key), kind=kind, principal=principal, policy=policy, body=body, **_fields(known, Interaction)
     )
@@ -85,7 +86,7 @@ def _to_ruling(known: Mapping[str, Any] | None) -> Ruling | None:
     return None if known is None else Ruling(PolicyOutcome(known["outcome"]), tuple(known["rules"]))
 
 
-def to_answer(meta: bytes, body: bytes) -> Answer:
+def decode_answer(meta: bytes, body: bytes) -> Answer:
     known = _loads(meta)
     usage = known.pop("usage", None)
     outcome = Outcome(known.pop("outcome"))
@@ -93,7 +94,7 @@ def to_answer(meta: bytes, body: bytes) -> Answer:
 
 
 def _fields(known: dict[str, Any], of: type[Struct]) -> dict[str, Any]:
-    """Without what a newer gateway has written and this one does not know."""
+    """Drops fields of a newer gateway that this one does not know."""
     names = of.__struct_fields__
     return known if known.keys() <= set(names) else {name: value for name, value in known.items() if name in names}
 
@@ -105,7 +106,7 @@ def _dumps(value: Mapping[str, Any]) -> bytes:
         pass
     try:
         return _dumps_slowly(value)
-    except (RecursionError, ValueError):  # only the upstream's own usage object can be that deep or that large
+    except (RecursionError, ValueError):  # only the upstream's usage object can be that deep or that large
         return _dumps_slowly({**value, "usage": None})
 
 
@@ -114,7 +115,7 @@ def _dumps_slowly(value: Mapping[str, Any]) -> bytes:
 
 
 def _storable(value: Any) -> Any:
-    """The same with lone surrogates written out as text, for nothing that stores text takes them."""
+    """Returns the value with lone surrogates as escaped text: no text column or file takes them."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
@@ -130,5 +131,5 @@ def _loads(meta: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         known = json.loads(meta)
     if not isinstance(known, dict):
-        raise TypeError("the meta is no object")
+        raise TypeError("the meta is not an object")
     return known

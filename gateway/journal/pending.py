@@ -1,4 +1,4 @@
-"""Finished records on their way to the keepers: a few as objects, and the many of a long outage packed together."""
+"""Finished records on their way to the sinks: a few as objects, and those of a long outage packed together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
-from gateway.journal.segments import Position, Span
+from gateway.journal.locations import Extent, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,31 +18,42 @@ BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20
 
 
-class Pending:
-    """A finished record on its way to the keepers: where it lies, and the record itself as long as memory is cheap."""
+class PendingRecord:
+    """A finished record that some sink has yet to receive: its extents, and the record itself while memory allows."""
 
-    __slots__ = ("begun", "fault", "finished", "finished_at", "is_cached", "keepers", "key", "parts", "record", "size")
+    __slots__ = (
+        "begun",
+        "fault",
+        "finished",
+        "finished_at",
+        "is_cached",
+        "key",
+        "parts",
+        "record",
+        "size",
+        "waiting_sinks",
+    )
 
     def __init__(
         self,
         key: bytes,
-        begun: Span | None,
-        finished: Span | None,
+        begun: Extent | None,
+        finished: Extent | None,
         *,
         finished_at: float,
         record: Record | None = None,
-        parts: Sequence[Span] = (),
+        parts: Sequence[Extent] = (),
         size: int | None = None,
         fault: str | None = None,
     ) -> None:
         self.key = key
-        self.begun = begun  # None: never on disk, only in `record`
+        self.begun = begun  # None: not on disk, only in `record`
         self.finished = finished  # None: interrupted, or only in `record`
         self.finished_at = finished_at
         self.record = record
-        self.parts = parts  # of an interrupted one
-        self.fault = fault  # why there is no more of its answer than the parts, if it is not that its process died
-        self.keepers = 0  # that still need it, as bits
+        self.parts = parts  # of an interrupted record
+        self.fault = fault  # why the answer ends with the parts; None: the process died
+        self.waiting_sinks = 0  # a bit for each subscription that still needs it
         self.is_cached = False
         if size is None:
             size = (begun.size if begun else 0) + (finished.size if finished else 0) + sum(part.size for part in parts)
@@ -61,62 +72,64 @@ class _HasSize(Protocol):
 T = TypeVar("T", bound=_HasSize)
 
 
-def batches(found: Sequence[T]) -> Iterator[list[T]]:
-    """In order; each of at most so many rows and bytes, but one at least."""
+def batches(items: Sequence[T]) -> Iterator[list[T]]:
+    """Yields the items in order, at most BATCH_ROWS and BATCH_BYTES at once, but at least one."""
     batch: list[T] = []
     size = 0
-    for each in found:
-        if batch and (len(batch) == BATCH_ROWS or size + each.size > BATCH_BYTES):
+    for item in items:
+        if batch and (len(batch) == BATCH_ROWS or size + item.size > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(each)
-        size += each.size
+        batch.append(item)
+        size += item.size
     if batch:
         yield batch
 
 
 class Backlog:
-    """A queue of those that only the disk knows: 56 bytes each, where an object and its spans take 700.
+    """A queue of records that are only on disk: 56 bytes each, where an object and its extents take 700.
 
-    Four gigabytes of journal can hold some million records, which the store will want one day.
+    A journal of four gigabytes can hold some million records for a store that is away.
     """
 
-    _FORM = Struct("<16sIQIIQId")
+    _ITEM = Struct("<16sIQIIQId")
 
     def __init__(self) -> None:
-        self.packed = bytearray()  # empty when there are none
-        self._in_memory: dict[bytes, Pending] = {}  # those that the disk has refused keep their place in the queue
-        self._begun_in: Counter[int] = Counter()  # segment → how many of them begin there
+        self.packed = bytearray()  # empty when there are no records
+        self._in_memory: dict[bytes, PendingRecord] = {}  # records that the disk refused keep their place in the queue
+        self._begun_in: Counter[int] = Counter()  # segment → how many of the records begin there
 
     def __len__(self) -> int:
-        return len(self.packed) // self._FORM.size
+        return len(self.packed) // self._ITEM.size
 
-    def append(self, key: bytes, begun: Span, finished: Span, finished_at: float) -> None:
-        self.packed += self._FORM.pack(key, *begun, *finished, finished_at)
+    def append(self, key: bytes, begun: Extent, finished: Extent, finished_at: float) -> None:
+        self.packed += self._ITEM.pack(key, *begun, *finished, finished_at)
         self._begun_in[begun.segment] += 1
 
-    def append_object(self, pending: Pending) -> None:
-        """One that is not wholly on disk."""
-        self.packed += self._FORM.pack(pending.key, 0, 0, 0, 0, 0, 0, pending.finished_at)
+    def append_in_memory(self, pending: PendingRecord) -> None:
+        """Appends a record that is not wholly on disk."""
+        self.packed += self._ITEM.pack(pending.key, 0, 0, 0, 0, 0, 0, pending.finished_at)
         self._in_memory[pending.key] = pending
 
-    def take(self, most: int) -> list[Pending]:
-        """Remove the oldest ones from the queue; `low` remembers them until they are shipped."""
-        end = min(most, len(self)) * self._FORM.size
+    def take(self, count: int) -> list[PendingRecord]:
+        """Removes and returns the oldest records. `oldest_position` counts them until `acknowledge`."""
+        end = min(count, len(self)) * self._ITEM.size
         taken = []
-        for key, *spans, finished_at in self._FORM.iter_unpack(self.packed[:end]):
+        for key, *numbers, finished_at in self._ITEM.iter_unpack(self.packed[:end]):
             pending = self._in_memory.pop(key, None)
-            taken.append(pending or Pending(key, Span(*spans[:3]), Span(*spans[3:]), finished_at=finished_at))
+            taken.append(
+                pending or PendingRecord(key, Extent(*numbers[:3]), Extent(*numbers[3:]), finished_at=finished_at)
+            )
         del self.packed[:end]
         return taken
 
-    def shipped(self, begun: Span) -> None:
-        """One of those that were taken is where it belongs."""
+    def acknowledge(self, begun: Extent) -> None:
+        """The sink has received one of the records that were taken."""
         self._begun_in[begun.segment] -= 1
         if not self._begun_in[begun.segment]:
             del self._begun_in[begun.segment]
 
     @property
-    def low(self) -> Position | None:
-        """None of those that are not shipped begins before it; as exact as a segment's start."""
+    def oldest_position(self) -> Position | None:
+        """The start of the oldest segment in which a record begins that the sink has not received."""
         return Position(min(self._begun_in), 0) if self._begun_in else None

@@ -1,4 +1,4 @@
-"""What a dead process has left in its segments: their frames become records again, and what is damaged is reported."""
+"""Recovery of a dead process's journal: makes records of its frames, and reports damage."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gateway.journal.completeness import CompletenessCheck, MissingRecords
 from gateway.journal.disk import in_thread, read_at
-from gateway.journal.frames import NOWHERE, SEGMENT_HEADER_SIZE, Frame, FrameKind, segment_header
-from gateway.journal.lock import KEPT, totals_of
-from gateway.journal.pending import Pending
-from gateway.journal.scan import BLOCK, Gap, Scan
-from gateway.journal.segments import SUFFIX, Position, Span, numbers_in, open_segment
-from gateway.journal.tally import Missing, Tally
+from gateway.journal.frames import NO_POSITION, SEGMENT_HEADER_SIZE, Frame, FrameKind, segment_header
+from gateway.journal.locations import ARCHIVED_SUFFIX, SEGMENT_SUFFIX, Extent, Position, open_segment, segment_numbers
+from gateway.journal.lock import read_checkpoint
+from gateway.journal.pending import PendingRecord
+from gateway.journal.scan import BLOCK, DamagedRange, SegmentScan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from gateway.journal.frames import FrameHeader
-    from gateway.journal.lock import Totals
+    from gateway.journal.lock import Checkpoint
 
-CUT = "the journal's copy of this answer is damaged"
+ANSWER_DAMAGED = "the journal's copy of this answer is damaged"
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _Open:
-    """Begun, and not finished as far as has been read."""
+class _OpenRecord:
+    """A record that has begun and not finished, as far as the segments are read."""
 
-    begun: Span | None  # where the request lies, whole or not; None: in a segment that is missing
-    place: Position  # of the BEGUN frame that the parts name
-    since: Position  # nothing of it that is needed lies before
-    parts: list[Span] = field(default_factory=list)
-    is_moved: bool = False  # written down anew, by an older version: the next part holds all that was said before
+    begun: Extent | None  # its BEGUN frame, whole or damaged; None: in a missing segment
+    begun_at: Position  # of the BEGUN frame that the parts name
+    needed_from: Position  # no frame before it is needed
+    parts: list[Extent] = field(default_factory=list)
+    is_moved: bool = False  # by compaction of an older version: the next part holds all earlier ones
 
-    def move(self, begun: Span) -> None:
-        """A straggler was written down anew."""
-        self.begun, self.since = begun, Position(begun.segment, begun.offset)
+    def move(self, begun: Extent) -> None:
+        """Compaction wrote the record's BEGUN frame again."""
+        self.begun, self.needed_from = begun, Position(begun.segment, begun.offset)
         self.is_moved = True
 
-    def add(self, header: FrameHeader, place: Position, span: Span, *, is_whole: bool) -> None:
-        """A part. What comes behind one that is missing would not be what was said."""
+    def add_part(self, header: FrameHeader, begun_at: Position, part: Extent, *, is_whole: bool) -> None:
+        """Adds a part, unless one is missing before it: the text would have a gap."""
         if header.begun is None:
             if self.is_moved:
                 self.parts.clear()
             self.is_moved = False
-            self.parts.append(span)
+            self.parts.append(part)
             return
-        if place != self.place and header.ordinal == 0 and is_whole:  # behind a move: all that was said before
-            self.place = place
+        if begun_at != self.begun_at and header.ordinal == 0 and is_whole:  # compacted: it holds all earlier parts
+            self.begun_at = begun_at
             self.parts.clear()
-        if place == self.place and header.ordinal == len(self.parts):
-            self.parts.append(span)
+        if begun_at == self.begun_at and header.ordinal == len(self.parts):
+            self.parts.append(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,59 +68,59 @@ class Damage:
     offset: int
     size: int
     reason: str
-    records: int  # of which something may be lost
-    key: bytes | None  # of that record, where it is certain
-    is_shown: bool  # the record goes to quarantine under its own id, these bytes with it
+    records: int  # that may be lost, whole or in part
+    key: bytes | None  # of the record, if it is certain
+    is_quarantined_with_record: bool  # under the record's id, which is unreadable without these bytes
 
 
 class JournalRecovery:
-    """Reads a folder from a position on; once. `shipped`: how many of its records were handed out before."""
+    """Reads a folder once, from a position on. `shipped` of its records were delivered before."""
 
     def __init__(self, folder: Path, start: Position, shipped: int = 0, *, with_kept: bool = False) -> None:
         self._folder = folder
-        self._suffixes = (SUFFIX, KEPT) if with_kept else (SUFFIX,)
+        self._suffixes = (SEGMENT_SUFFIX, ARCHIVED_SUFFIX) if with_kept else (SEGMENT_SUFFIX,)
         self._start = start
-        self._wanted = start  # what began before it has been handed out
+        self._wanted_from = start  # records that began before it were delivered
         self._shipped = shipped
-        self._open: dict[bytes, _Open] = {}
+        self._open: dict[bytes, _OpenRecord] = {}
         self._at = start
         self._last_write = 0.0
-        self._gaps: dict[Position, Span] = {}
-        self._before: Frame | Gap | None = None  # of what is looked at, in the same segment
+        self._damaged: dict[Position, Extent] = {}
+        self._before: Frame | DamagedRange | None = None  # the item before the current one, in the same segment
         self.damages: list[Damage] = []
-        self.missing: list[Missing] = []
+        self.missing: list[MissingRecords] = []
 
     @property
-    def low(self) -> Position:
-        """Everything before it has been handed out."""
-        return min((found.since for found in self._open.values()), default=self._at)
+    def position(self) -> Position:
+        """The position before which every record was returned."""
+        return min((found.needed_from for found in self._open.values()), default=self._at)
 
-    async def pendings(self) -> AsyncIterator[list[Pending]]:
-        """The finished ones in the order of their ends; last, those that never ended."""
-        numbers = [number for number in numbers_in(self._folder, *self._suffixes) if number >= self._start.segment]
-        marker, totals = await in_thread(self._look, numbers)
-        dropped = totals.dropped if totals else 0
-        self._wanted = max(self._start, Position(dropped, 0))
-        tally = Tally(self._start.segment, self._shipped, dropped)
+    async def records(self) -> AsyncIterator[list[PendingRecord]]:
+        """Yields the finished records in the order of their ends, and last the interrupted ones."""
+        numbers = [number for number in segment_numbers(self._folder, *self._suffixes) if number >= self._start.segment]
+        marker, checkpoint = await in_thread(self._marker_and_checkpoint, numbers)
+        dropped_below = checkpoint.dropped_below if checkpoint else 0
+        self._wanted_from = max(self._start, Position(dropped_below, 0))
+        check = CompletenessCheck(self._start.segment, self._shipped, dropped_below)
         for number in numbers:
-            async for found in self._found(number, marker, tally):
-                ended = [pending for one in found if (pending := self._see(one, number, tally)) is not None]
+            async for found in self._read_segment(number, marker, check):
+                ended = [pending for one in found if (pending := self._take(one, number, check)) is not None]
                 if found:
                     self._at = Position(number, found[-1].end)
                 if ended:
                     yield ended
-        if (missing := tally.end(totals)) is not None:
+        if (missing := check.end(checkpoint)) is not None:
             self.missing.append(missing)
         interrupted = [
-            Pending(key, found.begun, None, finished_at=self._last_write, parts=found.parts)
+            PendingRecord(key, found.begun, None, finished_at=self._last_write, parts=found.parts)
             for key, found in self._open.items()
         ]
         self._open.clear()
         if interrupted:
             yield interrupted
 
-    def _look(self, numbers: list[int]) -> tuple[bytes | None, Totals | None]:
-        """The sync marker of the folder's segments, and what their owner has noted."""
+    def _marker_and_checkpoint(self, numbers: list[int]) -> tuple[bytes | None, Checkpoint | None]:
+        """Returns the sync marker of the folder's segments, and the checkpoint of their writer."""
         for number in numbers:
             with suppress(FileNotFoundError):
                 fd = open_segment(self._folder, number)
@@ -129,92 +129,101 @@ class JournalRecovery:
                 finally:
                     os.close(fd)
                 if header is not None:
-                    return header.marker, totals_of(self._folder)
-        return None, totals_of(self._folder)
+                    return header.marker, read_checkpoint(self._folder)
+        return None, read_checkpoint(self._folder)
 
-    async def _found(self, number: int, marker: bytes | None, tally: Tally) -> AsyncIterator[list[Frame | Gap]]:
+    async def _read_segment(
+        self, number: int, marker: bytes | None, check: CompletenessCheck
+    ) -> AsyncIterator[list[Frame | DamagedRange]]:
         try:
             fd = open_segment(self._folder, number)
-        except FileNotFoundError:  # a kept one, whose time was over
+        except FileNotFoundError:  # an archived one that has expired
             return
         try:
-            known = os.fstat(fd)
-            self._last_write = known.st_mtime
-            scan = await in_thread(Scan, partial(read_at, fd), known.st_size, marker)
-            if (missing := tally.enter(number, scan.header)) is not None:
+            status = os.fstat(fd)
+            self._last_write = status.st_mtime
+            scan = await in_thread(SegmentScan, partial(read_at, fd), status.st_size, marker)
+            if (missing := check.enter_segment(number, scan.header)) is not None:
                 self.missing.append(missing)
             self._before = None
             frames = iter(scan)
-            while found := await in_thread(_some, frames):
+            while found := await in_thread(_next_frames, frames):
                 yield found
         finally:
             os.close(fd)
 
-    def _see(self, one: Frame | Gap, number: int, tally: Tally) -> Pending | None:
-        tally.see(one)
+    def _take(self, one: Frame | DamagedRange, number: int, check: CompletenessCheck) -> PendingRecord | None:
+        """Takes the next frame or damaged range; returns the record that it finishes."""
+        check.count(one)
         before, self._before = self._before, one
-        span = Span(number, one.start, one.end - one.start)
+        extent = Extent(number, one.start, one.end - one.start)
         if Position(number, one.start) < self._start:
             return None
         header, is_whole = one.header, isinstance(one, Frame)
-        if isinstance(one, Gap):
-            self._gaps[Position(number, one.start)] = span
+        if isinstance(one, DamagedRange):
+            self._damaged[Position(number, one.start)] = extent
             self._report(one, number)
         if header is None:
             return None
-        place = self._place(header, number, one, before)
+        begun_at = self._begun_at(header, number, one, before)
         found = self._open.get(header.key)
         if found is None:
-            found = self._opened(header, place, span)
+            found = self._open_record(header, begun_at, extent)
             if found is None:
                 return None
             self._open[header.key] = found
         elif header.kind is FrameKind.BEGUN and is_whole:
-            found.move(span)
+            found.move(extent)
         if header.kind is FrameKind.PART:
-            found.add(header, place, span, is_whole=is_whole)
+            found.add_part(header, begun_at, extent, is_whole=is_whole)
         elif header.kind is FrameKind.FINISHED:
             del self._open[header.key]
             if is_whole:
-                return Pending(header.key, found.begun, span, finished_at=self._last_write)
-            return Pending(header.key, found.begun, None, finished_at=self._last_write, parts=found.parts, fault=CUT)
+                return PendingRecord(header.key, found.begun, extent, finished_at=self._last_write)
+            return PendingRecord(
+                header.key, found.begun, None, finished_at=self._last_write, parts=found.parts, fault=ANSWER_DAMAGED
+            )
         return None
 
-    def _place(self, header: FrameHeader, number: int, one: Frame | Gap, before: Frame | Gap | None) -> Position:
-        """Where the record's BEGUN frame lies."""
+    def _begun_at(
+        self, header: FrameHeader, number: int, one: Frame | DamagedRange, before: Frame | DamagedRange | None
+    ) -> Position:
+        """Returns the position of the record's BEGUN frame."""
         if header.kind is FrameKind.BEGUN or header.begun is None:
             return Position(number, one.start)
-        if header.begun == NOWHERE:
+        if header.begun == NO_POSITION:
             return Position(number, before.start if before is not None else one.start)
         return Position(*header.begun)
 
-    def _opened(self, header: FrameHeader, place: Position, span: Span) -> _Open | None:
-        """A record that is met for the first time; None if it was handed out long ago."""
+    def _open_record(self, header: FrameHeader, begun_at: Position, extent: Extent) -> _OpenRecord | None:
+        """Returns a record at its first frame here; None if it was delivered long ago."""
         if header.kind is FrameKind.BEGUN:
-            return _Open(span, place, place)
-        is_lost = bool(self._gaps) if header.begun is None else place >= self._wanted
+            return _OpenRecord(extent, begun_at, begun_at)
+        is_lost = bool(self._damaged) if header.begun is None else begun_at >= self._wanted_from
         if not is_lost:
-            log.info("frame_without_begin", kind=header.kind.name, segment=span.segment, offset=span.offset)
+            log.info("frame_without_begin", kind=header.kind.name, segment=extent.segment, offset=extent.offset)
             return None
-        return _Open(self._gaps.get(place), place, min(place, Position(span.segment, span.offset)))
+        return _OpenRecord(
+            self._damaged.get(begun_at), begun_at, min(begun_at, Position(extent.segment, extent.offset))
+        )
 
-    def _report(self, gap: Gap, number: int) -> None:
-        header = gap.header
+    def _report(self, damaged: DamagedRange, number: int) -> None:
+        header = damaged.header
         damage = Damage(
             number,
-            gap.start,
-            gap.end - gap.start,
-            gap.reason,
-            records=int(gap.claim in (FrameKind.BEGUN, FrameKind.FINISHED)),
+            damaged.start,
+            damaged.end - damaged.start,
+            damaged.reason,
+            records=int(damaged.claimed_kind in (FrameKind.BEGUN, FrameKind.FINISHED)),
             key=header.key if header is not None else None,
-            is_shown=header is not None and header.kind is FrameKind.BEGUN,
+            is_quarantined_with_record=header is not None and header.kind is FrameKind.BEGUN,
         )
         self.damages.append(damage)
 
 
-def _some(frames: Iterator[Frame | Gap]) -> list[Frame | Gap]:
-    """As many as a block holds."""
-    found: list[Frame | Gap] = []
+def _next_frames(frames: Iterator[Frame | DamagedRange]) -> list[Frame | DamagedRange]:
+    """Returns as many items as a block holds."""
+    found: list[Frame | DamagedRange] = []
     size = 0
     for one in frames:
         found.append(one)

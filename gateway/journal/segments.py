@@ -1,181 +1,196 @@
-"""The append-only files of one owner: where frames go, when a new file is begun, and how much room is left.
+"""The append-only log of one process: appends frames, rotates segments, and drops those that every sink has received.
 
-Room is kept in hand so that what has begun can also be finished on a full disk: a file is preallocated whole, its
-successor is prepared when it is half full, and where that fails nothing new may begin; the other half is for the ends.
+Space is kept in reserve, so that a record that has begun can also end on a full disk: a segment is preallocated whole,
+and the next one is prepared when it is half full. If that fails, no new record may begin, and the other half is left to
+the ends of the running ones.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.journal import shipped_segments
+from gateway.journal import archive
+from gateway.journal.admission import Admission
+from gateway.journal.allocator import SegmentAllocator
+from gateway.journal.disk import DISK_FULL_ERRORS
 from gateway.journal.frames import MARKER_SIZE, FrameWriter
-from gateway.journal.lock import KEPT, SEGMENT, Totals
+from gateway.journal.locations import Extent, Position, segment_path
+from gateway.journal.lock import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from gateway.journal.disk import Disk, DiskThread
-    from gateway.journal.lock import Folder
+    from gateway.journal.lock import JournalFolder
+    from gateway.journal.segment_file import SegmentFile
     from gateway.settings.settings import JournalSettings
 
-SUFFIX = SEGMENT
-NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 FRESH_FILES = 2  # that one frame tries when a file has failed
 
 log = structlog.get_logger()
 
 
-class Span(NamedTuple):
-    """Where a frame lies. Spans sort by the order in which they were written."""
-
-    segment: int
-    offset: int
-    size: int
-
-
-class Position(NamedTuple):
-    segment: int
-    offset: int
-
-
-START = Position(0, 0)
-
-
-def path_of(folder: Path, number: int) -> Path:
-    return folder / f"{number:08d}{SUFFIX}"
-
-
-def numbers_in(folder: Path, *suffixes: str) -> list[int]:
-    """The segments that lie in a folder, oldest first. Numbers may be missing. Without suffixes: no kept ones."""
-    found = {path.stem for suffix in suffixes or (SUFFIX,) for path in folder.glob("*" + suffix)}
-    return sorted(int(stem) for stem in found if stem.isdecimal())
-
-
-def open_segment(folder: Path, number: int) -> int:
-    """A descriptor for reading a segment, also when it is kept. Raises FileNotFoundError."""
-    path = path_of(folder, number)
-    for candidate in (path, path.with_suffix(KEPT)):
-        with suppress(FileNotFoundError):
-            return os.open(candidate, os.O_RDONLY | os.O_CLOEXEC)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-@dataclass(slots=True)
-class _File:
-    number: int
-    fd: int
-    reserved: int  # bytes that the file system has promised
-    position: int = 0
-    is_bad: bool = False  # a write or a sync failed: whatever there is else is better
-
-    @property
-    def size(self) -> int:
-        return max(self.reserved, self.position)
-
-
 class Segments:
-    """Appends frames. Lives on the event loop; slow calls run in the disk's thread."""
+    """Appends frames on the event loop; slow calls run in the disk thread."""
 
-    def __init__(self, folder: Folder, limits: JournalSettings, disk: Disk, thread: DiskThread) -> None:
-        self._owner = folder
+    def __init__(self, folder: JournalFolder, limits: JournalSettings, disk: Disk, thread: DiskThread) -> None:
+        self._journal_folder = folder
         self._folder = folder.path
         self._limits = limits
         self._disk = disk
         self._thread = thread
-        self._queue = disk.sync_queue()
+        self._allocator = SegmentAllocator(folder, limits, disk)
+        self._aio_fdsync = disk.aio_fdsync()
         self.frames = FrameWriter(secrets.token_bytes(MARKER_SIZE))
         self.begun = self.finished = 0  # records, ever
-        self._dropped = 0  # everybody has what lay in the segments below this number
-        self._numbers = 0  # given out so far
-        self._current: _File | None = None
-        self._spare: _File | None = None
+        self._dropped_below = 0  # every sink has received the segments below this number
+        self._current: SegmentFile | None = None
+        self._spare: SegmentFile | None = None  # the next one, ready for use
         self._is_preparing = False
-        self._retired: list[_File] = []  # full, but not yet synced and closed
-        self._sizes: dict[int, int] = {}  # of the files that are no longer written
-        self._faults: dict[str, str] = {}  # what stands in the way of new records, by its source
-        self.refusal: str | None = None  # why nothing new may begin
-        self.written = 0  # bytes, ever: the mark that a sync must reach
-        self.foreign_bytes = 0  # of other owners in the same directory
-        self.kept_bytes = 0  # of all owners' shipped segments, which go when room is short; at the last look
-        self._free_bytes: int | None = None  # of the disk, at the last look
+        self._retired: list[SegmentFile] = []  # full, but not yet synced and closed
+        self._sizes: dict[int, int] = {}  # of full segments, by their numbers
+        self.lsn = 0  # bytes appended, ever: the position that a sync must reach
+        self.other_bytes = 0  # of other processes' journals in the same directory
+        self.archived_bytes = 0  # of all processes, when last measured
+        self._free_bytes: int | None = None  # of the disk, when last measured
+        self.admission = Admission(limits.max_bytes, lambda: self.total_bytes + self.other_bytes)
 
     @property
     def end(self) -> Position:
-        return Position(self._current.number, self._current.position) if self._current else Position(self._numbers, 0)
+        """The position at which the next frame is written."""
+        if self._current is None:
+            return Position(self._allocator.last_number, 0)
+        return Position(self._current.number, self._current.position)
 
     @property
-    def total(self) -> int:
-        """Bytes of disk that this owner's files take, without kept ones."""
-        live = sum(file.size for file in (self._current, self._spare) if file)
-        return live + sum(self._sizes.values())
+    def total_bytes(self) -> int:
+        """Bytes on disk of this process's segments, without archived ones."""
+        open_files = sum(file.size for file in (self._current, self._spare) if file)
+        return open_files + sum(self._sizes.values())
 
     @property
     def room_bytes(self) -> int:
-        """How many more bytes may be taken, by the settings and by the disk as it was a moment ago."""
-        allowed = self._limits.max_bytes - self.total - self.foreign_bytes
+        """How many more bytes may be written, by the settings and by the disk's free space when last measured."""
+        allowed = self._limits.max_bytes - self.total_bytes - self.other_bytes
         if self._free_bytes is None:
             return max(0, allowed)
-        return max(0, min(allowed, self._free_bytes + self.kept_bytes - self._limits.min_free_bytes))
+        return max(0, min(allowed, self._free_bytes + self.archived_bytes - self._limits.min_free_bytes))
 
     async def open(self) -> None:
-        """The first file. On a full disk there is none yet: `review` will try again."""
+        """Makes the first segment. On a full disk there is none yet: `check_space` tries again."""
         try:
-            self._current = await self._thread.run(self._maker())
+            self._current = await self._thread.run(self._creation())
         except OSError as error:
-            self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
-        self.note()
-        await self.review()
+            self._set_write_fault(error)
+        self.write_checkpoint()
+        await self.check_space()
 
-    def append(self, buffers: Sequence[bytes], *, is_end: bool = False) -> Span:
-        """One frame, whole or not at all. The end of what has begun may use the reserve. Raises OSError."""
+    def close(self) -> None:
+        """Closes the files at their true sizes. Nothing may be appended any more."""
+        if self._aio_fdsync is not None:
+            self._aio_fdsync.close()
+        for file in (*self._retired, self._current):
+            if file is not None:
+                file.close()
+        if self._spare is not None:
+            self._allocator.discard(self._spare)
+        self._retired, self._current, self._spare = [], None, None
+
+    # --- append ------------------------------------------------------------------------------------------------------
+
+    def append(self, buffers: Sequence[bytes], *, is_end: bool = False) -> Extent:
+        """Appends one frame, whole or not at all. The end of a record may use the reserve. Raises OSError."""
         size = sum(map(len, buffers))
+        file = self._current
         try:
-            file = self._file_for(size, is_end=is_end)
-            self._write(file, buffers, size)
+            if file is None or file.is_bad or (file.position and file.position + size > self._limits.segment_bytes):
+                file = self._next_file(is_end=is_end)
+            extent = file.append(buffers, size, b"" if file.position else self._header(file))
         except OSError as error:
-            file = self._write_elsewhere(buffers, size, error, is_end=is_end)
-        span = Span(file.number, file.position, size)
-        file.position += size
-        self.written += size
-        if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self._faults:
-            self._prepare()
-        return span
+            extent = self._append_to_fresh_file(buffers, size, error, is_end=is_end)
+            file = self._current
+            assert file is not None
+        self.lsn += size
+        if self._spare is None and file.position > self._limits.segment_bytes // 2 and not self.admission.has_fault():
+            self._prepare_spare()
+        return extent
 
-    def append_together(self, *frames: Sequence[bytes], is_end: bool = False) -> list[Span]:
-        """Several frames side by side, all or none of them. Raises OSError."""
+    def append_together(self, *frames: Sequence[bytes], is_end: bool = False) -> list[Extent]:
+        """Appends several frames side by side, all or none of them. Raises OSError."""
         segment, offset, _ = self.append([buffer for frame in frames for buffer in frame], is_end=is_end)
-        spans = []
+        extents = []
         for frame in frames:
-            spans.append(Span(segment, offset, sum(map(len, frame))))
-            offset += spans[-1].size
-        return spans
+            extents.append(Extent(segment, offset, sum(map(len, frame))))
+            offset += extents[-1].size
+        return extents
 
-    def flush(self, done: Callable[[OSError | None], None]) -> None:
-        """Make everything written up to now durable, then call `done` on the loop."""
-        if self._queue is not None and self._current is not None and not self._retired:
+    def _header(self, file: SegmentFile) -> bytes:
+        return self.frames.segment_header(file.number, self.begun, self.finished)
+
+    def _next_file(self, *, is_end: bool) -> SegmentFile:
+        """Returns the file for a frame that the current one cannot take. Raises OSError."""
+        file = self._current
+        if file is None:
+            raise OSError(errno.ENOSPC, "no file could be made")
+        try:
+            return self._rotate()
+        except OSError:
+            if file.is_bad and not is_end:
+                raise
+            return file  # a file that is too large, or a doubtful one for an end, is better than none
+
+    def _append_to_fresh_file(self, buffers: Sequence[bytes], size: int, error: OSError, *, is_end: bool) -> Extent:
+        """Appends a frame to another file after a failed write. Raises OSError if no file takes it.
+
+        On a full disk only the spare file is left, and it belongs to the ends of records. After any other fault a
+        beginning record may use the spare file, and for an end one more file is opened.
+        """
+        failure = error
+        for _ in range(FRESH_FILES):
+            is_full = failure.errno in DISK_FULL_ERRORS
+            if (is_full and not is_end) or (self._spare is None and (is_full or not is_end)):
+                break
             try:
-                self._queue.sync(self._current.fd, done)
+                file = self._rotate()
+                extent = file.append(buffers, size, b"" if file.position else self._header(file))
+            except OSError as again:
+                failure = again
+                continue
+            if error.errno in DISK_FULL_ERRORS:
+                self._set_write_fault(error)
+            else:
+                log.error("journal_file_failed", folder=str(self._folder), error=error.strerror, goes_on_in=file.number)
+            return extent
+        self._set_write_fault(failure)
+        raise failure
+
+    def _set_write_fault(self, error: OSError) -> None:
+        self.admission.set_fault("write", f"cannot write to {self._folder}: {error.strerror}")
+
+    # --- sync --------------------------------------------------------------------------------------------------------
+
+    def sync(self, done: Callable[[OSError | None], None]) -> None:
+        """Makes everything appended so far durable, then calls `done` on the loop."""
+        if self._aio_fdsync is not None and self._current is not None and not self._retired:
+            try:
+                self._aio_fdsync.sync(self._current.fd, done)
             except OSError:  # not on this file system, or not now: the thread can
                 pass
             else:
                 return
-        self._thread.submit(self.flushing(), lambda _done, error: done(error))
+        self._thread.submit(self.sync_job(), lambda _done, error: done(error))
 
-    def flushing(self) -> Callable[[], None]:
-        """A job for the disk's thread, after which everything written up to now is durable."""
+    def sync_job(self) -> Callable[[], None]:
+        """Returns a job for the disk thread that makes everything appended so far durable."""
         retired, self._retired = self._retired, []
         current = self._current
 
-        def flush() -> None:
+        def sync() -> None:
             try:
                 for file in retired:
                     if file.position:
@@ -184,281 +199,127 @@ class Segments:
                     self._disk.sync(current.fd)
             finally:
                 for file in retired:
-                    self._put_away(file)
+                    file.close()
 
-        return flush
+        return sync
 
-    def note(self) -> None:
-        """Tell who may adopt the folder what should be there."""
-        if self._current is not None:
-            self._owner.note(Totals(self._current.number, self.begun, self.finished, self._dropped))
+    def set_sync_fault(self, fault: str | None) -> None:
+        """Reports a failed sync; None: syncs work again.
 
-    def drop_before(self, segment: int) -> None:
-        """Everybody has what the files before this one hold: they are kept for a while, or go."""
-        if segment > self._dropped:
-            self._dropped = segment
-            self.note()
-        for number in [number for number in self._sizes if number < segment]:
-            size = self._sizes.pop(number)
-            if size and self._limits.shipped_s > 0:
-                shipped_segments.keep(path_of(self._folder, number))
-                self.kept_bytes += size
-            else:
-                path_of(self._folder, number).unlink(missing_ok=True)
-        self._judge()
-
-    async def tidy(self) -> None:
-        """Called every few seconds: let kept files go whose time is over, or that take more than the settings allow."""
-        used = self.total + self.foreign_bytes
-        self.kept_bytes = await self._thread.run(lambda: self._tidied(used))
-
-    def _tidied(self, used: int) -> int:
-        """Bytes of the kept files that remain."""
-        shipped_segments.expire(self._folder, self._limits.shipped_s)
-        size = sum(found.size for found in shipped_segments.all_kept(self._folder.parent))
-        return size - shipped_segments.reclaim(self._folder, used + size - self._limits.max_bytes)
-
-    def blame_sync(self, fault: str | None) -> None:
-        """A sync failed: the kernel may have dropped the pages, so this file gets no more (None: it works again)."""
+        The kernel may have dropped the file's unwritten pages, so the file gets no more frames.
+        """
         if fault is None:
-            self._absolve("sync")
+            self.admission.clear_fault("sync")
             return
-        self._blame("sync", fault)
+        self.admission.set_fault("sync", fault)
         if self._current is not None and self._current.position:
             self._current.is_bad = True
-            with suppress(OSError):  # no other file now: the next frame asks again
+            with suppress(OSError):  # no other file now: the next frame tries again
                 self._rotate()
 
-    async def review(self) -> None:
-        """Called about once a second: is there room, and do writes work again?"""
-        try:
-            if self._current is None:
-                self._current = await self._thread.run(self._maker())
-            free = await self._thread.run(self._free)
-        except OSError as error:
-            self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
-            return
-        self._free_bytes = free
-        self._set("free", f"less than {self._limits.min_free_bytes} bytes free", free < self._limits.min_free_bytes)
-        if self._spare is not None:
-            self._absolve("write")  # there is room; the next write shows the rest
-        elif self._faults.keys() & {"write", "spare"} or self._current.position > self._limits.segment_bytes // 2:
-            self._prepare()
-        self._judge()
+    # --- rotation ----------------------------------------------------------------------------------------------------
 
-    def try_again(self) -> None:
-        """Whatever has failed: the next frame may open another file."""
-        self._faults.clear()
-        self._judge()
-
-    def _free(self) -> int:
-        """Free bytes of the disk. Kept files go while there is less than the settings and the next file want."""
-        free = self._disk.free_bytes(self._folder)
-        short = self._limits.min_free_bytes + self._limits.segment_bytes - free
-        return free if short <= 0 else free + shipped_segments.reclaim(self._folder, short)
-
-    def close(self) -> None:
-        """Give the files their true sizes and close them. Nothing may be appended any more."""
-        if self._queue is not None:
-            self._queue.close()
-        for file in (*self._retired, self._current):
-            if file is not None:
-                self._put_away(file)
-        if self._spare is not None:
-            os.close(self._spare.fd)
-            path_of(self._folder, self._spare.number).unlink(missing_ok=True)
-        self._retired, self._current, self._spare = [], None, None
-
-    # --- files -------------------------------------------------------------------------------------------------------
-
-    def _maker(self) -> Callable[[], _File]:
-        self._numbers += 1
-        number = self._numbers
-        excess = self.total + self.foreign_bytes + self.kept_bytes + self._limits.segment_bytes - self._limits.max_bytes
-
-        def make() -> _File:
-            self._owner.claim()
-            shipped_segments.reclaim(self._folder, excess if self.kept_bytes else 0)
-            path = path_of(self._folder, number)
-            file = _File(number, self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), 0)
-            try:
-                file.reserved = self._reserve(file.fd)
-                self._disk.sync_folder(self._folder)
-            except OSError:
-                os.close(file.fd)
-                path.unlink(missing_ok=True)
-                raise
-            return file
-
-        return make
-
-    def _reserve(self, fd: int) -> int:
-        try:
-            try:
-                self._disk.reserve(fd, self._limits.segment_bytes)
-            except OSError as error:
-                if error.errno not in NO_ROOM or not shipped_segments.reclaim(self._folder, self._limits.segment_bytes):
-                    raise
-                self._disk.reserve(fd, self._limits.segment_bytes)
-        except OSError as error:
-            if error.errno in NO_ROOM or error.errno == errno.EIO:
-                raise
-            return 0  # the file system cannot: then the first full disk is met when writing
-        except AttributeError:  # macOS
-            return 0
-        return self._limits.segment_bytes
-
-    def _prepare(self) -> None:
-        """Make the next file ready in the thread."""
-        if self._is_preparing:
-            return
-        if self.total + self.foreign_bytes + self._limits.segment_bytes > self._limits.max_bytes:
-            self._blame("spare", f"the journal has reached its {self._limits.max_bytes} bytes")
-            return
-        self._is_preparing = True
-        self._thread.submit(self._maker(), self._prepared)
-
-    def _prepared(self, spare: _File | None, error: OSError | None) -> None:
-        self._is_preparing = False
-        if spare is None:
-            self._blame("spare", f"no room for another file in {self._folder}: {error}")
-        elif self._current is None:  # closed
-            os.close(spare.fd)
-            path_of(self._folder, spare.number).unlink(missing_ok=True)
-        elif spare.number < self._current.number:  # overtaken: it stays, empty, so that no number is missing
-            self._sizes[spare.number] = 0
-            self._put_away(spare)
-        else:
-            self._spare = spare
-            self._absolve("spare")
-            self._absolve("write")
-
-    def _file_for(self, size: int, *, is_end: bool) -> _File:
-        file = self._current
-        if file is None:
-            raise OSError(errno.ENOSPC, "no file could be made")
-        is_full = file.position > 0 and file.position + size > self._limits.segment_bytes
-        if not is_full and not file.is_bad:
-            return file
-        try:
-            return self._rotate()
-        except OSError:
-            if file.is_bad and not is_end:
-                raise
-            return file  # better in a file that is too large, and an end in one that is in doubt, than not at all
-
-    def _rotate(self) -> _File:
-        """Go to the next file; an empty one is good enough. Raises OSError."""
+    def _rotate(self) -> SegmentFile:
+        """Switches to the next file and returns it; an empty current file is good enough. Raises OSError."""
         old, new = self._current, self._spare
         if old is None:
             raise OSError(errno.ENOSPC, "no file could be made")
         if not old.position and not old.is_bad:
             return old
         if new is None:  # the thread is late: go on without a reserve
-            if self._faults.keys() & {"write", "spare"}:  # `review` tries once a second; here it would be every frame
+            if self.admission.has_fault("write", "spare"):  # `check_space` tries once a second, not once a frame
                 raise OSError(errno.EIO, "no other file to write to")
-            self._numbers += 1
-            fd = self._disk.open(path_of(self._folder, self._numbers), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            new = _File(self._numbers, fd, 0)
+            new = self._allocator.create_at_once(self._allocator.next_number())
         self._current, self._spare = new, None
         self._sizes[old.number] = old.position
         self._retired.append(old)
-        self.note()
+        self.write_checkpoint()
         if self._limits.sync == "none":
-            self._thread.submit(self._closing(), lambda _done, _error: None)
+            self._close_retired()
         return new
 
-    def _closing(self) -> Callable[[], None]:
+    def _close_retired(self) -> None:
         retired, self._retired = self._retired, []
 
         def close() -> None:
             for file in retired:
-                self._put_away(file)
+                file.close()
 
-        return close
+        self._thread.submit(close, lambda _done, _error: None)
 
-    def _put_away(self, file: _File) -> None:
-        with suppress(OSError):  # the reserve behind the last frame; zeros there do no harm
-            os.ftruncate(file.fd, file.position)
-        os.close(file.fd)
+    def _creation(self) -> Callable[[], SegmentFile]:
+        """Returns a job for the disk thread that creates the next file."""
+        number = self._allocator.next_number()
+        used = self.total_bytes + self.other_bytes + self.archived_bytes + self._limits.segment_bytes
+        excess = used - self._limits.max_bytes if self.archived_bytes else 0
+        return lambda: self._allocator.create(number, excess)
 
-    def _write(self, file: _File, buffers: Sequence[bytes], size: int) -> None:
-        written = 0
-        header = b""
-        if not file.position:
-            header = self.frames.segment_header(file.number, self.begun, self.finished)
-            buffers = [header, *buffers]
-            size += len(header)
-        try:
-            written = self._disk.write(file.fd, buffers, file.position)
-            while written < size:  # a full disk takes a part of it, and the next call says why
-                rest = b"".join(buffers)[written:]
-                written += self._disk.write(file.fd, [rest], file.position + written)
-        except OSError as error:
-            file.is_bad = file.is_bad or error.errno not in NO_ROOM
-            _erase(file, written)
-            raise
-        file.position += len(header)
+    def _prepare_spare(self) -> None:
+        if self._is_preparing:
+            return
+        if self.total_bytes + self.other_bytes + self._limits.segment_bytes > self._limits.max_bytes:
+            self.admission.set_fault("spare", self.admission.size_limit_reached)
+            return
+        self._is_preparing = True
+        self._thread.submit(self._creation(), self._on_prepared)
 
-    def _write_elsewhere(self, buffers: Sequence[bytes], size: int, error: OSError, *, is_end: bool) -> _File:
-        """In a fresh file, where one is at hand; raises OSError where none is, or none takes it.
-
-        On a full disk the spare file is all that is left, and belongs to the ends. Where a file has failed, a begin may
-        have the spare one, and for an end yet another is opened.
-        """
-        failure = error
-        for _ in range(FRESH_FILES):
-            is_full = failure.errno in NO_ROOM
-            if (is_full and not is_end) or (self._spare is None and (is_full or not is_end)):
-                break
-            try:
-                file = self._rotate()
-                self._write(file, buffers, size)
-            except OSError as again:
-                failure = again
-                continue
-            if error.errno in NO_ROOM:
-                self._blame("write", f"cannot write to {self._folder}: {error.strerror}")
-            else:
-                log.error("journal_file_failed", folder=str(self._folder), error=error.strerror, goes_on_in=file.number)
-            return file
-        self._blame("write", f"cannot write to {self._folder}: {failure.strerror}")
-        raise failure
-
-    # --- faults ------------------------------------------------------------------------------------------------------
-
-    def _set(self, source: str, fault: str, is_so: bool) -> None:
-        if is_so:
-            self._blame(source, fault)
+    def _on_prepared(self, spare: SegmentFile | None, error: OSError | None) -> None:
+        self._is_preparing = False
+        if spare is None:
+            self.admission.set_fault("spare", f"no room for another file in {self._folder}: {error}")
+        elif self._current is None:  # closed
+            self._allocator.discard(spare)
+        elif spare.number < self._current.number:  # too late: it stays, empty, so that no number is missing
+            self._sizes[spare.number] = 0
+            spare.close()
         else:
-            self._absolve(source)
+            self._spare = spare
+            self.admission.clear_fault("spare")
+            self.admission.clear_fault("write")
 
-    def _blame(self, source: str, fault: str) -> None:
-        self._faults[source] = fault
-        self._judge()
+    # --- space -------------------------------------------------------------------------------------------------------
 
-    def _absolve(self, source: str) -> None:
-        if self._faults.pop(source, None) is not None:
-            self._judge()
+    def write_checkpoint(self) -> None:
+        """Records for a takeover what the folder must hold."""
+        if self._current is not None:
+            checkpoint = Checkpoint(self._current.number, self.begun, self.finished, self._dropped_below)
+            self._journal_folder.write_checkpoint(checkpoint)
 
-    def _judge(self) -> None:
-        refusal = next(iter(self._faults.values()), None)
-        if refusal is None and self.total + self.foreign_bytes > self._limits.max_bytes:
-            refusal = f"the journal has reached its {self._limits.max_bytes} bytes"
-        if refusal != self.refusal:
-            log.error("journal_full", fault=refusal) if refusal else log.info("journal_has_room")
-        self.refusal = refusal
+    def drop_before(self, segment: int) -> None:
+        """Archives or removes the segments before this one, which every sink has received."""
+        if segment > self._dropped_below:
+            self._dropped_below = segment
+            self.write_checkpoint()
+        for number in [number for number in self._sizes if number < segment]:
+            size = self._sizes.pop(number)
+            if size and self._limits.shipped_s > 0:
+                archive.archive_segment(segment_path(self._folder, number))
+                self.archived_bytes += size
+            else:
+                segment_path(self._folder, number).unlink(missing_ok=True)
+        self.admission.update_refusal()
 
+    async def expire_archive(self) -> None:
+        """Removes archived segments that are too old or take too much space. Called every few seconds."""
+        used = self.total_bytes + self.other_bytes
+        self.archived_bytes = await self._thread.run(lambda: self._allocator.expire_archive(used))
 
-def _erase(file: _File, written: int) -> None:
-    """Undo a write that failed in the middle. The reserve stays, for what is smaller may fit there."""
-    end = file.position if file.is_bad else max(file.position, file.reserved)
-    try:
-        os.ftruncate(file.fd, end)
-        if rest := min(written, end - file.position):
-            os.pwrite(file.fd, bytes(rest), file.position)
-    except OSError:
-        end = file.position
-        with suppress(OSError):
-            os.ftruncate(file.fd, end)
-    file.reserved = min(file.reserved, end)
+    async def check_space(self) -> None:
+        """Measures the free space, and prepares a spare file where one is due. Called about once a second."""
+        try:
+            if self._current is None:
+                self._current = await self._thread.run(self._creation())
+            free = await self._thread.run(self._allocator.free_bytes)
+        except OSError as error:
+            self._set_write_fault(error)
+            return
+        self._free_bytes = free
+        if free < self._limits.min_free_bytes:
+            self.admission.set_fault("free", f"less than {self._limits.min_free_bytes} bytes free")
+        else:
+            self.admission.clear_fault("free")
+        if self._spare is not None:
+            self.admission.clear_fault("write")  # there is space; the next write shows whether it works
+        elif self.admission.has_fault("write", "spare") or self._current.position > self._limits.segment_bytes // 2:
+            self._prepare_spare()
+        self.admission.update_refusal()

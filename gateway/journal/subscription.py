@@ -1,4 +1,4 @@
-"""What one keeper has yet to get from the journal, and how far it has come: the cursor, which survives us."""
+"""A sink's subscription to this process's journal, and its cursor, which survives the process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from struct import Struct
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from gateway.journal.pending import Backlog, Pending
-from gateway.journal.segments import START, Position, Span
+from gateway.journal.locations import START, Extent, Position
+from gateway.journal.pending import Backlog, PendingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-MOST_AT_HAND = 10_000  # records; more than that go to the backlog
-REFILL = 1_000
+MAX_READY = 10_000  # records; further ones go to the backlog
+REFILL = 1_000  # records that are taken from the backlog at once
 
 _CURSOR = Struct("<QQQ")
 _OLD_CURSOR = Struct("<QQ")
@@ -27,7 +27,7 @@ _CRC = Struct("<I")
 
 
 class Cursor:
-    """A position in a folder's segments, in a tiny file. Damaged or missing, it means the start: nothing is skipped."""
+    """A position in a journal, in a small file. A damaged or missing file means the start: nothing is skipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,18 +38,18 @@ class Cursor:
     def read(self) -> Position:
         try:
             found = self._path.read_bytes()
-            form = _CURSOR if len(found) >= _CURSOR.size + _CRC.size else _OLD_CURSOR
-            (crc,) = _CRC.unpack_from(found, form.size)
-            if crc != crc32(found[: form.size]):
+            fields = _CURSOR if len(found) >= _CURSOR.size + _CRC.size else _OLD_CURSOR
+            (crc,) = _CRC.unpack_from(found, fields.size)
+            if crc != crc32(found[: fields.size]):
                 return START
-            segment, offset, *counts = form.unpack_from(found)
-        except Exception:  # noqa: BLE001 - whatever is wrong with it, the start is right
+            segment, offset, *counts = fields.unpack_from(found)
+        except Exception:  # noqa: BLE001 - whatever the fault is, the start is right
             return START
         self.shipped = sum(counts)
         return Position(segment, offset)
 
     def write(self, position: Position) -> None:
-        """One small write in place; if torn, the checksum says so. A lost one costs a replay, so it never raises."""
+        """Writes the cursor in place, in one small write with a checksum. Never raises: a lost write costs a replay."""
         if position == self._written:
             return
         data = _CURSOR.pack(*position, self.shipped)
@@ -66,112 +66,124 @@ class Cursor:
 
 
 class Subscription:
-    """One keeper's view of the journal of this process."""
+    """A queue of the records that one sink has yet to receive, in the order of their ends."""
 
-    def __init__(self, cursor: Cursor, on_shipped: Callable[[Sequence[Pending]], None], number: int = 0) -> None:
-        self._bit = 1 << number  # among the journal's feeds
+    def __init__(
+        self,
+        cursor: Cursor,
+        on_acknowledged: Callable[[Sequence[PendingRecord]], None],
+        number: int = 0,
+        max_ready: int = MAX_READY,
+        refill: int = REFILL,
+    ) -> None:
+        self._bit = 1 << number  # in `PendingRecord.waiting_sinks`
         self._cursor = cursor
-        self._on_shipped = on_shipped
-        self._ready: deque[Pending] = deque()
+        self._on_acknowledged = on_acknowledged
+        self._max_ready = max_ready
+        self._refill_count = refill
+        self._ready: deque[PendingRecord] = deque()
         self._backlog = Backlog()
-        self._begun: dict[bytes, Span] = {}  # begun, and not in the store yet; in the order of their spans
-        self._more = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._begun: dict[bytes, Extent] = {}  # records that are not received yet, in the order of their extents
+        self._has_records = asyncio.Event()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
         self.ready_bytes = 0
 
-    # --- the journal's side ------------------------------------------------------------------------------------------
+    # --- called by the journal ---------------------------------------------------------------------------------------
 
-    def begun(self, key: bytes, span: Span) -> None:
-        self._begun[key] = span
+    def on_begun(self, key: bytes, extent: Extent) -> None:
+        self._begun[key] = extent
 
-    def moved(self, key: bytes, span: Span) -> None:
+    def on_moved(self, key: bytes, extent: Extent) -> None:
+        """Compaction has written an open record's BEGUN frame again."""
         if self._begun.pop(key, None) is not None:
-            self._begun[key] = span
+            self._begun[key] = extent
 
-    def written(self, pending: Pending) -> None:
-        """One that was finished in memory has its begin on disk now, which concerns who still needs it."""
-        if pending.keepers & self._bit and pending.begun is not None:
+    def on_written(self, pending: PendingRecord) -> None:
+        """A record that was finished in memory is on disk now: its segment is needed until the sink has it."""
+        if pending.waiting_sinks & self._bit and pending.begun is not None:
             self._begun[pending.key] = pending.begun
 
-    def finished(self, pending: Pending) -> None:
-        pending.keepers |= self._bit
+    def on_finished(self, pending: PendingRecord) -> None:
+        pending.waiting_sinks |= self._bit
         self.ready_bytes += pending.size
-        if pending.record is None and pending.begun is not None and pending.finished is not None and self.is_long:
-            self._backlog.append(pending.key, pending.begun, pending.finished, pending.finished_at)
+        begun, finished = pending.begun, pending.finished
+        if pending.record is None and begun is not None and finished is not None and self.is_overflowing:
+            self._backlog.append(pending.key, begun, finished, pending.finished_at)
             self._begun.pop(pending.key, None)
         elif self._backlog.packed:
-            self._backlog.append_object(pending)
+            self._backlog.append_in_memory(pending)
         else:
             self._ready.append(pending)
-        self._more.set()
-        self._idle.clear()
+        self._has_records.set()
+        self._is_empty.clear()
 
-    def low(self, end: Position) -> Position:
-        """Everything before it is in the store; `end` is the journal's end."""
+    def delivered_up_to(self, end: Position) -> Position:
+        """Returns the position before which the sink has received everything; `end` is the journal's end."""
         oldest = next(iter(self._begun.values()), None)
-        low = end if oldest is None else Position(oldest.segment, oldest.offset)
-        return min(low, self._backlog.low or low)
+        position = end if oldest is None else Position(oldest.segment, oldest.offset)
+        return min(position, self._backlog.oldest_position or position)
 
-    def save(self, end: Position) -> None:
-        self._cursor.write(self.low(end))
+    def write_cursor(self, end: Position) -> None:
+        self._cursor.write(self.delivered_up_to(end))
 
     def close(self) -> None:
         self._cursor.close()
 
-    # --- the keeper's side -------------------------------------------------------------------------------------------
+    # --- called by the shipper ---------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._backlog)
 
     @property
-    def is_long(self) -> bool:
-        """New records go to the backlog: they should not be held in memory."""
-        return bool(self._backlog.packed) or len(self._ready) >= MOST_AT_HAND
+    def is_overflowing(self) -> bool:
+        """Whether new records go to the backlog, and should not be kept in memory."""
+        return bool(self._backlog.packed) or len(self._ready) >= self._max_ready
 
     @property
     def oldest_at(self) -> float | None:
+        """Unix time at which the oldest record finished."""
         return self._ready[0].finished_at if self._ready else None
 
-    def waits_for(self, key: bytes) -> bool:
-        """Whether a record is yet to be taken, as far as memory knows."""
+    def is_pending(self, key: bytes) -> bool:
+        """Whether the sink has yet to receive a record; records of the backlog are not known."""
         return key in self._begun
 
     async def wait(self) -> None:
-        """Return when there is something to take."""
-        await self._more.wait()
+        """Returns when there is a record to peek at."""
+        await self._has_records.wait()
 
     async def drained(self) -> None:
-        """Return when everything is taken."""
-        await self._idle.wait()
+        """Returns when all records are acknowledged."""
+        await self._is_empty.wait()
 
-    def peek(self, rows: int, size: int) -> list[Pending]:
-        """The oldest ones: at most so many, and of so many bytes; but one at least."""
-        taken: list[Pending] = []
-        for pending in islice(self._ready, rows):
-            size -= pending.size
-            if size < 0 and taken:
+    def peek(self, max_rows: int, max_bytes: int) -> list[PendingRecord]:
+        """Returns the oldest records within these limits, but at least one if there is one."""
+        records: list[PendingRecord] = []
+        for pending in islice(self._ready, max_rows):
+            max_bytes -= pending.size
+            if max_bytes < 0 and records:
                 break
-            taken.append(pending)
-        return taken
+            records.append(pending)
+        return records
 
-    def shipped(self, taken: Sequence[Pending]) -> None:
-        """The ones that were peeked at are in the store."""
-        self._cursor.shipped += len(taken)
-        for pending in taken:
+    def acknowledge(self, records: Sequence[PendingRecord]) -> None:
+        """Removes the records of the last `peek`, which the sink has received."""
+        self._cursor.shipped += len(records)
+        for pending in records:
             self._ready.popleft()
             if self._begun.pop(pending.key, None) is None and pending.begun is not None:
-                self._backlog.shipped(pending.begun)
+                self._backlog.acknowledge(pending.begun)
             self.ready_bytes -= pending.size
-            pending.keepers &= ~self._bit
-        if self._backlog and len(self._ready) < REFILL:
+            pending.waiting_sinks &= ~self._bit
+        if self._backlog and len(self._ready) < self._refill_count:
             self._refill()
         if not self._ready:
-            self._more.clear()
-            self._idle.set()
-        self._on_shipped(taken)
+            self._has_records.clear()
+            self._is_empty.set()
+        self._on_acknowledged(records)
 
     def _refill(self) -> None:
-        for pending in self._backlog.take(REFILL):
-            pending.keepers |= self._bit
+        for pending in self._backlog.take(self._refill_count):
+            pending.waiting_sinks |= self._bit
             self._ready.append(pending)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from gateway.journal.shipped_segments import COPIES
+from gateway.journal.archive import COPIES_PREFIX
 from gateway.shipping.retry_spool import encoded, write_durably
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Copies:
     """Of one sink; `seconds` is how long they are kept. What the disk does not take has no copy, and nobody waits."""
 
     def __init__(self, directory: Path, name: str, seconds: float) -> None:
-        self._folder = directory / f"{COPIES}{name}"
+        self._folder = directory / f"{COPIES_PREFIX}{name}"
         self._seconds = seconds
 
     def take(self, path: Path) -> None:

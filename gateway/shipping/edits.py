@@ -59,7 +59,7 @@ def _open(path: Path, flags: int) -> BinaryIO:
 
 def edits_in(directory: Path) -> list[ConversationEdit]:
     """Those of all processes whose journals lie here, in the order in which they were made."""
-    found = [edit for folder in lock.folders_in(directory) for edit in _read(folder / FILE)]
+    found = [edit for folder in lock.journal_folders(directory) for edit in _read(folder / FILE)]
     return sorted(found, key=lambda edit: edit.at)
 
 

@@ -16,7 +16,7 @@ from zlib import crc32
 import structlog
 
 from gateway.errors import StoreSetBack
-from gateway.journal.segments import START, Position
+from gateway.journal.locations import START, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -15,8 +15,8 @@ import structlog
 
 from gateway.journal.frames import Frame, FrameKind
 from gateway.journal.interrupted import interrupted_answer
-from gateway.journal.meta import of_answer, of_interaction, to_answer, to_interaction
-from gateway.journal.scan import Gap, Scan
+from gateway.journal.meta import decode_answer, decode_interaction, encode_answer, encode_interaction
+from gateway.journal.scan import DamagedRange, SegmentScan
 from gateway.model import Record
 from gateway.shipping.retry_spool import write_durably
 
@@ -54,8 +54,8 @@ class QuarantineItem(NamedTuple):
         if FRAMES in self.bodies:
             return _records_in(self.bodies[FRAMES], self.since)
         asked, said = (json.dumps(self.note[half]).encode() for half in ("interaction", "answer"))
-        interaction = to_interaction(UUID(self.name).bytes, asked, self.bodies.get(REQUEST, b""))
-        return [Record(interaction, to_answer(said, self.bodies.get(RESPONSE, b"")))]
+        interaction = decode_interaction(UUID(self.name).bytes, asked, self.bodies.get(REQUEST, b""))
+        return [Record(interaction, decode_answer(said, self.bodies.get(RESPONSE, b"")))]
 
 
 class Quarantine:
@@ -106,8 +106,8 @@ class Quarantine:
             interaction.id,
             {REQUEST: interaction.body, RESPONSE: answer.body},
             {
-                "interaction": orjson.Fragment(of_interaction(interaction)),
-                "answer": orjson.Fragment(of_answer(answer)),
+                "interaction": orjson.Fragment(encode_interaction(interaction)),
+                "answer": orjson.Fragment(encode_answer(answer)),
                 "reason": reason,
                 "sink": sink,
             },
@@ -179,8 +179,8 @@ def _records_in(data: bytes, ended_at: float) -> list[Record]:
     begun: dict[bytes, Frame] = {}
     said: dict[bytes, bytes] = {}
     finished: dict[bytes, Frame] = {}
-    for found in Scan.of(data):
-        if isinstance(found, Gap):
+    for found in SegmentScan.of_bytes(data):
+        if isinstance(found, DamagedRange):
             raise ValueError(found.reason)  # noqa: TRY004 - what lies there is spoilt
         if found.kind is FrameKind.BEGUN:
             begun[found.key] = found
@@ -192,9 +192,9 @@ def _records_in(data: bytes, ended_at: float) -> list[Record]:
         raise ValueError("an answer without its question")
     records = []
     for key, frame in begun.items():
-        interaction = to_interaction(key, *frame.split())
+        interaction = decode_interaction(key, *frame.split())
         if key in finished:
-            answer = to_answer(*finished[key].split())
+            answer = decode_answer(*finished[key].split())
         else:
             answer = interrupted_answer(interaction, said.get(key, b""), ended_at)
         records.append(Record(interaction, answer))

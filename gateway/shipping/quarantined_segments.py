@@ -11,8 +11,8 @@ import structlog
 from gateway.ids import Ids
 from gateway.journal.disk import Disk
 from gateway.journal.frames import segment_header
-from gateway.journal.lock import UNREADY
-from gateway.journal.segments import Position, path_of
+from gateway.journal.locations import Position, segment_path
+from gateway.journal.lock import NEW_SUFFIX
 from gateway.journal.subscription import Cursor
 from gateway.shipping.quarantine import FRAMES
 from gateway.shipping.retry_spool import write_durably
@@ -40,10 +40,10 @@ def return_segments(directory: Path, quarantine: Quarantine, sinks: Sequence[str
     for segments in journals.values():
         first = min(header for header, _, _ in segments)
         folder = directory / str(Ids().new())
-        unready = folder.with_name(folder.name + UNREADY)
+        unready = folder.with_name(folder.name + NEW_SUFFIX)
         unready.mkdir(mode=0o700)
         for header, _, data in segments:
-            write_durably(path_of(unready, header.number), data)
+            write_durably(segment_path(unready, header.number), data)
         for sink in sinks:  # what came before has been shipped
             cursor = Cursor(unready / f"{sink}.cursor")
             cursor.shipped = first.begun

@@ -14,11 +14,10 @@ import structlog
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreSetBack, StoreUnavailable
 from gateway.journal import lock
 from gateway.journal.disk import in_thread
-from gateway.journal.lock import KEPT
+from gateway.journal.locations import ARCHIVED_SUFFIX, SEGMENT_SUFFIX, START, segment_numbers
 from gateway.journal.pending import BATCH_ROWS, batches
-from gateway.journal.reading import read
+from gateway.journal.reading import read_records
 from gateway.journal.recovery import JournalRecovery
-from gateway.journal.segments import START, SUFFIX, numbers_in
 from gateway.model import ConversationEdit
 from gateway.shipping.copies import Copies
 from gateway.shipping.edits import edits_in
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from gateway.journal.pending import Pending
-    from gateway.journal.segments import Position
+    from gateway.journal.locations import Position
+    from gateway.journal.pending import PendingRecord
     from gateway.model import Record
     from gateway.shipping.delivery import Delivery
     from gateway.shipping.progress import CursorStore
@@ -120,11 +119,11 @@ class ShipAgain:
         if self._own.due is not None:
             await self._fill(self._own)
         for path in await in_thread(self._marked):
-            folder = lock.locked(path)
+            folder = lock.try_lock(path)
             if folder is None:  # its living owner sees to it, or who adopts it
                 continue
             try:
-                if not await in_thread(numbers_in, path):  # else it has something to ship for the first time
+                if not await in_thread(segment_numbers, path):  # else it has something to ship for the first time
                     await self._fill(Progress(path, self._sink.name))
             finally:
                 folder.release()
@@ -151,10 +150,10 @@ class ShipAgain:
                 self.figures.set_backs += await in_thread(self._mark, path, found.get(journal))
 
     def _others(self) -> list[Path]:
-        return [path for path in lock.folders_in(self._directory) if path != self._own.folder]
+        return [path for path in lock.journal_folders(self._directory) if path != self._own.folder]
 
     def _mark(self, path: Path, found: tuple[int, int, int] | None) -> bool:
-        folder = lock.locked(path)
+        folder = lock.try_lock(path)
         if folder is None:  # its living owner sees it, or who adopts it
             return False
         is_new = Progress(path, self._sink.name).set_back(found)
@@ -195,10 +194,10 @@ class ShipAgain:
         if gone:
             log.error("records_gone", journal=journal, records=gone, reason="their segments are no longer kept")
 
-    async def _ship_missing(self, folder: Path, taken: Sequence[Pending]) -> int:
+    async def _ship_missing(self, folder: Path, taken: Sequence[PendingRecord]) -> int:
         missing = await self._sink.missing([pending.id for pending in taken])
         wanted = [pending for pending in taken if pending.id in missing]
-        records = await read(folder, wanted) if wanted else {}
+        records = await read_records(folder, wanted) if wanted else {}
         return await self._ship([records[one.key] for one in wanted if one.key in records])
 
     async def _ship_copies(self) -> int:
@@ -217,7 +216,7 @@ class ShipAgain:
 
 def _is_cut(folder: Path, start: Position) -> bool:
     """Whether segments are gone that held records from this position on. Numbers may have been left out."""
-    numbers = numbers_in(folder, SUFFIX, KEPT)
+    numbers = segment_numbers(folder, SEGMENT_SUFFIX, ARCHIVED_SUFFIX)
     first = max(start.segment, 1)
     return first not in numbers and (start.offset > 0 or not numbers or numbers[0] > first)
 
@@ -247,10 +246,10 @@ async def reship(directory: Path, sink: CursorStore, since: float) -> Reshipped:
     """Bring to the sink what it does not have of the segments that were written since then. Needs no lock: it only
     reads, and takes of journals in use what is finished. Raises StoreUnavailable."""
     done = Reshipped()
-    for folder in await in_thread(lambda: list(lock.folders_in(directory))):
+    for folder in await in_thread(lambda: list(lock.journal_folders(directory))):
         count = 0
         noted = await in_thread(noted_in, [folder], sink.name)  # first: a gateway that runs goes on
-        is_over = not await in_thread(numbers_in, folder)
+        is_over = not await in_thread(segment_numbers, folder)
         async for pendings in finished_in(folder, START, is_over=is_over):
             count += len(pendings)
             for pending in pendings:
@@ -268,10 +267,10 @@ async def reship(directory: Path, sink: CursorStore, since: float) -> Reshipped:
     return done
 
 
-async def _bring_missing(folder: Path, taken: Sequence[Pending], sink: CursorStore, done: Reshipped) -> None:
+async def _bring_missing(folder: Path, taken: Sequence[PendingRecord], sink: CursorStore, done: Reshipped) -> None:
     missing = await sink.missing([pending.id for pending in taken])
     wanted = [pending for pending in taken if pending.id in missing]
-    await _keep(list((await read(folder, wanted)).values()) if wanted else [], sink, done)
+    await _keep(list((await read_records(folder, wanted)).values()) if wanted else [], sink, done)
 
 
 async def _keep(records: list[Record], sink: CursorStore, done: Reshipped) -> None:
@@ -302,8 +301,8 @@ async def _bring(record: Record, sink: CursorStore) -> bool:
     return True
 
 
-async def finished_in(folder: Path, start: Position, *, is_over: bool) -> AsyncIterator[list[Pending]]:
+async def finished_in(folder: Path, start: Position, *, is_over: bool) -> AsyncIterator[list[PendingRecord]]:
     """Finished records of a folder, kept and other ones, from a position on; with those that never ended, if the owner
     is dead."""
-    async for pendings in JournalRecovery(folder, start, with_kept=True).pendings():
+    async for pendings in JournalRecovery(folder, start, with_kept=True).records():
         yield [pending for pending in pendings if is_over or pending.finished is not None]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.journal.frames import Frame, FrameKind, FrameWriter
-from gateway.journal.meta import of_answer, of_interaction, to_answer, to_interaction
-from gateway.journal.scan import Scan
+from gateway.journal.meta import decode_answer, decode_interaction, encode_answer, encode_interaction
+from gateway.journal.scan import SegmentScan
 from gateway.model import Record
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def encoded(record: Record, **note: object) -> bytes:
     """A line of JSON, and both frames as the journal has them."""
     interaction, answer = record.interaction, record.answer
     key = interaction.id.bytes
-    begun = _FRAMES.begun(key, of_interaction(interaction), interaction.body)
-    return b"".join([orjson.dumps(note), b"\n", *begun, *_FRAMES.finished(key, of_answer(answer), answer.body)])
+    begun = _FRAMES.begun(key, encode_interaction(interaction), interaction.body)
+    return b"".join([orjson.dumps(note), b"\n", *begun, *_FRAMES.finished(key, encode_answer(answer), answer.body)])
 
 
 def frames_in(path: Path) -> bytes:
@@ -159,10 +159,10 @@ def frames_in(path: Path) -> bytes:
 
 def decoded(path: Path) -> Record:
     """Blocks. Raises OSError, and ValueError, LookupError or TypeError for what cannot be read."""
-    scan = Scan.of(frames_in(path))
+    scan = SegmentScan.of_bytes(frames_in(path))
     found = {frame.kind: frame for frame in scan if isinstance(frame, Frame)}
     begun, finished = found[FrameKind.BEGUN], found[FrameKind.FINISHED]
-    return Record(to_interaction(begun.key, *begun.split()), to_answer(*finished.split()))
+    return Record(decode_interaction(begun.key, *begun.split()), decode_answer(*finished.split()))
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -12,12 +12,12 @@ from uuid import UUID
 import structlog
 
 from gateway.errors import StoreUnavailable, safe_text
-from gateway.journal import lock, shipped_segments
-from gateway.journal.disk import in_thread, patiently
+from gateway.journal import archive, lock
+from gateway.journal.disk import in_thread, in_thread_with_retry
+from gateway.journal.locations import segment_numbers
 from gateway.journal.pending import BATCH_BYTES, BATCH_ROWS, batches
-from gateway.journal.reading import read, read_damage, read_raw
+from gateway.journal.reading import read_damage, read_frames, read_records
 from gateway.journal.recovery import JournalRecovery
-from gateway.journal.segments import numbers_in
 from gateway.journal.subscription import Cursor
 from gateway.shipping.copies import Copies
 from gateway.shipping.delivery import Delivery
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.journal.journal import Journal
-    from gateway.journal.pending import Pending
+    from gateway.journal.pending import PendingRecord
     from gateway.journal.subscription import Subscription
     from gateway.shipping.progress import CursorStore
     from gateway.shipping.reshipping import ApplyEdits
@@ -84,7 +84,7 @@ class SinkState:
 class _Takeover:
     """A dead owner's folder, locked for us until every keeper has got what is in it."""
 
-    folder: lock.Folder
+    folder: lock.JournalFolder
     waited_for: int  # keepers
     has_failed: bool = False
 
@@ -164,7 +164,7 @@ class Shipper:
         self._has_looked = asyncio.Event()
 
     def _way(self, keeper: Sink) -> SinkWorker:
-        feed = self._journal.follow(keeper.name)
+        feed = self._journal.subscribe(keeper.name)
         followed: tuple[Followed, Followed, Followed] | None = None
         copies: Copies | None = None
         live = adopted = apart = keeper
@@ -231,7 +231,7 @@ class Shipper:
             own,
             self._sink,
             lambda keeper: self._delivery_to(keeper, way.retries),
-            lambda key: way.feed.waits_for(key) or way.retries.waits_for(UUID(bytes=key)),
+            lambda key: way.feed.is_pending(key) or way.retries.waits_for(UUID(bytes=key)),
             self._copies_for(way.keeper),
             lambda: len(way.feed) + len(way.retries),
             self._apply_edits,
@@ -249,7 +249,7 @@ class Shipper:
     async def _say_good_bye(self, way: SinkWorker, progress: Progress) -> None:
         assert self._sink is not None
         progress.waiting = len(way.feed) + len(way.retries)
-        progress.position = way.feed.low(self._journal.end)
+        progress.position = way.feed.delivered_up_to(self._journal.end)
         with suppress(StoreUnavailable):
             await self._sink.note(progress)
             await self._sink.leave(progress.journal, is_clean=not (progress.waiting or self._journal.state.open))
@@ -318,7 +318,7 @@ class Shipper:
         if not self._is_open(way):
             await way.is_caught_up.wait()
         feed = way.feed
-        taken: Sequence[Pending] = ()
+        taken: Sequence[PendingRecord] = ()
         rows, size = BATCH_ROWS, BATCH_BYTES
         while True:
             await feed.wait()
@@ -327,14 +327,14 @@ class Shipper:
             progress = way.followed[0].progress if way.followed is not None else None
             set_backs = 0
             if progress is not None:
-                progress.position = feed.low(self._journal.end)
+                progress.position = feed.delivered_up_to(self._journal.end)
                 progress.waiting = len(feed) - len(taken) + len(way.retries)
                 set_backs = progress.set_backs
             is_done = await self._deliver(way.live, self._journal.folder, taken)
             if progress is not None and progress.set_backs != set_backs:
                 continue  # some may have been kept before, and what ships again leaves out what we have taken
             if is_done:
-                feed.shipped(taken)
+                feed.acknowledge(taken)
                 rows, size = BATCH_ROWS, BATCH_BYTES
             else:
                 rows, size = min(2 * rows, MOST_ROWS), min(2 * size, MOST_BYTES)
@@ -349,15 +349,15 @@ class Shipper:
     def _is_open(self, way: SinkWorker) -> bool:
         return way.keeper.name not in self._in_order or way.is_caught_up.is_set()
 
-    async def _deliver(self, delivery: Delivery, folder: Path, taken: Sequence[Pending]) -> bool:
+    async def _deliver(self, delivery: Delivery, folder: Path, taken: Sequence[PendingRecord]) -> bool:
         """Whether each of them is where it should be; else they should be taken again, with what has come meanwhile."""
-        records = await read(folder, taken)
+        records = await read_records(folder, taken)
         if not await delivery.deliver([records[pending.key] for pending in taken if pending.key in records]):
             return False
         for pending in taken:
             if pending.key not in records:
-                data = await patiently(read_raw, folder, pending)
-                await patiently(self._quarantine.put_frames, pending.id, data, "cannot be read")
+                data = await in_thread_with_retry(read_frames, folder, pending)
+                await in_thread_with_retry(self._quarantine.put_frames, pending.id, data, "cannot be read")
                 if pending.begun is not None:  # else it is counted with the segment that is missing
                     place = f"{folder.name}/{pending.begun.segment}/{pending.begun.offset}"
                     self._journal.losses.add(place, 1, f"{pending.id}: its journal cannot be read")
@@ -377,22 +377,22 @@ class Shipper:
             self._has_looked.set()
             await asyncio.sleep(ADOPT_EVERY_S)
 
-    def _orphans(self) -> list[lock.Folder]:
+    def _orphans(self) -> list[lock.JournalFolder]:
         """Folders of the dead with something to ship, locked; the others let go of what they have kept for too long."""
         found = []
-        for folder in lock.orphans(self._journal.directory):
+        for folder in lock.lock_dead_folders(self._journal.directory):
             try:
-                is_due = numbers_in(folder.path) or lock.totals_of(folder.path) is not None
-                if is_due or not shipped_segments.kept_in(folder.path):
+                is_due = segment_numbers(folder.path) or lock.read_checkpoint(folder.path) is not None
+                if is_due or not archive.archived_in(folder.path):
                     found.append(folder)
                 else:
-                    shipped_segments.expire_dead(folder, self._journal.shipped_s)
+                    archive.expire_dead_folder(folder, self._journal.shipped_s)
             except OSError as error:  # the next round looks again, at this one and at those behind it
                 folder.release()
                 log.warning("adoption_failed", folder=folder.path.name, error=error.strerror)
         return found
 
-    def _adopt(self, folder: lock.Folder) -> None:
+    def _adopt(self, folder: lock.JournalFolder) -> None:
         log.info("journal_adopted", folder=folder.path.name)
         adoption = _Takeover(folder, waited_for=len(self._ways))
         self._adoptions.append(adoption)
@@ -421,7 +421,7 @@ class Shipper:
             try:
                 if self._sink is not None:  # first, for then nobody but us knows of this journal
                     await self._sink.leave(UUID(folder.path.name), is_clean=True)
-                await in_thread(shipped_segments.shelve, folder, self._journal.shipped_s)
+                await in_thread(archive.archive_folder, folder, self._journal.shipped_s)
                 log.info("journal_shipped", folder=folder.path.name)
             except (OSError, StoreUnavailable) as error:  # the next round looks again
                 log.warning("adoption_failed", error=str(error))
@@ -437,7 +437,7 @@ class Shipper:
         if way.followed is not None:
             way.followed[1].progress = progress
         try:
-            async for pendings in replay.pendings():
+            async for pendings in replay.records():
                 await self._report(folder, replay)
                 progress.waiting = len(pendings)
                 for taken in batches(pendings):
@@ -445,8 +445,8 @@ class Shipper:
                         pass  # it has paused
                     progress.waiting -= len(taken)
                     cursor.shipped += len(taken)
-                cursor.write(replay.low)
-                progress.position = replay.low
+                cursor.write(replay.position)
+                progress.position = replay.position
         finally:
             cursor.close()
         await self._report(folder, replay)
@@ -476,10 +476,10 @@ class Shipper:
                     reason=damage.reason,
                     interaction_id=damage.key and str(UUID(bytes=damage.key)),
                 )
-            if not damage.is_shown:
-                data = await patiently(read_damage, folder, damage)
+            if not damage.is_quarantined_with_record:
+                data = await in_thread_with_retry(read_damage, folder, damage)
                 name = f"{folder.name}-{damage.segment}-{damage.offset}"
-                await patiently(self._quarantine.put_frames, name, data, damage.reason)
+                await in_thread_with_retry(self._quarantine.put_frames, name, data, damage.reason)
             replay.damages.pop()
 
 

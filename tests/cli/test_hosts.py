@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.cli import hosts
-from gateway.journal import shipped_segments
+from gateway.journal import archive
 from gateway.settings.settings import Secret, Settings, StoreSettings
 from gateway.store.interactions import Interactions
 from tests.store.samples import chat, rows_of, store, user
@@ -69,7 +69,7 @@ async def test_reship_says_from_when_on_records_are_kept_and_how_many_are_gone(
 ) -> None:
     async with store(database) as (db, _), process(tmp_path / "journal", db) as one:
         await one.keep(*[chat(user(f"{number}" + "x" * 20_000), says="ok") for number in range(20)])
-        for found in sorted(shipped_segments.kept_in(one.journal.folder))[:2]:
+        for found in sorted(archive.archived_in(one.journal.folder))[:2]:
             found.path.unlink()
         _, said = await run(capsys, database, tmp_path, "reship", "--since", NOW)
         assert "looked at 14 records, 0 of them" in said

@@ -11,9 +11,9 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.journal.frames import HEADER_SIZE, MARKER_SIZE, NOWHERE, SEGMENT_HEADER_SIZE, Frame, FrameKind
-from gateway.journal.scan import Scan
-from gateway.journal.segments import numbers_in, path_of
+from gateway.journal.frames import HEADER_SIZE, MARKER_SIZE, NO_POSITION, SEGMENT_HEADER_SIZE, Frame, FrameKind
+from gateway.journal.locations import segment_numbers, segment_path
+from gateway.journal.scan import SegmentScan
 from tests.faults.ledgers import Load, compare, rows_of
 from tests.gateway_process import GatewayProcess
 from tests.loopback import LoopbackUpstream
@@ -71,7 +71,10 @@ async def all_adopted(gateway: GatewayProcess) -> None:
 
 def read(folder: Path) -> dict[int, list[Frame]]:
     """The frames of each segment that has any."""
-    found = {number: list(Scan.of(path_of(folder, number).read_bytes())) for number in numbers_in(folder)}
+    found = {
+        number: list(SegmentScan.of_bytes(segment_path(folder, number).read_bytes()))
+        for number in segment_numbers(folder)
+    }
     return {number: [one for one in frames if isinstance(one, Frame)] for number, frames in found.items() if frames}
 
 
@@ -102,7 +105,7 @@ def _flip_one(
     nth: int,
     asked: dict[bytes, str],
 ) -> Flip:
-    path, frame, end = path_of(folder, number), frames[nth], frames[-1].end
+    path, frame, end = segment_path(folder, number), frames[nth], frames[-1].end
     if region == "segment's header":
         _flip(path, chance.randrange(SEGMENT_HEADER_SIZE), chance)
         return Flip(region, (folder.name, number, 0), None)
@@ -126,7 +129,7 @@ def _flip(path: Path, at: int, chance: random.Random) -> None:
 def keys_in(frames: list[Frame], kind: FrameKind = FrameKind.BEGUN) -> set[bytes]:
     """Of records that begin, or end, here; without those that were only moved."""
     found = [frame for frame in frames if frame.kind is kind]
-    return {frame.key for frame in found if kind is not FrameKind.BEGUN or frame.header.begun == NOWHERE}
+    return {frame.key for frame in found if kind is not FrameKind.BEGUN or frame.header.begun == NO_POSITION}
 
 
 def touched_by(verdict: Verdict) -> set[str]:
@@ -196,7 +199,7 @@ async def test_e6_a_missing_segment_is_reported_with_its_records_and_nothing_els
                         )
                         gone |= {markers(segments)[frame.key] for frame in segments[number]}
                         expected[folder.name] = ((number,), max(len(begun), len(finished)))
-                        path_of(folder, number).unlink()
+                        segment_path(folder, number).unlink()
                         await gateway.start()
                     await asyncio.to_thread(server.start)
                     await load.stop()

@@ -1,4 +1,4 @@
-"""What the log costs: `python -m tests.record.bench_journal`. CPU microseconds of this process, 1 kB bodies.
+"""What the log costs: `python -m tests.journal.bench_journal`. CPU microseconds of this process, 1 kB bodies.
 
 The medians of several rounds; on a busy machine they grow, so look at the smallest, too.
 """
@@ -139,7 +139,7 @@ async def shipped(cached_bytes: int) -> list[float]:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as directory:
             memory = Memory()
-            journal = Journal(SETTINGS, Path(directory), tuning=JournalOptions(cached_bytes=cached_bytes))
+            journal = Journal(SETTINGS, Path(directory), options=JournalOptions(cached_bytes=cached_bytes))
             shipper = Shipper(journal, [memory])
             await journal.open()
             end = said()

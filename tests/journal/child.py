@@ -35,7 +35,7 @@ async def write(directory: Path, seed: int) -> None:
     """Many streams at once, in all states; the ledger on standard output says how far each one is known to be."""
     chance = random.Random(seed)
     journal = Journal(WORDS, directory)
-    journal.follow("memory")
+    journal.subscribe("memory")
     await journal.open()
     live: dict[JournalEntry, int] = {}
     while True:

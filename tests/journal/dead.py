@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway.journal.journal import Journal, JournalOptions
-from gateway.journal.scan import Gap, Scan
-from gateway.journal.segments import numbers_in, path_of
+from gateway.journal.locations import segment_numbers, segment_path
+from gateway.journal.scan import DamagedRange, SegmentScan
 from gateway.shipping.shipper import Shipper
 from tests.journal.samples import SMALL, Memory
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
     """A folder in `directory` as the journal's process would leave it, were it killed now."""
     if has_noted:  # as it does every second
-        journal._segments.note()
+        journal._segments.write_checkpoint()
     directory.mkdir(exist_ok=True)
     folder = directory / journal.folder.name
     shutil.copytree(journal.folder, folder)
@@ -31,7 +31,7 @@ def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
 
 async def adopt_all(directory: Path, *sinks: Memory, patience_s: float = 10) -> Journal:
     """Ship all that the dead have left there; the journal that did it, for what it has counted."""
-    journal = Journal(SMALL, directory, tuning=JournalOptions(tick_s=0.05))
+    journal = Journal(SMALL, directory, options=JournalOptions(tick_s=0.05))
     shipper = Shipper(journal, sinks)
     await journal.open()
     await shipper.start()
@@ -49,12 +49,12 @@ def _others(directory: Path, own: Path) -> bool:
     """Whether there is anything yet to ship."""
     found = [path for path in directory.iterdir() if path != own and path.name != "quarantine" and path.is_dir()]
     with suppress(FileNotFoundError):  # it is just going
-        return any(numbers_in(path) or (path / "lock").stat().st_size for path in found)
+        return any(segment_numbers(path) or (path / "lock").stat().st_size for path in found)
     return True
 
 
-def frames_of(folder: Path, number: int) -> list[Frame | Gap]:
-    return list(Scan.of(path_of(folder, number).read_bytes()))
+def frames_of(folder: Path, number: int) -> list[Frame | DamagedRange]:
+    return list(SegmentScan.of_bytes(segment_path(folder, number).read_bytes()))
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:

@@ -70,7 +70,7 @@ class FaultyDisk(Disk):
             raise fault(self.sync_fault)
         super().sync(fd)
 
-    def sync_queue(self) -> None:
+    def aio_fdsync(self) -> None:
         """Its syncs are in our hands, which the kernel's would not be."""
 
     def reserve(self, fd: int, size: int) -> None:

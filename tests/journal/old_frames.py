@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from gateway.journal.frames import FrameKind
-from gateway.journal.meta import of_answer, of_interaction
+from gateway.journal.meta import encode_answer, encode_interaction
 
 if TYPE_CHECKING:
     from gateway.model import Answer, Interaction
@@ -19,12 +19,12 @@ def frame(kind: FrameKind, key: bytes, payload: bytes) -> bytes:
 
 
 def begun(asked: Interaction) -> bytes:
-    meta = of_interaction(asked)
+    meta = encode_interaction(asked)
     return frame(FrameKind.BEGUN, asked.id.bytes, struct.pack("<I", len(meta)) + meta + asked.body)
 
 
 def finished(asked: Interaction, said: Answer) -> bytes:
-    meta = of_answer(said)
+    meta = encode_answer(said)
     return frame(FrameKind.FINISHED, asked.id.bytes, struct.pack("<I", len(meta)) + meta + said.body)
 
 

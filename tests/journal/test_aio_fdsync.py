@@ -39,7 +39,7 @@ class WatchedDisk(Disk):
         self.by_thread += 1
         super().sync(fd)
 
-    def sync_queue(self) -> AioFdsync | None:
+    def aio_fdsync(self) -> AioFdsync | None:
         disk = self
 
         class Watched(AioFdsync):
@@ -94,7 +94,7 @@ async def test_what_the_kernel_does_not_take_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_a_failed_sync_has_its_number(number: int) -> None:
-    fault = aio_fdsync._fault_of((1 << 64) - number)
+    fault = aio_fdsync._error_of((1 << 64) - number)
     assert fault is not None
     assert (fault.errno, fault.strerror) == (number, os.strerror(number))
 
@@ -141,7 +141,7 @@ async def test_a_sync_that_the_kernel_says_failed_is_told(tmp_path: Path) -> Non
 
 async def test_a_machine_without_the_queue_has_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio_fdsync, "linux_aio", None)
-    assert Disk().sync_queue() is None
+    assert Disk().aio_fdsync() is None
     journal = Journal(SETTINGS, tmp_path)
     await journal.open()
     await keep_one(journal)
@@ -154,4 +154,4 @@ async def test_a_kernel_without_the_queue_has_the_thread(monkeypatch: pytest.Mon
         raise SystemError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(linux_aio, "Context", refuse)
-    assert Disk().sync_queue() is None
+    assert Disk().aio_fdsync() is None

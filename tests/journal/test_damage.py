@@ -22,7 +22,7 @@ from gateway.journal import disk as disks
 from gateway.journal import reading
 from gateway.journal.frames import HEADER_SIZE, MARKER_SIZE, Frame, FrameKind
 from gateway.journal.journal import Journal, JournalOptions
-from gateway.journal.segments import numbers_in, path_of
+from gateway.journal.locations import segment_numbers, segment_path
 from gateway.model import Outcome
 from gateway.shipping.quarantine import Quarantine
 from gateway.shipping.shipper import Shipper
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from gateway.journal.segments import Span
+    from gateway.journal.locations import Extent
 
 
 MANY = replace(SMALL, max_bytes=1 << 26)
@@ -43,7 +43,7 @@ MANY = replace(SMALL, max_bytes=1 << 26)
 @asynccontextmanager
 async def written(directory: Path, count: int, *, is_open_at_once: int = 20) -> AsyncIterator[Journal]:
     """A journal with so many finished records, several under way at any time; nothing of it is shipped."""
-    async with opened(directory / "live", MANY, tuning=JournalOptions(tick_s=1000)) as journal:
+    async with opened(directory / "live", MANY, options=JournalOptions(tick_s=1000)) as journal:
         live = []
         for number in range(count):
             entry = journal.begin(interaction(b"asked %d" % number * 60, is_stream=True))
@@ -66,7 +66,7 @@ def keys_of(folder: Path, number: int, kind: FrameKind) -> set[UUID]:
 
 
 def all_keys(folder: Path) -> set[UUID]:
-    return set().union(*(keys_of(folder, number, FrameKind.BEGUN) for number in numbers_in(folder)))
+    return set().union(*(keys_of(folder, number, FrameKind.BEGUN) for number in segment_numbers(folder)))
 
 
 def whole_in(memory: Memory) -> set[UUID]:
@@ -84,11 +84,13 @@ async def test_segments_that_an_older_gateway_set_aside_become_rows(tmp_path: Pa
     """It does so with the whole file; the oldest ones had been shipped before."""
     async with written(tmp_path, 200) as journal:
         folder, directory = kill(journal, tmp_path / "dead"), tmp_path / "again"
-        numbers = [number for number in numbers_in(folder) if path_of(folder, number).read_bytes().strip(b"\0")][2:]
+        numbers = [
+            number for number in segment_numbers(folder) if segment_path(folder, number).read_bytes().strip(b"\0")
+        ][2:]
         wanted = set().union(*(keys_of(folder, number, FrameKind.BEGUN) for number in numbers))
         quarantine, memory = Quarantine(directory), Memory()
         for number in numbers:
-            data = path_of(folder, number).read_bytes().rstrip(b"\0")
+            data = segment_path(folder, number).read_bytes().rstrip(b"\0")
             quarantine.put_frames(f"{folder.name}-{number}-0", data, "unknown kind 248")
         quarantine.put_frames("x", b"something else", "cut short")
         live = await adopt_all(directory, memory)
@@ -103,7 +105,7 @@ async def test_segments_that_an_older_gateway_set_aside_become_rows(tmp_path: Pa
 async def test_e5_one_flipped_bit_costs_at_most_the_one_record_that_it_touches_and_is_reported(tmp_path: Path) -> None:
     chance = random.Random(5)
     async with written(tmp_path, 200) as journal:
-        assert len(numbers_in(journal.folder)) > 4
+        assert len(segment_numbers(journal.folder)) > 4
         for trial in range(40):
             directory = tmp_path / f"dead-{trial}"
             folder = kill(journal, directory)
@@ -131,9 +133,9 @@ async def test_e5_one_flipped_bit_costs_at_most_the_one_record_that_it_touches_a
 
 
 def place_of(folder: Path, kind: FrameKind, nth: int) -> tuple[Path, Frame]:
-    number = numbers_in(folder)[0]
+    number = segment_numbers(folder)[0]
     frames = [one for one in frames_of(folder, number) if isinstance(one, Frame) and one.kind is kind]
-    return path_of(folder, number), frames[nth]
+    return segment_path(folder, number), frames[nth]
 
 
 WHERE = {"length": MARKER_SIZE, "crc": 12, "kind": 16, "id": 20, "payload": HEADER_SIZE + 20}
@@ -189,7 +191,7 @@ async def test_e5_an_interrupted_answer_ends_before_a_damaged_piece_of_it(tmp_pa
     for name, at in (("header", MARKER_SIZE + 1), ("payload", HEADER_SIZE + 3)):
         directory = tmp_path / name
         shutil.copytree(tmp_path / "dead", directory)
-        flip(path_of(directory / folder.name, 1), parts[3].start + at)
+        flip(segment_path(directory / folder.name, 1), parts[3].start + at)
         memory = Memory()
         adopter = await adopt_all(directory, memory)
         body = orjson.loads(memory.records[entry.id].answer.body)
@@ -204,9 +206,9 @@ async def test_e5_damage_to_a_finished_answers_parts_or_a_segments_header_costs_
         wanted = all_keys(folder)
     path, frame = place_of(folder, FrameKind.PART, 3)
     flip(path, frame.start + HEADER_SIZE)
-    for number in numbers_in(folder):
+    for number in segment_numbers(folder):
         if frames_of(folder, number):
-            flip(path_of(folder, number), number)
+            flip(segment_path(folder, number), number)
     memory = Memory()
     adopter = await adopt_all(tmp_path / "dead", memory)
     assert whole_in(memory) == wanted
@@ -236,7 +238,7 @@ async def test_e5_a_straggler_that_was_moved_survives_damage_to_either_copy(tmp_
         directory = tmp_path / f"{number}-{kind}"
         shutil.copytree(tmp_path / "dead", directory, ignore=shutil.ignore_patterns("*.cursor"))
         frame = next(one for one in frames_of(folder, number) if one.header and one.header[3:5] == (kind, slow.key))
-        flip(path_of(directory / folder.name, number), frame.end - 1)
+        flip(segment_path(directory / folder.name, number), frame.end - 1)
         memory = Memory()
         await adopt_all(directory, memory)
         body = orjson.loads(memory.records[slow.id].answer.body)
@@ -250,10 +252,10 @@ async def test_pages_that_the_disk_cannot_read_cost_the_records_in_them(
     async with written(tmp_path, 60) as journal:
         folder = kill(journal, tmp_path / "dead")
         wanted = all_keys(folder)
-    number = numbers_in(folder)[0]
+    number = segment_numbers(folder)[0]
     frames = frames_of(folder, number)
     touched = {one.header.key for one in frames if one.header and one.start < 12_288 and one.end > 8192}
-    broken = path_of(folder, number).stat().st_ino
+    broken = segment_path(folder, number).stat().st_ino
     read = os.pread
 
     def pread(fd: int, size: int, offset: int) -> bytes:
@@ -277,10 +279,10 @@ async def test_e6_a_missing_segment_is_reported_with_its_number_and_its_records(
     async with written(tmp_path, 300) as journal:
         folder = kill(journal, tmp_path / "dead")
     wanted = all_keys(folder)
-    numbers = [number for number in numbers_in(folder) if frames_of(folder, number)]
+    numbers = [number for number in segment_numbers(folder) if frames_of(folder, number)]
     number = numbers[nth]
     begun, finished = (keys_of(folder, number, kind) for kind in (FrameKind.BEGUN, FrameKind.FINISHED))
-    path_of(folder, number).unlink()
+    segment_path(folder, number).unlink()
     memory = Memory()
     with capture_logs() as lines:
         adopter = await adopt_all(tmp_path / "dead", memory)
@@ -296,16 +298,16 @@ async def test_e6_a_missing_segment_is_reported_with_its_number_and_its_records(
 
 async def test_e6_of_a_segment_in_which_the_cursor_stands_what_was_shipped_is_not_counted(tmp_path: Path) -> None:
     async with written(tmp_path, 300) as journal:
-        (feed,) = journal.feeds
+        (feed,) = journal.subscriptions
         shipped = feed.peek(100, 1 << 30)
-        feed.shipped(shipped)
+        feed.acknowledge(shipped)
         folder = kill(journal, tmp_path / "dead")
-        number = feed.low(journal.end).segment
+        number = feed.delivered_up_to(journal.end).segment
     assert number > 1
     done = {pending.id for pending in shipped}
     begun = keys_of(folder, number, FrameKind.BEGUN) - done
     wanted = all_keys(folder) - done
-    path_of(folder, number).unlink()
+    segment_path(folder, number).unlink()
     memory = Memory()
     adopter = await adopt_all(tmp_path / "dead", memory)
     assert wanted - memory.records.keys() == begun
@@ -314,12 +316,12 @@ async def test_e6_of_a_segment_in_which_the_cursor_stands_what_was_shipped_is_no
 
 async def test_e6_files_that_went_because_everybody_had_them_are_not_missing(tmp_path: Path) -> None:
     async with written(tmp_path, 300) as journal:
-        (feed,) = journal.feeds
-        feed.shipped(feed.peek(150, 1 << 30))
+        (feed,) = journal.subscriptions
+        feed.acknowledge(feed.peek(150, 1 << 30))
         folder = kill(journal, tmp_path / "dead")
     for path in folder.glob("*.kept"):
         path.unlink()
-    assert numbers_in(folder)[0] > 2
+    assert segment_numbers(folder)[0] > 2
     for name in ("memory", "newcomer", "damaged"):
         directory = tmp_path / name
         shutil.copytree(tmp_path / "dead", directory)
@@ -339,14 +341,14 @@ async def test_e6_all_segments_missing_and_a_cut_one_are_reported(tmp_path: Path
         folder = kill(journal, tmp_path / "dead")
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "dead", cut)
-    for number in numbers_in(folder):
-        path_of(folder, number).unlink()
+    for number in segment_numbers(folder):
+        segment_path(folder, number).unlink()
     adopter = await adopt_all(tmp_path / "dead", Memory())
     assert adopter.state.lost_records == 100
-    number = next(number for number in numbers_in(cut / folder.name)[1:] if frames_of(cut / folder.name, number))
+    number = next(number for number in segment_numbers(cut / folder.name)[1:] if frames_of(cut / folder.name, number))
     frames = frames_of(cut / folder.name, number)
     begun = keys_of(cut / folder.name, number, FrameKind.BEGUN)
-    with path_of(cut / folder.name, number).open("r+b") as file:
+    with segment_path(cut / folder.name, number).open("r+b") as file:
         file.truncate(frames[0].end)
     memory = Memory()
     adopter = await adopt_all(cut, memory)
@@ -358,9 +360,9 @@ async def test_e6_all_segments_missing_and_a_cut_one_are_reported(tmp_path: Path
 async def test_e6_each_loss_is_counted_once_however_many_sinks_meet_it(tmp_path: Path) -> None:
     async with written(tmp_path, 100) as journal:
         folder = kill(journal, tmp_path / "dead")
-    number = next(number for number in numbers_in(folder)[1:] if frames_of(folder, number))
+    number = next(number for number in segment_numbers(folder)[1:] if frames_of(folder, number))
     missing = max(len(keys_of(folder, number, kind)) for kind in (FrameKind.BEGUN, FrameKind.FINISHED))
-    path_of(folder, number).unlink()
+    segment_path(folder, number).unlink()
     path, frame = place_of(folder, FrameKind.BEGUN, 1)
     flip(path, frame.start + HEADER_SIZE)
     one, two = Memory("one"), Memory("two")
@@ -373,24 +375,24 @@ async def test_without_descriptors_nothing_is_taken_for_damaged_and_shipping_goe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = Memory()
-    journal = Journal(SMALL, tmp_path, tuning=JournalOptions(tick_s=0.05, cached_bytes=0))
+    journal = Journal(SMALL, tmp_path, options=JournalOptions(tick_s=0.05, cached_bytes=0))
     shipper = Shipper(journal, [memory])
     await journal.open()
     entry = journal.begin(interaction())
     entry.finish(answer())
     tried = asyncio.Event()
     loop = asyncio.get_running_loop()
-    read_spans = reading.read_spans
+    read_extents = reading.read_extents
     has_descriptors = threading.Event()
 
-    def read(folder: Path, spans: Iterable[Span]) -> dict[Span, bytes]:
+    def read(folder: Path, spans: Iterable[Extent]) -> dict[Extent, bytes]:
         loop.call_soon_threadsafe(tried.set)
         if not has_descriptors.is_set():
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return read_spans(folder, spans)
+        return read_extents(folder, spans)
 
-    monkeypatch.setattr(disks, "PAUSE_S", 0.01)
-    monkeypatch.setattr(reading, "read_spans", read)
+    monkeypatch.setattr(disks, "RETRY_S", 0.01)
+    monkeypatch.setattr(reading, "read_extents", read)
     await shipper.start()
     await tried.wait()
     has_descriptors.set()
@@ -405,7 +407,7 @@ async def test_e6_a_last_segment_that_is_missing_is_reported_also_within_the_sec
 ) -> None:
     async with written(tmp_path, 100) as journal:
         folder = kill(journal, tmp_path / "dead", has_noted=False)
-    number = [number for number in numbers_in(folder) if frames_of(folder, number)][-1]
+    number = [number for number in segment_numbers(folder) if frames_of(folder, number)][-1]
     for path in folder.glob("*.seg"):
         if int(path.stem) >= number:
             path.unlink()

@@ -22,7 +22,7 @@ from gateway.journal.frames import (
     FrameWriter,
     whole_frame,
 )
-from gateway.journal.scan import Gap, Scan
+from gateway.journal.scan import DamagedRange, SegmentScan
 from tests.journal import old_frames
 from tests.journal.samples import interaction
 
@@ -64,9 +64,9 @@ def segment(wanted: Sequence[Wanted], zeros: int = 0) -> tuple[bytes, list[int]]
     return data + bytes(zeros), starts
 
 
-def frames_in(data: bytes, marker: bytes | None = None) -> tuple[list[Frame], list[Gap]]:
-    found = list(Scan(lambda offset, size: data[offset : offset + size], len(data), marker))
-    return [one for one in found if isinstance(one, Frame)], [one for one in found if isinstance(one, Gap)]
+def frames_in(data: bytes, marker: bytes | None = None) -> tuple[list[Frame], list[DamagedRange]]:
+    found = list(SegmentScan(lambda offset, size: data[offset : offset + size], len(data), marker))
+    return [one for one in found if isinstance(one, Frame)], [one for one in found if isinstance(one, DamagedRange)]
 
 
 @given(FRAMES, st.integers(0, 100))
@@ -107,7 +107,7 @@ def test_e5_a_flipped_bit_anywhere_costs_the_one_frame_that_it_is_in() -> None:
             if touched is None or where < MARKER_SIZE:  # nobody needs the marker where a frame must begin
                 assert [frame.key for frame in found] == keys
                 assert len(gaps) == (touched is None)
-                assert all(gap.claim is None for gap in gaps)
+                assert all(gap.claimed_kind is None for gap in gaps)
                 continue
             assert [frame.key for frame in found] == [key for n, key in enumerate(keys) if n != touched]
             (gap,) = gaps
@@ -115,7 +115,7 @@ def test_e5_a_flipped_bit_anywhere_costs_the_one_frame_that_it_is_in() -> None:
             assert (gap.start, gap.end) == (starts[touched], len(whole) if is_open else starts[touched + 1])
             assert (gap.header is None) == (where < HEADER_SIZE)
             if gap.header is not None:
-                assert (gap.header.key, gap.claim) == (keys[touched], kinds[touched])
+                assert (gap.header.key, gap.claimed_kind) == (keys[touched], kinds[touched])
 
 
 @given(FRAMES.filter(len), st.data())
@@ -161,7 +161,7 @@ def test_without_its_header_a_segment_is_read_by_the_folders_marker_or_its_own_f
     for marker in (None, MARKER):
         found, (gap,) = frames_in(b"\xff" * SEGMENT_HEADER_SIZE + whole[SEGMENT_HEADER_SIZE:], marker)
         assert len(found) == 3
-        assert (gap.start, gap.end, gap.claim) == (0, SEGMENT_HEADER_SIZE, None)
+        assert (gap.start, gap.end, gap.claimed_kind) == (0, SEGMENT_HEADER_SIZE, None)
     damaged = bytes(SEGMENT_HEADER_SIZE) + b"\xff" + whole[SEGMENT_HEADER_SIZE + 1 :]
     found, _ = frames_in(damaged[: SEGMENT_HEADER_SIZE + 8] + b"\xff" + damaged[SEGMENT_HEADER_SIZE + 9 :], MARKER)
     assert [frame.key[0] for frame in found] == [2, 3]
@@ -235,8 +235,8 @@ def test_no_buffer_is_made_for_a_length_that_an_older_versions_damaged_header_cl
         sizes.append(size)
         return data[offset : offset + size]
 
-    frame, gap = Scan(read, len(data))
+    frame, gap = SegmentScan(read, len(data))
     assert isinstance(frame, Frame)
-    assert isinstance(gap, Gap)
+    assert isinstance(gap, DamagedRange)
     assert gap.reason == "cut short"
     assert max(sizes) <= len(data)

@@ -13,9 +13,9 @@ import pytest
 from gateway.errors import JournalFull, ServiceError
 from gateway.journal.frames import SEGMENT_HEADER_SIZE, Frame, FrameKind
 from gateway.journal.journal import Journal, JournalOptions
-from gateway.journal.reading import read
-from gateway.journal.scan import Scan
-from gateway.journal.segments import START, Position, numbers_in, path_of
+from gateway.journal.locations import START, Position, segment_numbers, segment_path
+from gateway.journal.reading import read_records
+from gateway.journal.scan import SegmentScan
 from gateway.journal.subscription import Cursor
 from gateway.model import Outcome
 from tests.journal.disks import FaultyDisk, tiny_disk
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.journal.entry import JournalEntry
-    from gateway.journal.pending import Pending
+    from gateway.journal.pending import PendingRecord
     from gateway.settings.settings import JournalSettings
 
 BIG = b"x" * 10_000
-QUICK = JournalOptions(tick_s=0.02, others_every=1)
+QUICK = JournalOptions(tick_s=0.02, survey_every=1)
 ROOM_AGAIN = 0.2
 
 
@@ -39,12 +39,12 @@ async def opened(
     directory: Path,
     settings: JournalSettings = SMALL,
     disk: FaultyDisk | None = None,
-    tuning: JournalOptions = QUICK,
+    options: JournalOptions = QUICK,
     names: Sequence[str] = ("memory",),
 ) -> AsyncIterator[Journal]:
-    journal = Journal(settings, directory, disk=disk, tuning=tuning)
+    journal = Journal(settings, directory, disk=disk, options=options)
     for name in names:
-        journal.follow(name)
+        journal.subscribe(name)
     await journal.open()
     try:
         yield journal
@@ -54,7 +54,9 @@ async def opened(
 
 def frames_of(journal: Journal) -> list[Frame]:
     found = [
-        one for number in numbers_in(journal.folder) for one in Scan.of(path_of(journal.folder, number).read_bytes())
+        one
+        for number in segment_numbers(journal.folder)
+        for one in SegmentScan.of_bytes(segment_path(journal.folder, number).read_bytes())
     ]
     frames = [one for one in found if isinstance(one, Frame)]
     assert found == frames
@@ -65,14 +67,14 @@ def folders(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-def waiting(journal: Journal) -> list[Pending]:
-    (feed,) = journal.feeds
+def waiting(journal: Journal) -> list[PendingRecord]:
+    (feed,) = journal.subscriptions
     return feed.peek(1000, 1 << 30)
 
 
-def taken(journal: Journal) -> list[Pending]:
+def taken(journal: Journal) -> list[PendingRecord]:
     found = waiting(journal)
-    journal.feeds[0].shipped(found)
+    journal.subscriptions[0].acknowledge(found)
     return found
 
 
@@ -163,12 +165,12 @@ async def test_what_is_read_back_is_what_was_handed_over(tmp_path: Path) -> None
         in_memory = [pending.record for pending in pendings]
         for pending in pendings:
             pending.record = None
-        from_disk = await read(journal.folder, pendings)
+        from_disk = await read_records(journal.folder, pendings)
         assert [from_disk[pending.key] for pending in pendings] == in_memory
 
 
 async def test_finished_records_stay_in_memory_only_up_to_a_bound(tmp_path: Path) -> None:
-    async with opened(tmp_path, tuning=replace(QUICK, cached_bytes=50_000)) as journal:
+    async with opened(tmp_path, options=replace(QUICK, cached_bytes=50_000)) as journal:
         for _ in range(10):
             record_one(journal, BIG)
         held = [pending.record is not None for pending in taken(journal)]
@@ -185,9 +187,9 @@ async def test_full_files_are_followed_by_new_ones_and_go_when_they_are_shipped(
         for _ in range(40):
             record_one(journal, BIG)
             await asyncio.sleep(0)
-        assert len(numbers_in(journal.folder)) > 5
+        assert len(segment_numbers(journal.folder)) > 5
         assert len(taken(journal)) == 40
-        assert len(numbers_in(journal.folder)) <= 2
+        assert len(segment_numbers(journal.folder)) <= 2
 
 
 async def test_a_record_larger_than_a_file_is_kept_whole(tmp_path: Path) -> None:
@@ -198,17 +200,17 @@ async def test_a_record_larger_than_a_file_is_kept_whole(tmp_path: Path) -> None
         pendings = waiting(journal)
         for pending in pendings:
             pending.record = None
-        found = await read(journal.folder, pendings)
+        found = await read_records(journal.folder, pendings)
         assert [found[pending.key].answer.body for pending in pendings] == [b"{}", large, b"{}"]
         taken(journal)
 
 
 async def test_files_are_cut_to_their_true_size_when_they_are_full(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        while len(numbers_in(journal.folder)) < 3:
+        while len(segment_numbers(journal.folder)) < 3:
             record_one(journal, BIG)
         await record_one(journal).kept()
-        first = path_of(journal.folder, numbers_in(journal.folder)[0])
+        first = segment_path(journal.folder, segment_numbers(journal.folder)[0])
         await until(lambda: not first.read_bytes().endswith(bytes(30)))
 
 
@@ -223,11 +225,11 @@ async def test_one_slow_stream_does_not_hold_back_all_files_since(tmp_path: Path
             taken(journal)
             await asyncio.sleep(0.1)
             taken(journal)
-        assert len(numbers_in(journal.folder)) <= 4
+        assert len(segment_numbers(journal.folder)) <= 4
         slow.finish(answer(b"at last"))
         (pending,) = waiting(journal)
         pending.record = None
-        found = await read(journal.folder, [pending])
+        found = await read_records(journal.folder, [pending])
         assert found[pending.key].interaction.body == b"slow"
 
 
@@ -242,7 +244,7 @@ async def test_what_is_not_shipped_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         record_one(journal)
     (folder,) = folders(tmp_path)
-    assert numbers_in(folder) == [1]
+    assert segment_numbers(folder) == [1]
 
 
 async def test_what_is_begun_and_not_finished_stays(tmp_path: Path) -> None:
@@ -336,7 +338,7 @@ async def test_serving_on_a_full_disk_keeps_records_in_memory_for_the_store(tmp_
         entry.part([b"ignored"])
         entry.finish(answer(b"said"))
         await entry.kept()
-        (feed,) = journal.feeds
+        (feed,) = journal.subscriptions
         (pending,) = feed.peek(10, 1000)
         assert pending.record is not None
         disk.room = None
@@ -347,8 +349,8 @@ async def test_serving_on_a_full_disk_keeps_records_in_memory_for_the_store(tmp_
 
 async def test_serving_on_a_full_disk_counts_what_memory_does_not_take_either(tmp_path: Path) -> None:
     disk = FaultyDisk()
-    tuning = replace(QUICK, unwritten_bytes=100_000)
-    async with opened(tmp_path, replace(SMALL, when_full="serve"), disk, tuning) as journal:
+    options = replace(QUICK, memory_fallback_bytes=100_000)
+    async with opened(tmp_path, replace(SMALL, when_full="serve"), disk, options) as journal:
         disk.room = 0
         for _ in range(20):
             record_one(journal, BIG)
@@ -429,12 +431,12 @@ async def test_a_real_full_disk_loses_nothing(tmp_path: Path, when_full: str) ->
                 finished += 1
             assert (refused > 0) is (when_full == "refuse")
             pendings = []
-            (feed,) = journal.feeds
+            (feed,) = journal.subscriptions
             while found := feed.peek(100, 1 << 30):
-                records = await read(journal.folder, found)
+                records = await read_records(journal.folder, found)
                 assert all(records[pending.key].interaction.body == b"x" * 1500 for pending in found)
                 pendings += found
-                feed.shipped(found)
+                feed.acknowledge(found)
             assert len(pendings) == finished
             async with asyncio.timeout(10):  # shipping has made room; on a busy machine it is seen later
                 while True:
@@ -506,7 +508,7 @@ async def test_a_failed_sync_keeps_nobody_from_being_served_if_the_settings_say_
 @pytest.mark.stopwatch
 async def test_a_sync_that_hangs_is_told_after_a_while(tmp_path: Path) -> None:
     disk = FaultyDisk()
-    async with opened(tmp_path, disk=disk, tuning=replace(QUICK, sync_patience_s=0.1)) as journal:
+    async with opened(tmp_path, disk=disk, options=replace(QUICK, sync_timeout_s=0.1)) as journal:
         disk.lets_sync.clear()
         try:
             first = asyncio.create_task(record_one(journal).kept())

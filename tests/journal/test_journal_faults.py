@@ -13,9 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import JournalFull
-from gateway.journal import subscription as feeds
 from gateway.journal.journal import JournalOptions
-from gateway.journal.segments import numbers_in
+from gateway.journal.locations import segment_numbers
 from tests.journal.dead import adopt_all
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
@@ -30,11 +29,12 @@ if TYPE_CHECKING:
 
 SERVE = replace(SMALL, when_full="serve")
 ONCE = JournalOptions(tick_s=1000)  # nothing is tried again
+FEW_READY = JournalOptions(tick_s=0.02, survey_every=1, max_ready=4, refill=2)
 
 
 def ship(feed: Subscription, most: int = 1000) -> list[bytes]:
     taken = feed.peek(most, 1 << 30)
-    feed.shipped(taken)
+    feed.acknowledge(taken)
     return [pending.key for pending in taken]
 
 
@@ -51,7 +51,7 @@ def ship_all(feed: Subscription) -> list[bytes]:
 async def test_a8_a_sink_that_has_a_record_never_waits_for_it_again(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, SERVE, disk, names=("here", "away")) as journal:
-        here, away = journal.feeds
+        here, away = journal.subscriptions
         disk.room = 0
         for _ in range(5):
             record_one(journal, BIG)
@@ -62,13 +62,13 @@ async def test_a8_a_sink_that_has_a_record_never_waits_for_it_again(tmp_path: Pa
             record_one(journal, BIG)
             ship(here)
         assert len(ship_all(away)) == 25
-        assert len(numbers_in(journal.folder)) <= 2
+        assert len(segment_numbers(journal.folder)) <= 2
         assert journal.state.refusal is None
 
 
 async def test_files_go_when_the_last_that_was_needed_of_them_is_moved(tmp_path: Path) -> None:
     async with opened(tmp_path, replace(SMALL, max_bytes=4 * SMALL.segment_bytes)) as journal:
-        (feed,) = journal.feeds
+        (feed,) = journal.subscriptions
         slow = journal.begin(interaction(b"slow"))
         with suppress(JournalFull):
             while True:
@@ -81,11 +81,11 @@ async def test_files_go_when_the_last_that_was_needed_of_them_is_moved(tmp_path:
 
 
 async def test_a11_records_are_delivered_in_the_order_of_their_ends_also_those_that_a_full_disk_refused(
-    tmp_path: Path, few_at_hand: None
+    tmp_path: Path,
 ) -> None:
     disk = FaultyDisk()
-    async with opened(tmp_path, SERVE, disk) as journal:
-        (feed,) = journal.feeds
+    async with opened(tmp_path, SERVE, disk, FEW_READY) as journal:
+        (feed,) = journal.subscriptions
         ended = [record_one(journal).key for _ in range(10)]
         disk.room = 0
         ended += [record_one(journal).key for _ in range(2)]
@@ -95,25 +95,19 @@ async def test_a11_records_are_delivered_in_the_order_of_their_ends_also_those_t
         assert ship_all(feed) == ended
 
 
-@pytest.fixture
-def few_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "MOST_AT_HAND", 4)
-    monkeypatch.setattr(feeds, "REFILL", 2)
-
-
 @pytest.mark.parametrize("when_full", ["serve", "refuse"])
 @pytest.mark.parametrize("seed", range(12))
 async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_is_left(
-    tmp_path: Path, few_at_hand: None, seed: int, when_full: str
+    tmp_path: Path, seed: int, when_full: str
 ) -> None:
     chance = random.Random(seed)
     disk = FaultyDisk()
-    tuning = JournalOptions(tick_s=0.001, cached_bytes=20_000)
+    options = JournalOptions(tick_s=0.001, cached_bytes=20_000, max_ready=4, refill=2)
     names = ("one", "two", "three")
-    async with opened(tmp_path, replace(SMALL, when_full=when_full), disk, tuning, names) as journal:
+    async with opened(tmp_path, replace(SMALL, when_full=when_full), disk, options, names) as journal:
         live: list[JournalEntry] = []
         ended: list[bytes] = []
-        got: dict[Subscription, list[bytes]] = {feed: [] for feed in journal.feeds}
+        got: dict[Subscription, list[bytes]] = {feed: [] for feed in journal.subscriptions}
         for _ in range(400):
             step = chance.random()
             if step < 0.3:
@@ -127,9 +121,9 @@ async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_i
             elif step < 0.7:
                 disk.room = chance.choice([None, 0, 100, 5000])
             elif step < 0.75:
-                disk.bad_files = {chance.choice(numbers_in(journal.folder) or [1]): errno.EIO}
+                disk.bad_files = {chance.choice(segment_numbers(journal.folder) or [1]): errno.EIO}
             elif step < 0.9:
-                feed = chance.choice(list(journal.feeds))
+                feed = chance.choice(list(journal.subscriptions))
                 got[feed] += ship(feed, chance.randrange(1, 6))
             else:
                 await asyncio.sleep(0.002)
@@ -139,11 +133,11 @@ async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_i
                 entry.finish(answer())
             ended.append(entry.key)
         await until(lambda: journal.state.unwritten == 0)
-        for feed in journal.feeds:
+        for feed in journal.subscriptions:
             got[feed] += ship_all(feed)
             assert got[feed] == ended
             assert feed.ready_bytes == 0
-        assert len(numbers_in(journal.folder)) <= 2
+        assert len(segment_numbers(journal.folder)) <= 2
     assert folders(tmp_path) == []
 
 
@@ -169,7 +163,7 @@ async def test_a9_the_end_of_an_answer_goes_to_a_fresh_file_whatever_the_fault(t
         entry.finish(answer(b"said"))
         await entry.kept()
         assert journal.state.unwritten == 0
-        assert len(ship_all(journal.feeds[0])) > 1
+        assert len(ship_all(journal.subscriptions[0])) > 1
 
 
 async def test_a9_a_begin_goes_to_the_fresh_file_where_a_file_has_failed_but_not_where_the_disk_is_full(
@@ -188,7 +182,7 @@ async def test_a9_a_begin_goes_to_the_fresh_file_where_a_file_has_failed_but_not
             else:
                 with pytest.raises(JournalFull):
                     journal.begin(interaction())
-            ship_all(journal.feeds[0])
+            ship_all(journal.subscriptions[0])
 
 
 @pytest.mark.parametrize("has_spare", [True, False])
@@ -198,13 +192,13 @@ async def test_a9_the_end_finds_a_file_although_others_have_failed(tmp_path: Pat
         if has_spare:
             await with_a_spare_file(journal)
         entry = journal.begin(interaction())
-        disk.bad_files = dict.fromkeys(numbers_in(journal.folder), errno.EIO)
+        disk.bad_files = dict.fromkeys(segment_numbers(journal.folder), errno.EIO)
         entry.finish(answer(b"said"))
         await entry.kept()
         assert journal.state.unwritten == 0
-        ship_all(journal.feeds[0])
+        ship_all(journal.subscriptions[0])
         record_one(journal)
-        ship_all(journal.feeds[0])
+        ship_all(journal.subscriptions[0])
     assert folders(tmp_path) == []
 
 
@@ -219,7 +213,7 @@ async def test_a9_a_file_that_fails_in_the_middle_of_an_end_holds_no_half_of_it(
             entry.finish(answer(BIG))
         disk.room = None
         await until(lambda: journal.state.unwritten == 0)
-        count = len(journal.feeds[0])
+        count = len(journal.subscriptions[0])
     await adopt_all(tmp_path, memory)
     assert len(memory.records) == count
     assert memory.records[entry.id].answer.body == BIG
@@ -234,12 +228,12 @@ async def test_a9_without_another_descriptor_everything_goes_on_in_the_file_at_h
         for entry in entries:
             entry.finish(answer(BIG))
         await entries[-1].kept()
-        assert numbers_in(journal.folder) == [1]
+        assert segment_numbers(journal.folder) == [1]
         await until(lambda: journal.state.refusal is not None)  # there is no reserve
         disk.open_fault = None
         await until(lambda: journal.state.refusal is None)
         assert record_one(journal).begun is not None
-        assert len(ship_all(journal.feeds[0])) == 21
+        assert len(ship_all(journal.subscriptions[0])) == 21
 
 
 async def test_a9_after_a_failed_sync_the_end_is_written_even_if_no_other_file_can_be_opened(tmp_path: Path) -> None:
@@ -257,7 +251,7 @@ async def test_a9_after_a_failed_sync_the_end_is_written_even_if_no_other_file_c
         assert later.begun is not None
         assert later.begun.segment > 1
         await later.kept()
-        assert len(ship_all(journal.feeds[0])) == 3
+        assert len(ship_all(journal.subscriptions[0])) == 3
 
 
 async def test_what_did_not_fit_leaves_the_reserve_to_what_is_smaller(tmp_path: Path) -> None:
@@ -274,7 +268,7 @@ async def test_what_did_not_fit_leaves_the_reserve_to_what_is_smaller(tmp_path: 
         small.finish(answer(b"small"))
         disk.room = disk.reserve_fault = None
         await until(lambda: journal.state.unwritten == 0)
-        assert len(ship_all(journal.feeds[0])) == 2
+        assert len(ship_all(journal.subscriptions[0])) == 2
 
 
 # --- the end of a process with records in memory ---------------------------------------------------------------------
@@ -328,7 +322,7 @@ async def test_a10_what_every_sink_has_got_from_memory_is_not_lost(tmp_path: Pat
     async with opened(tmp_path, SERVE, disk, ONCE) as journal:
         disk.room = 0
         record_one(journal)
-        ship_all(journal.feeds[0])
+        ship_all(journal.subscriptions[0])
     assert journal.state.lost_records == 0
     assert folders(tmp_path) == []
 
@@ -341,4 +335,4 @@ async def test_a_configured_size_holds_for_what_is_served_without_a_record_on_di
             await asyncio.sleep(0.005)
         assert journal.state.unwritten > 10
         assert journal.state.bytes <= settings.max_bytes
-        ship_all(journal.feeds[0])
+        ship_all(journal.subscriptions[0])

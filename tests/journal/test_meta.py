@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.journal.meta import of_answer, of_interaction, to_answer, to_interaction
+from gateway.journal.meta import decode_answer, decode_interaction, encode_answer, encode_interaction
 from gateway.model import Answer, Interaction, Kind, Outcome, PolicyOutcome, Principal, Ruling, Usage
 from tests.journal.samples import IDS, answer, interaction
 
@@ -74,34 +74,34 @@ ANSWERS = st.builds(
 
 @given(INTERACTIONS)
 def test_an_interaction_comes_back_whole(asked: Interaction) -> None:
-    assert to_interaction(asked.id.bytes, of_interaction(asked), asked.body) == asked
+    assert decode_interaction(asked.id.bytes, encode_interaction(asked), asked.body) == asked
 
 
 @given(ANSWERS)
 def test_an_answer_comes_back_whole(said: Answer) -> None:
-    assert to_answer(of_answer(said), said.body) == said
+    assert decode_answer(encode_answer(said), said.body) == said
 
 
 def test_every_field_of_both_nouns_is_written() -> None:
-    asked = json.loads(of_interaction(interaction()))
+    asked = json.loads(encode_interaction(interaction()))
     apart = {"id", "body", "principal"}
     assert set(Interaction.__struct_fields__) - apart == set(asked) - {"user", "title", "key_id"}
-    said = json.loads(of_answer(answer()))
+    said = json.loads(encode_answer(answer()))
     assert set(Answer.__struct_fields__) - {"body"} == set(said)
 
 
 @pytest.mark.parametrize("odd", ["caf\udce9", "\udcff", "a\ud800b"])
 def test_odd_header_bytes_are_written_out_instead_of_raising(odd: str) -> None:
     asked = interaction(principal=Principal(user=odd), request_id=odd, request_type=odd)
-    found = to_interaction(asked.id.bytes, of_interaction(asked), b"")
+    found = decode_interaction(asked.id.bytes, encode_interaction(asked), b"")
     assert found.principal.user == odd.encode("utf-8", "backslashreplace").decode()
-    said = to_answer(of_answer(answer(error=odd, usage=Usage(1, 2, raw={odd: [odd]}))), b"")
+    said = decode_answer(encode_answer(answer(error=odd, usage=Usage(1, 2, raw={odd: [odd]}))), b"")
     assert said.error == odd.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.mark.parametrize("number", [2**64, -(2**70), 10**5000], ids=["large", "small", "absurd"])
 def test_a_usage_with_a_huge_number_does_not_raise(number: int) -> None:
-    said = to_answer(of_answer(answer(usage=Usage(1, 2, raw={"n": number}))), b"")
+    said = decode_answer(encode_answer(answer(usage=Usage(1, 2, raw={"n": number}))), b"")
     assert said.outcome is Outcome.COMPLETE
 
 
@@ -109,16 +109,16 @@ def test_a_usage_that_is_too_deep_is_left_out_for_the_answer_holds_it_too() -> N
     raw: dict[str, object] = {}
     for _ in range(3000):
         raw = {"deeper": raw}
-    assert to_answer(of_answer(answer(usage=Usage(1, 2, raw=raw))), b"").usage is None
+    assert decode_answer(encode_answer(answer(usage=Usage(1, 2, raw=raw))), b"").usage is None
 
 
 def test_a_newer_gateways_fields_are_ignored() -> None:
     asked = interaction()
-    meta = json.dumps(json.loads(of_interaction(asked)) | {"mood": "fine"}).encode()
-    assert to_interaction(asked.id.bytes, meta, asked.body) == asked
+    meta = json.dumps(json.loads(encode_interaction(asked)) | {"mood": "fine"}).encode()
+    assert decode_interaction(asked.id.bytes, meta, asked.body) == asked
 
 
 def test_a_journal_from_before_there_was_a_policy_is_read() -> None:
     asked = interaction()
-    older = {name: value for name, value in json.loads(of_interaction(asked)).items() if name != "policy"}
-    assert to_interaction(asked.id.bytes, json.dumps(older).encode(), asked.body) == asked
+    older = {name: value for name, value in json.loads(encode_interaction(asked)).items() if name != "policy"}
+    assert decode_interaction(asked.id.bytes, json.dumps(older).encode(), asked.body) == asked

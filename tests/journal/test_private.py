@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.journal.host_id import this_host
-from gateway.journal.lock import Folder
+from gateway.journal.lock import JournalFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda journal: this_host(journal, "1"), lambda journal: Folder.fresh(journal).claim()]
+    "make", [lambda journal: this_host(journal, "1"), lambda journal: JournalFolder.new(journal).create()]
 )
 def test_f2_nobody_else_may_write_to_the_data_directory(make: Callable[[Path], object], tmp_path: Path) -> None:
     before = os.umask(0)

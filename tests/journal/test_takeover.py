@@ -20,7 +20,7 @@ import pytest
 
 from gateway.journal import lock
 from gateway.journal.journal import Journal
-from gateway.journal.segments import Position, numbers_in, path_of
+from gateway.journal.locations import Position, segment_numbers, segment_path
 from gateway.journal.subscription import Cursor
 from gateway.model import Kind, Outcome
 from gateway.settings.settings import JournalSettings
@@ -58,10 +58,10 @@ def others(directory: Path, own: Path) -> list[Path]:
 
 def orphan(directory: Path, *parts: list[bytes] | bytes) -> Path:
     """A dead owner's folder; each part is the content of one segment."""
-    folder = lock.Folder.fresh(directory)
-    folder.claim()
+    folder = lock.JournalFolder.new(directory)
+    folder.create()
     for number, content in enumerate(parts, 1):
-        path_of(folder.path, number).write_bytes(content if isinstance(content, bytes) else b"".join(content))
+        segment_path(folder.path, number).write_bytes(content if isinstance(content, bytes) else b"".join(content))
     folder.release()
     return folder.path
 
@@ -344,19 +344,19 @@ async def test_a_frame_larger_than_a_block_is_read(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_died_while_it_was_made_is_swept_away(tmp_path: Path) -> None:
-    folder = lock.Folder.fresh(tmp_path)
-    unready = folder.path.with_name(folder.path.name + lock.UNREADY)
+    folder = lock.JournalFolder.new(tmp_path)
+    unready = folder.path.with_name(folder.path.name + lock.NEW_SUFFIX)
     unready.mkdir()
-    list(lock.orphans(tmp_path))
+    list(lock.lock_dead_folders(tmp_path))
     assert unready.exists()  # perhaps somebody is just making it
     long_ago = time.time() - 1000
     os.utime(unready, (long_ago, long_ago))
-    list(lock.orphans(tmp_path))
+    list(lock.lock_dead_folders(tmp_path))
     assert not unready.exists()
 
 
 def test_the_numbers_of_segments_may_have_gaps(tmp_path: Path) -> None:
     for number in (7, 2, 5):
-        path_of(tmp_path, number).write_bytes(b"")
+        segment_path(tmp_path, number).write_bytes(b"")
     (tmp_path / "other.seg").write_bytes(b"")
-    assert numbers_in(tmp_path) == [2, 5, 7]
+    assert segment_numbers(tmp_path) == [2, 5, 7]

@@ -33,7 +33,7 @@ QUICK = RetryTuning(review_s=0.02, backoff=Backoff(first_s=0.02, longest_s=0.1))
 
 @asynccontextmanager
 async def shipping(directory: Path, *sinks: Memory, **more: Any) -> AsyncIterator[tuple[Journal, Shipper]]:
-    journal = Journal(more.pop("settings", SMALL), directory, tuning=JournalOptions(tick_s=0.02))
+    journal = Journal(more.pop("settings", SMALL), directory, options=JournalOptions(tick_s=0.02))
     shipper = Shipper(journal, sinks, retry=QUICK)
     await journal.open()
     await shipper.start()

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.journal.frames import FrameWriter
-from gateway.journal.meta import of_answer, of_interaction
+from gateway.journal.meta import encode_answer, encode_interaction
 from gateway.model import Principal, Record, Usage
 from gateway.shipping import quarantine_retry
 from gateway.shipping.quarantine import Quarantine
@@ -67,8 +67,8 @@ async def test_files_of_an_older_gateway_come_back(tmp_path: Path) -> None:
     name = str(one.interaction.id)
     note = {
         "id": name,
-        "interaction": orjson.Fragment(of_interaction(one.interaction)),
-        "answer": orjson.Fragment(of_answer(one.answer)),
+        "interaction": orjson.Fragment(encode_interaction(one.interaction)),
+        "answer": orjson.Fragment(encode_answer(one.answer)),
         "reason": 'Postgres refuses it: index row size 2736 exceeds btree version 4 maximum 2704 for index "x"',
     }
     (folder / f"{name}.json").write_bytes(orjson.dumps(note, option=orjson.OPT_INDENT_2))
@@ -131,9 +131,9 @@ async def test_a_name_from_outside_is_only_a_name(tmp_path: Path, name: str) -> 
 def journal_frames(one: Record, *, is_finished: bool = True) -> bytes:
     key = one.interaction.id.bytes
     frames = FrameWriter(b"a marker")
-    written = frames.begun(key, of_interaction(one.interaction), one.interaction.body)
+    written = frames.begun(key, encode_interaction(one.interaction), one.interaction.body)
     if is_finished:
-        written += frames.finished(key, of_answer(one.answer), one.answer.body)
+        written += frames.finished(key, encode_answer(one.answer), one.answer.body)
     return b"".join(written)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from gateway.journal.frames import SEGMENT_HEADER_SIZE
 from gateway.journal.journal import Journal, JournalOptions
+from gateway.journal.locations import Position
 from gateway.journal.pending import BATCH_ROWS
-from gateway.journal.segments import Position
-from gateway.journal.subscription import MOST_AT_HAND, Cursor
+from gateway.journal.subscription import MAX_READY, Cursor
 from gateway.shipping.shipper import Shipper
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 async def shipping(
     directory: Path, *keepers: Memory, settings: JournalSettings = SMALL, deadline_s: float = 5.0, **more: Any
 ) -> AsyncIterator[tuple[Journal, Shipper]]:
-    journal = Journal(settings, directory, tuning=JournalOptions(tick_s=0.02), **more)
+    journal = Journal(settings, directory, options=JournalOptions(tick_s=0.02), **more)
     shipper = Shipper(journal, keepers)
     await journal.open()
     await shipper.start()
@@ -120,13 +120,13 @@ async def test_a_keeper_that_is_away_gets_everything_when_it_is_back(tmp_path: P
 async def test_a_long_absence_costs_disk_but_no_memory(tmp_path: Path) -> None:
     memory = Memory()
     tuning = JournalOptions(tick_s=0.02, cached_bytes=10_000)
-    journal = Journal(SMALL, tmp_path, tuning=tuning)
+    journal = Journal(SMALL, tmp_path, options=tuning)
     shipper = Shipper(journal, [memory])
     await journal.open()
     await shipper.start()
     memory.is_down = True
     said = say(journal, 300, b"%d" % 7 * 1000)
-    (feed,) = journal.feeds
+    (feed,) = journal.subscriptions
     assert sum(pending.record is not None for pending in feed.peek(1000, 1 << 30)) < 10
     memory.is_down = False
     await until(lambda: len(memory.records) == 300)
@@ -142,10 +142,10 @@ async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_
     async with shipping(tmp_path, memory, settings=settings) as (journal, shipper):
         memory.is_down = True
         slow = journal.begin(interaction(b"slow"))
-        said = say(journal, MOST_AT_HAND + 4000)
-        (feed,) = journal.feeds
-        assert feed.is_long
-        assert shipper.state().pending == MOST_AT_HAND + 4000
+        said = say(journal, MAX_READY + 4000)
+        (feed,) = journal.subscriptions
+        assert feed.is_overflowing
+        assert shipper.state().pending == MAX_READY + 4000
         said += [slow.id]
         slow.finish(answer())
         cursor = Cursor(journal.folder / "memory.cursor")
@@ -156,8 +156,8 @@ async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_
             assert low <= Position(1, 0) or slow.id not in missing
             await asyncio.sleep(0.01)
         assert list(memory.records) == said
-        assert not feed.is_long
-        assert cursor.read() == feed.low(cursor.read())
+        assert not feed.is_overflowing
+        assert cursor.read() == feed.delivered_up_to(cursor.read())
     assert files(tmp_path) == []
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.health.hosts import HostWatch, HostWatchOptions
 from gateway.ids import Ids
-from gateway.journal import lock, shipped_segments
+from gateway.journal import archive, lock
 from gateway.model import Host
 from gateway.shipping.progress import Progress
 from gateway.store.hosts import Hosts
@@ -46,7 +46,7 @@ def watch(
     return HostWatch(
         Hosts(database, of or host()),
         uuid4(),
-        lambda: shipped_segments.journals_in(directory),
+        lambda: archive.list_journals(directory),
         ids or Ids(),
         lambda seconds: None,
         tuning,
@@ -65,8 +65,8 @@ async def seen_leaving(watching: HostWatch) -> list[str]:
 async def test_e8_a_host_that_fell_silent_is_named_with_what_waited_there(tmp_path: Path, database: str) -> None:
     async with store(database) as (db, _):
         other = Interactions(db, host=host("gone"))
-        folder = lock.Folder.fresh(tmp_path / "volume")
-        folder.claim()
+        folder = lock.JournalFolder.new(tmp_path / "volume")
+        folder.create()
         progress = Progress(folder.path, "postgres")
         progress.waiting = 17
         await other.note(progress)
@@ -83,8 +83,8 @@ async def test_e8_a_host_that_fell_silent_is_named_with_what_waited_there(tmp_pa
 
 async def test_e8_a_host_that_comes_back_with_its_volume_is_no_longer_named(tmp_path: Path, database: str) -> None:
     async with store(database) as (db, _):
-        folder = lock.Folder.fresh(tmp_path)
-        folder.claim()
+        folder = lock.JournalFolder.new(tmp_path)
+        folder.create()
         await Interactions(db, host=host("back")).note(Progress(folder.path, "postgres"))
         watching = watch(db, tmp_path)
         assert await seen_leaving(watching) == ["back"]
@@ -116,8 +116,8 @@ async def test_e8_what_is_shipped_for_a_dead_process_is_no_loss(tmp_path: Path, 
 
 async def test_e8_after_an_outage_every_host_gets_time_to_be_heard_of(tmp_path: Path, database: str) -> None:
     async with store(database) as (db, _):
-        folder = lock.Folder.fresh(tmp_path)
-        folder.claim()
+        folder = lock.JournalFolder.new(tmp_path)
+        folder.create()
         await Interactions(db, host=host("slow")).note(Progress(folder.path, "postgres"))
         await rows_of(db, "update llm_logs.hosts set seen_at = now() - interval '1 hour'")
         watching = watch(db, tmp_path)
@@ -133,8 +133,8 @@ async def test_e8_one_that_said_good_bye_with_records_left_is_named_with_all_of_
     tmp_path: Path, database: str
 ) -> None:
     async with store(database) as (db, _):
-        folder = lock.Folder.fresh(tmp_path / "volume")
-        folder.claim()
+        folder = lock.JournalFolder.new(tmp_path / "volume")
+        folder.create()
         progress = Progress(folder.path, "postgres")
         progress.waiting = 3
         other = Interactions(db, host=host("gone"))
@@ -151,8 +151,8 @@ async def test_rows_of_hosts_are_forgotten_when_their_folder_or_their_time_is_ov
     async with store(database) as (db, _):
         ours = host()
         for number in range(4):
-            folder = lock.Folder.fresh(tmp_path / ("here" if number == 1 else "elsewhere"))
-            folder.claim()
+            folder = lock.JournalFolder.new(tmp_path / ("here" if number == 1 else "elsewhere"))
+            folder.create()
             progress = Progress(folder.path, "postgres")
             by = Interactions(db, host=ours if number < 3 else host("old"))
             await by.note(progress)

@@ -13,7 +13,7 @@ from uuid import uuid4
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
-from gateway.journal import shipped_segments
+from gateway.journal import archive
 from gateway.journal.journal import Journal
 from gateway.model import ConversationEdit, Host, Principal
 from gateway.settings.settings import JournalSettings
@@ -53,7 +53,7 @@ class Process:
         for each in records:
             self.journal.begin(each.interaction).finish(each.answer)
         async with asyncio.timeout(20):
-            await self.journal.feeds[0].drained()
+            await self.journal.subscriptions[0].drained()
 
     async def filled(self, rows: int) -> None:
         """Wait until the database has so many rows, and nothing is to be shipped again."""
@@ -190,7 +190,7 @@ async def test_a7_rows_whose_segments_are_gone_are_counted(tmp_path: Path, datab
         await take_snapshot(db)
         long = "x" * 20_000
         await one.keep(*[chat(user(f"{number} {long}"), says="ok") for number in range(20)])
-        for found in sorted(shipped_segments.kept_in(one.journal.folder))[:2]:
+        for found in sorted(archive.archived_in(one.journal.folder))[:2]:
             found.path.unlink()
         left = 20 - 6  # a segment holds three
         await set_back(db)
@@ -321,9 +321,9 @@ async def test_a7_what_came_back_from_quarantine_is_shipped_again(tmp_path: Path
         await one.keep(record())
         await one.filled(4)
         assert one.shipper.again.shipped_again == 2
-        assert len(shipped_segments.all_kept(tmp_path)) == 1
-        shipped_segments.expire(one.journal.folder, -1)
-        assert shipped_segments.all_kept(tmp_path) == []
+        assert len(archive.all_archived(tmp_path)) == 1
+        archive.expire(one.journal.folder, -1)
+        assert archive.all_archived(tmp_path) == []
 
 
 async def test_journals_that_are_kept_are_compared_while_nothing_is_shipped(tmp_path: Path, database: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.journal.meta import of_answer, of_interaction, to_answer, to_interaction
+from gateway.journal.meta import decode_answer, decode_interaction, encode_answer, encode_interaction
 from gateway.model import Answer, Interaction, Kind, Outcome, PolicyOutcome, Principal, Record, Ruling
 from gateway.submissions.payload import payload_of
 from tests.journal.samples import answer, interaction
@@ -126,7 +126,8 @@ def test_a_strange_byte_in_a_name_is_told() -> None:
 def test_the_same_is_told_when_it_is_read_back_from_the_journal() -> None:
     asked, said = interaction(), answer()
     again = Record(
-        to_interaction(asked.id.bytes, of_interaction(asked), asked.body), to_answer(of_answer(said), said.body)
+        decode_interaction(asked.id.bytes, encode_interaction(asked), asked.body),
+        decode_answer(encode_answer(said), said.body),
     )
     assert payload_of(again) == payload_of(Record(asked, said))
 

@@ -439,7 +439,7 @@ async def behind_a_journal(
     submissions = Submissions(
         MonitorClient(url, "Bearer monitor", timeout_s=timeout_s), directory, calls=8, give_up_s=WEEK_S, tuning=tuning
     )
-    journal = Journal(SMALL, directory, tuning=JournalOptions(tick_s=0.02))
+    journal = Journal(SMALL, directory, options=JournalOptions(tick_s=0.02))
     shipper = Shipper(journal, [*keepers, submissions], in_order={"submissions"})
     await journal.open()
     await submissions.start()

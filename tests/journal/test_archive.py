@@ -9,9 +9,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.journal import lock, shipped_segments
+from gateway.journal import archive, lock
 from gateway.journal.journal import Journal, JournalOptions
-from gateway.journal.segments import numbers_in, path_of
+from gateway.journal.locations import segment_numbers, segment_path
 from gateway.shipping.shipper import Shipper
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 BIG = b"x" * 10_000
 KEEPING = replace(SMALL, shipped_s=3600.0)
-QUICK = JournalOptions(tick_s=0.02, others_every=1)
+QUICK = JournalOptions(tick_s=0.02, survey_every=1)
 
 
 def record_some(journal: Journal, count: int) -> None:
     for _ in range(count):
         journal.begin(interaction(BIG)).finish(answer(BIG))
-        if journal.feeds:
-            feed = journal.feeds[0]
-            feed.shipped(feed.peek(1000, 1 << 30))
+        if journal.subscriptions:
+            feed = journal.subscriptions[0]
+            feed.acknowledge(feed.peek(1000, 1 << 30))
 
 
 async def opened(directory: Path, settings: JournalSettings = KEEPING, disk: FaultyDisk | None = None) -> Journal:
-    journal = Journal(settings, directory, disk=disk, tuning=QUICK)
-    journal.follow("memory")
+    journal = Journal(settings, directory, disk=disk, options=QUICK)
+    journal.subscribe("memory")
     await journal.open()
     return journal
 
@@ -66,11 +66,11 @@ async def until(is_so: object, patience: float = 5.0) -> None:
 async def test_shipped_segments_are_kept_and_survive_a_clean_end(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     record_some(journal, 12)
-    assert numbers_in(journal.folder)[0] > 1
-    assert shipped_segments.kept_in(journal.folder)
+    assert segment_numbers(journal.folder)[0] > 1
+    assert archive.archived_in(journal.folder)
     await journal.aclose()
-    assert numbers_in(journal.folder) == []
-    assert len(shipped_segments.kept_in(journal.folder)) == 4
+    assert segment_numbers(journal.folder) == []
+    assert len(archive.archived_in(journal.folder)) == 4
 
 
 async def test_what_is_kept_is_not_shipped_by_the_next_process(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_kept_segments_of_a_dead_owner_go_with_their_folder_when_their_tim
 async def test_kept_segments_of_a_living_owner_go_when_their_time_is_over(tmp_path: Path) -> None:
     journal = await opened(tmp_path, replace(KEEPING, shipped_s=0.1))
     record_some(journal, 12)
-    await until(lambda: not shipped_segments.kept_in(journal.folder))
+    await until(lambda: not archive.archived_in(journal.folder))
     await journal.aclose()
 
 
@@ -107,7 +107,7 @@ async def test_a_journal_that_is_full_of_kept_segments_has_all_its_room(tmp_path
         assert journal.state.room_bytes > KEEPING.max_bytes * 0.8
     on_disk = sum(path.stat().st_size for path in journal.folder.iterdir())
     assert KEEPING.max_bytes * 0.6 < on_disk <= KEEPING.max_bytes + KEEPING.segment_bytes
-    numbers = sorted(found.number for found in shipped_segments.kept_in(journal.folder))
+    numbers = sorted(found.number for found in archive.archived_in(journal.folder))
     assert numbers[0] > 1  # the oldest went first
     assert len(numbers) >= numbers[-1] - numbers[0] - 2
     await journal.aclose()
@@ -118,13 +118,13 @@ async def test_kept_segments_of_dead_owners_make_room_too(tmp_path: Path) -> Non
         journal = await opened(tmp_path)
         record_some(journal, 12)
         await journal.aclose()
-    dead = len(list(lock.folders_in(tmp_path)))
+    dead = len(list(lock.journal_folders(tmp_path)))
     journal = await opened(tmp_path)
     for _ in range(15):
         record_some(journal, 3)
         await asyncio.sleep(0.02)
         assert journal.state.refusal is None
-    assert len(list(lock.folders_in(tmp_path))) < dead + 1
+    assert len(list(lock.journal_folders(tmp_path))) < dead + 1
     await journal.aclose()
 
 
@@ -132,9 +132,9 @@ async def test_kept_segments_go_when_the_disk_gets_short(tmp_path: Path) -> None
     disk = FaultyDisk()
     journal = await opened(tmp_path, replace(KEEPING, min_free_bytes=1 << 20), disk)
     record_some(journal, 12)
-    assert shipped_segments.kept_in(journal.folder)
+    assert archive.archived_in(journal.folder)
     disk.free = (1 << 20) + 1000
-    await until(lambda: not shipped_segments.kept_in(journal.folder))
+    await until(lambda: not archive.archived_in(journal.folder))
     assert journal.state.refusal is None
     await journal.aclose()
 
@@ -142,10 +142,10 @@ async def test_kept_segments_go_when_the_disk_gets_short(tmp_path: Path) -> None
 async def test_a_living_owners_kept_segments_are_left_alone(tmp_path: Path) -> None:
     living = await opened(tmp_path)
     record_some(living, 12)
-    before = sorted(found.path for found in shipped_segments.kept_in(living.folder))
+    before = sorted(found.path for found in archive.archived_in(living.folder))
     own = tmp_path / str(interaction().id)
-    assert shipped_segments.reclaim(own, 1 << 30) == 0
-    assert sorted(found.path for found in shipped_segments.kept_in(living.folder)) == before
+    assert archive.reclaim(own, 1 << 30) == 0
+    assert sorted(found.path for found in archive.archived_in(living.folder)) == before
     await living.aclose()
 
 
@@ -155,11 +155,11 @@ async def test_an_unshipped_segment_beside_kept_ones_is_shipped_and_then_kept(tm
     left = journal.begin(interaction())
     left.finish(answer())
     await journal.aclose()
-    assert numbers_in(journal.folder) != []
+    assert segment_numbers(journal.folder) != []
     memory = await shipped_elsewhere(tmp_path)
     assert set(memory.records) == {left.id}
-    assert numbers_in(journal.folder) == []
-    assert len(shipped_segments.kept_in(journal.folder)) == 4
+    assert segment_numbers(journal.folder) == []
+    assert len(archive.archived_in(journal.folder)) == 4
 
 
 async def test_nothing_stays_of_a_process_that_recorded_nothing(tmp_path: Path) -> None:
@@ -173,11 +173,11 @@ async def test_a_process_that_recorded_nothing_does_not_touch_what_others_keep(t
     record_some(first, 12)
     await first.aclose()
     old = time.time() - 10_000
-    for found in shipped_segments.kept_in(first.folder):
+    for found in archive.archived_in(first.folder):
         os.utime(found.path, (old, old))  # when it was last written says nothing
     await shipped_elsewhere(tmp_path)
-    assert len(shipped_segments.kept_in(first.folder)) == 4
-    assert not path_of(first.folder, 1).exists()
+    assert len(archive.archived_in(first.folder)) == 4
+    assert not segment_path(first.folder, 1).exists()
 
 
 async def test_a_kept_journal_that_cannot_be_looked_at_does_not_hold_back_an_unshipped_one(
@@ -191,16 +191,16 @@ async def test_a_kept_journal_that_cannot_be_looked_at_does_not_hold_back_an_uns
     shelved = await opened(tmp_path)
     record_some(shelved, 2)
     await shelved.aclose()
-    looked = shipped_segments.expire_dead
+    looked = archive.expire_dead_folder
     calls = 0
 
-    def expire_dead(folder: lock.Folder, seconds: float) -> bool:
+    def expire_dead_folder(folder: lock.JournalFolder, seconds: float) -> bool:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return looked(folder, seconds)
 
-    monkeypatch.setattr(shipped_segments, "expire_dead", expire_dead)
+    monkeypatch.setattr(archive, "expire_dead_folder", expire_dead_folder)
     assert len((await shipped_elsewhere(tmp_path)).records) == 2
     assert calls == 1
