@@ -39,12 +39,15 @@ from gateway.edge.http.app_keys import (
     WATCHERS,
 )
 from gateway.edge.http.cors import allow_origins
+from gateway.edge.http.log_line import InteractionFields
 from gateway.edge.http.middlewares import one_line_per_request
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.edge.routes import routes
 from gateway.embedded_postgres.server import EmbeddedPostgres
-from gateway.exchange.counted import Counted
-from gateway.exchange.exchange import Exchange, ExchangeOptions
+from gateway.exchange.exchange import Exchange
+from gateway.exchange.gates import ModelPermission
+from gateway.exchange.metrics_observer import MetricsObserver
+from gateway.exchange.options import ExchangeOptions
 from gateway.health.gauges import Busy, Gauges
 from gateway.health.hosts import HostWatch
 from gateway.health.maintenance import START_S, Maintenance, forgetting, partitioning, refreshing, sorting_in
@@ -58,6 +61,7 @@ from gateway.in_flight.in_flight import InFlight
 from gateway.in_flight.live_tail import LiveTail
 from gateway.in_flight.recent import RecentAnswers
 from gateway.in_flight.replay import MemoryBudget
+from gateway.in_flight.shutdown_gate import ShutdownGate
 from gateway.in_flight.snapshot import InFlightSnapshot
 from gateway.journal import archive
 from gateway.journal.host_id import this_host
@@ -95,7 +99,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from gateway.exchange.recording import Recorder
+    from gateway.exchange.recording import BeginEntry
     from gateway.settings.settings import Settings
     from gateway.shipping.sink import Sink
 
@@ -105,10 +109,10 @@ SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for
 
 
 def build_app(
-    settings: Settings, recorder: Recorder | None = None, seat: WorkerIdentity | None = None, policy: Policy = NO_RULES
+    settings: Settings, begin: BeginEntry | None = None, seat: WorkerIdentity | None = None, policy: Policy = NO_RULES
 ) -> web.Application:
-    """The application of one process; `seat` says which of its supervisor's workers it is. `recorder` stands in for the
-    journal, which then is not opened (the benchmark's measure of what the log costs)."""
+    """The application of one process; `seat` says which of its supervisor's workers it is. `begin` replaces the
+    journal's, which is not opened then: the benchmark measures by it what the log costs."""
     app = web.Application(middlewares=[one_line_per_request])
     app[SETTINGS] = settings
     app[IDS] = Ids()
@@ -125,7 +129,7 @@ def build_app(
 
     async def house(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _furnish(app, settings, recorder, seat or WorkerIdentity(), policy, stack)
+            await _furnish(app, settings, begin, seat or WorkerIdentity(), policy, stack)
             yield
 
     app.cleanup_ctx.append(house)
@@ -135,7 +139,7 @@ def build_app(
 async def _furnish(
     app: web.Application,
     settings: Settings,
-    recorder: Recorder | None,
+    begin: BeginEntry | None,
     seat: WorkerIdentity,
     policy: Policy,
     stack: AsyncExitStack,
@@ -145,7 +149,7 @@ async def _furnish(
     catalogue = Catalogue.of(settings)
     stack.push_async_callback(catalogue.aclose)
     stack.callback(ticker.close)
-    terms = ExchangeOptions(
+    options = ExchangeOptions(
         answer_bytes=settings.upstream.max_answer_bytes,
         inline_bytes=settings.journal.inline_bytes,
         asks_usage=settings.upstream.ask_usage,
@@ -156,9 +160,17 @@ async def _furnish(
         ),
     )
     vitals: Gauges | None = None
-    if recorder is None:
-        recorder, vitals = await _open_journal(app, settings, stack)
-    app[EXCHANGE] = Exchange(policy, catalogue, Counted(recorder, metrics), ticker, terms)
+    if begin is None:
+        begin, vitals = await _open_journal(app, settings, stack)
+    app[EXCHANGE] = Exchange(
+        policy,
+        catalogue,
+        begin,
+        ticker,
+        options,
+        gates=[ShutdownGate(app[LIVE]), ModelPermission()],
+        observers=[MetricsObserver(metrics), InteractionFields()],
+    )
     stack.callback(LoopLag(metrics.lagged).close)
 
     async def look() -> list[Metric]:
@@ -177,7 +189,7 @@ async def _furnish(
     stack.push_async_callback(app[UNDERWAY].aclose)
 
 
-async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[Recorder, Gauges]:
+async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[BeginEntry, Gauges]:
     """The way of a record: journal, shipper, Postgres. What is opened first is closed last."""
     database = await stack.enter_async_context(open_database(settings, START_S))
     app[PRICES] = prices = Prices(settings.upstream.token_prices)
@@ -263,7 +275,7 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         partitions=partitions,
         submissions=submissions.state if submissions else None,
     )
-    return journal, vitals
+    return journal.begin, vitals
 
 
 def _submissions(settings: Settings) -> Submissions | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gateway.errors import JournalFull
 from gateway.transport.call import BodySink, Ending, Head, Reply
@@ -11,6 +11,7 @@ from gateway.transport.call import BodySink, Ending, Head, Reply
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from gateway.journal.entry import JournalEntry
     from gateway.model import Answer, Interaction
 
 
@@ -91,13 +92,17 @@ class FakeClient:
 
 
 class FakeEntry:
-    """A record in memory; it may be full."""
+    """A journal entry in memory; its journal may be full."""
 
     def __init__(self, interaction: Interaction | None = None) -> None:
         self.interaction = interaction
         self.parts: list[bytes] = []
         self.answers: list[Answer] = []
+        self.has_first_token = False
         self.is_full = False
+
+    def first_token(self) -> None:
+        self.has_first_token = True
 
     def part(self, chunks: list[bytes]) -> None:
         self.parts.append(b"".join(chunks))
@@ -111,15 +116,15 @@ class FakeEntry:
         """At once."""
 
 
-class FakeRecorder:
-    """Keeps all entries."""
+class FakeJournal:
+    """Holds all entries in memory."""
 
     def __init__(self) -> None:
         self.entries: list[FakeEntry] = []
 
-    def begin(self, interaction: Interaction) -> FakeEntry:
+    def begin(self, interaction: Interaction) -> JournalEntry:
         self.entries.append(FakeEntry(interaction))
-        return self.entries[-1]
+        return cast("JournalEntry", self.entries[-1])
 
 
 def head(status: int = 200, /, **headers: str) -> Head:

@@ -25,7 +25,7 @@ from gateway.edge.http.multipart import Unclear, model_in_form
 from gateway.edge.http.origin_check import require_typed
 from gateway.edge.http.paths import RESPONSES_PATH, passed_on
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
-from gateway.exchange.exchange import Upload
+from gateway.exchange.context import Upload
 from gateway.model import Kind
 from gateway.transport.origin import CHAT_PATH
 

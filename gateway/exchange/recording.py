@@ -1,60 +1,86 @@
-"""The running account of one interaction: begun before the upstream hears of it, closed once, whatever happens."""
+"""The record of one interaction while it is made: it begins before the upstream is called and closes exactly once."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.errors import JournalFull
 from gateway.model import Answer, Interaction, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Callable
     from uuid import UUID
 
+    from gateway.journal.entry import JournalEntry
     from gateway.transport.call import Head
 
-
-class Entry(Protocol):
-    """One begun record. `finish` is synchronous, so that no cancellation can come between."""
-
-    def part(self, chunks: list[bytes]) -> None: ...
-
-    def finish(self, answer: Answer) -> object: ...
-
-    def kept(self) -> Awaitable[None]: ...
+    Callback = Callable[["Recording"], None]
+    BeginEntry = Callable[[Interaction], JournalEntry]  # `Journal.begin`; raises JournalFull
 
 
-class Recorder(Protocol):
-    """Keeps what is said. `begin` raises JournalFull when nothing more can be kept."""
+class Callbacks(NamedTuple):
+    """Functions to call at the moments of an exchange; `observers` makes them."""
 
-    def begin(self, interaction: Interaction) -> Entry: ...
+    begun: tuple[Callback, ...] = ()
+    head: tuple[Callback, ...] = ()
+    first_token: tuple[Callback, ...] = ()
+    closed: tuple[Callback, ...] = ()
+
+
+NO_CALLBACKS = Callbacks()
 
 
 class Recording:
-    """Times, status and end of one interaction on its way into the record, and into the request's log line."""
+    """Times, status and end of one interaction, for its journal entry and for the observers."""
 
-    __slots__ = ("_entry", "_lost", "_started", "answer", "first_at", "head", "interaction")
+    __slots__ = (
+        "_callbacks",
+        "_entry",
+        "_lost",
+        "_started",
+        "answer",
+        "first_at",
+        "head",
+        "interaction",
+        "log_fields",
+        "part",
+    )
 
-    def __init__(self, recorder: Recorder, interaction: Interaction) -> None:
-        self._entry = recorder.begin(interaction)
+    def __init__(self, entry: JournalEntry, callbacks: Callbacks = NO_CALLBACKS) -> None:
+        self._entry = entry
+        self._callbacks = callbacks
         self._lost: JournalFull | None = None
         self._started = time.perf_counter()
-        self.interaction = interaction
+        self.interaction = entry.interaction
+        self.part = entry.part  # keeps a part of an unfinished answer; bound here, to save a call
         self.head: Head | None = None
-        self.first_at: float | None = None
+        self.first_at: float | None = None  # time.perf_counter()
         self.answer: Answer | None = None
+        self.log_fields: dict[str, Any] = {}  # that observers add to the request's log line
+        for begun in callbacks.begun:
+            begun(self)
 
     @property
     def id(self) -> UUID:
         return self.interaction.id
 
-    def part(self, chunks: list[bytes]) -> None:
-        self._entry.part(chunks)
+    def take_head(self, head: Head) -> None:
+        """Note the upstream's head."""
+        self.head = head
+        for on_head in self._callbacks.head:
+            on_head(self)
+
+    def first_token(self) -> None:
+        """Note the time of the first bytes of the answer; further calls do nothing."""
+        if self.first_at is None:
+            self.first_at = time.perf_counter()
+            for on_first in self._callbacks.first_token:
+                on_first(self)
 
     def close(self, outcome: Outcome, **known: Any) -> None:
-        """Write the answer's half of the record, once; `known` are further fields of `Answer`. Never raises: where the
-        journal cannot take it now, `kept` says so."""
+        """Write the answer's half of the record, once; `known` are further fields of `Answer`. Never raises: if the
+        journal cannot take the answer now, `kept` raises."""
         if self.answer is not None:
             return
         head = self.head
@@ -68,13 +94,15 @@ class Recording:
             upstream_request_id=request_id.decode("latin-1") if request_id is not None else None,
             **known,
         )
+        for closed in self._callbacks.closed:
+            closed(self)
         try:
             self._entry.finish(self.answer)
         except JournalFull as error:
             self._lost = error
 
     async def kept(self) -> None:
-        """Wait until the closed account is as durable as configured. Raises JournalFull if it could not be written."""
+        """Wait until the closed record is as durable as configured. Raises JournalFull if it could not be written."""
         if self._lost is not None:
             raise self._lost
         await self._entry.kept()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from uuid import UUID
 
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
     from gateway.in_flight.replay import ReplayBuffer
 
 
@@ -76,7 +76,7 @@ class InFlight:
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
-        self._is_over = False
+        self.is_cut_short = False  # `shutdown_gate` refuses every request from now on
 
     @property
     def count(self) -> int:
@@ -84,11 +84,9 @@ class InFlight:
         return len(self._handlers)
 
     def enter(self, handling: Handling) -> asyncio.Task[object]:
-        """A request begins to be handled by the current task; `leave` must follow. Raises ShuttingDown."""
+        """The current task begins to handle a request; `leave` must follow."""
         if self.is_draining:  # served all the same: it came over a connection that was open
             handling.close_after()
-        if self._is_over:
-            raise ShuttingDown("the gateway is shutting down")
         task = asyncio.current_task()
         assert task is not None
         self._handlers[task] = handling
@@ -168,7 +166,7 @@ class InFlight:
 
     def cut_short(self) -> None:
         """End what still runs, and refuse what still comes; each caller is told why, each record says so."""
-        self._is_over = True
+        self.is_cut_short = True
         why = ShuttingDown("the gateway is shutting down")
         for story in tuple(self._stories.values()):
             _end(story.context, story.task, why)

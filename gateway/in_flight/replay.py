@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotFound
-from gateway.exchange.exchange import Client
+from gateway.exchange.client import Client
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError

@@ -15,7 +15,7 @@ from gateway.store.rows import indexed_text, storable_text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
     from gateway.in_flight.in_flight import InFlight
 
 EVERY_S = 0.5

@@ -25,7 +25,7 @@ from gateway.store.partitions import Partitions
 if TYPE_CHECKING:
     import socket
 
-    from gateway.exchange.recording import Recorder
+    from gateway.exchange.recording import BeginEntry
     from gateway.identity.one_time_link import OneTimeLinks
     from gateway.settings.settings import Settings
 
@@ -36,9 +36,9 @@ LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be ca
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: WorkerIdentity | None = None) -> None:
+async def serve(settings: Settings, begin: BeginEntry | None = None, *, seat: WorkerIdentity | None = None) -> None:
     """Serve until SIGTERM or another of `signals.STOPS`; as a worker, which has a seat, also until the supervisor is
-    gone; `recorder` as of `build_app`.
+    gone; `begin` as of `build_app`.
 
     Raises ServiceError when it cannot start.
     """
@@ -48,7 +48,7 @@ async def serve(settings: Settings, recorder: Recorder | None = None, *, seat: W
     if seat is not None:
         watch_parent(stopping)
     place = seat or WorkerIdentity()
-    app = build_app(settings, recorder, place)
+    app = build_app(settings, begin, place)
     runner = Runner(
         app,
         access_log=None,

@@ -1,29 +1,42 @@
-"""Which provider answers what."""
+"""Chooses the provider, and the upstream's name of the model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.providers.demo.provider import DemoProvider
 from gateway.providers.openai import OpenAICompatible
 from gateway.transport.origin import IMAGE_PATH, Origin, Timeouts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.settings.settings import Settings
     from gateway.transport.call import Provider
 
 
-class Catalogue:
-    """The providers of one configuration. A model's name chooses among several; today one answers for all."""
+class Route(NamedTuple):
+    """Where a chat goes, and the name that the upstream there has for the model."""
 
-    def __init__(self, main: Provider, images: Provider | None = None) -> None:
+    provider: Provider
+    upstream_model: str
+
+
+class Catalogue:
+    """The providers of one configuration. `models` has the routes of models that the main provider does not answer; the
+    settings make none yet. Further providers in it are closed with the others."""
+
+    def __init__(
+        self, main: Provider, images: Provider | None = None, models: Mapping[str, Route] | None = None
+    ) -> None:
         self._main = main
         self._images = images
+        self._models = dict(models or {})
 
     @classmethod
     def of(cls, settings: Settings) -> Catalogue:
-        """From the settings: the configured endpoint, or the demo model when there is none."""
+        """The configured endpoint, or the demo model if there is none."""
         upstream = settings.upstream
         authorization = settings.authorization_header
         images = main = None
@@ -38,9 +51,9 @@ class Catalogue:
             None if images is None else _compatible(images, settings),
         )
 
-    def for_model(self, model: str) -> Provider:
-        """The provider of a chat model."""
-        return self._main
+    def for_model(self, model: str) -> Route:
+        """The route of a chat model."""
+        return self._models.get(model) or Route(self._main, model)
 
     def for_path(self, path: str) -> Provider:
         """The provider of any other call, by its path below the base URL."""
@@ -49,9 +62,10 @@ class Catalogue:
         return self._main
 
     async def aclose(self) -> None:
-        await self._main.aclose()
-        if self._images is not None:
-            await self._images.aclose()
+        providers = [self._main, self._images, *(route.provider for route in self._models.values())]
+        for provider in dict.fromkeys(providers):
+            if provider is not None:
+                await provider.aclose()
 
 
 def _compatible(origin: Origin, settings: Settings) -> Provider:

@@ -1,4 +1,4 @@
-"""The first bytes of an answer decide whether it is a stream of events, whatever its Content-Type says."""
+"""Decides by the first bytes of an answer whether it is an event stream, whatever its Content-Type."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from gateway.relay.passthrough import BufferSink
 from gateway.transport.call import BodySink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.relay.stream import Relay
     from gateway.transport.call import Head
 
 EVENTS = "text/event-stream"
-FIRST_EVENT_S = 2.0  # then the head of what is declared as a stream goes out alone, and heartbeats may follow it
-MOST_UNDECIDED = 64 * 1024  # bytes; blank lines, as they keep a connection alive
+FIRST_EVENT_S = 2.0  # after which the head of a declared stream goes out alone, and heartbeats may follow it
+MOST_UNDECIDED = 64 * 1024  # bytes; some upstreams send blank lines to keep a connection alive
 
 
 class Enough(Exception):
-    """The relay had what it wanted while its client's head was on its way."""
+    """The relay settled the answer while the client's head was on its way."""
 
 
 class Starter(Protocol):
-    """The caller's side, as far as an answer's head goes."""
+    """The caller's side, as needed to send an answer's head."""
 
     @property
     def starts_at_once(self) -> bool: ...
@@ -37,7 +39,8 @@ class Starter(Protocol):
 
 
 class Opening(BodySink):
-    """Gives an answer to the relay when it begins as a stream, else it is `held`. `head` fits what the client gets."""
+    """Feeds an answer to the relay if it begins as an event stream, else to the buffer `held`. `head` fits what the
+    client gets."""
 
     __slots__ = (
         "_client",
@@ -45,6 +48,7 @@ class Opening(BodySink):
         "_held",
         "_is_declared",
         "_limit",
+        "_on_first",
         "_relay",
         "_silent_since",
         "_target",
@@ -52,7 +56,9 @@ class Opening(BodySink):
         "is_starting",
     )
 
-    def __init__(self, head: Head, client: Starter, relay: Relay, limit: int) -> None:
+    def __init__(
+        self, head: Head, client: Starter, relay: Relay, limit: int, on_first: Callable[[], None] | None = None
+    ) -> None:
         self._client = client
         self._relay = relay
         self._is_declared = head.media_type == EVENTS
@@ -61,13 +67,14 @@ class Opening(BodySink):
         self._silent_since: float | None = None
         self.head = head
         self._limit = limit
+        self._on_first = on_first
         self._held: BufferSink | None = None
-        self.is_starting = False  # it is a stream, and the client's head is not out yet
+        self.is_starting = False  # this is a stream, and the client's head is not out yet
 
     @property
     def held(self) -> BufferSink:
         """The body of an answer that is not a stream."""
-        self._held = held = self._held or BufferSink(self._limit)
+        self._held = held = self._held or BufferSink(self._limit, self._on_first)
         return held
 
     @property
@@ -76,7 +83,7 @@ class Opening(BodySink):
 
     @property
     def waits_for_head(self) -> bool:
-        """A declared stream whose head cannot go out later, beside a silent upstream: it goes first."""
+        """Whether the head must go out first: of a declared stream whose head cannot go out later without a wait."""
         return self._is_declared and not self._client.starts_at_once
 
     @property
@@ -111,7 +118,7 @@ class Opening(BodySink):
 
     def _start_now(self) -> bool:
         if not self._client.start_now(self._stream_head()):
-            self.is_starting = True  # the pump is held up until `drained` has sent it
+            self.is_starting = True  # the pump waits until `drained` has sent the head
             return False
         self._target = self._relay
         is_over = self._relay.feed(self._taken())
@@ -120,7 +127,7 @@ class Opening(BodySink):
         return is_over
 
     async def start(self) -> None:
-        """Send the head; what has come follows. Raises Enough."""
+        """Send the head, then the bytes that have come. Raises Enough if they settle the answer."""
         await self._client.start(self._stream_head(), is_events=True)
         self._target = self._relay
         self.is_starting = False
@@ -143,7 +150,7 @@ class Opening(BodySink):
             await self._target.drained()
 
     async def over(self) -> None:
-        """The body has ended: what is undecided is what it was declared as."""
+        """End of the body: an answer that is still undecided is what its Content-Type declares."""
         if self._target is None:
             if self.is_starting or self._is_declared:
                 with suppress(Enough):

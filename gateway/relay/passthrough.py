@@ -1,36 +1,35 @@
-"""Answers that are no event streams: held until they are whole, or streamed through with their size and digest."""
+"""Sinks for answers that are not event streams: one buffers the whole body, one streams it through with a digest."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING
 
 from gateway.transport.call import BodySink
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from gateway.relay.stream import RelayClient
+    from gateway.relay.stream import AnswerRecord, RelayClient
 
 
 class BufferSink(BodySink):
-    """Holds a body until it is whole, up to a limit."""
+    """Holds a body until it is whole, up to `limit` bytes. Calls `on_first` with the first of them."""
 
-    __slots__ = ("_limit", "_parts", "first_at", "is_too_large", "size")
+    __slots__ = ("_limit", "_on_first", "_parts", "is_too_large", "size")
 
     is_full = False
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_first: Callable[[], None] | None = None) -> None:
         self._limit = limit
+        self._on_first = on_first
         self._parts: list[bytes] = []
         self.size = 0
         self.is_too_large = False
-        self.first_at: float | None = None
 
     def feed(self, data: bytes) -> bool:
-        if self.first_at is None:
-            self.first_at = time.perf_counter()
+        if not self.size and self._on_first is not None:
+            self._on_first()
         self.size += len(data)
         self.is_too_large = self.size > self._limit
         if not self.is_too_large:
@@ -38,7 +37,7 @@ class BufferSink(BodySink):
         return self.is_too_large
 
     async def drained(self) -> None:
-        """It is never full."""
+        """Returns at once: this sink is never full."""
 
     @property
     def body(self) -> bytes:
@@ -46,13 +45,13 @@ class BufferSink(BodySink):
 
 
 class Digest:
-    """Size and SHA-256 of a body that is not held, and the body itself as long as it is small."""
+    """Size and SHA-256 of a body, and the body itself as long as it is at most `keep` bytes."""
 
     __slots__ = ("_hash", "_keep", "_kept", "size")
 
     def __init__(self, keep: int) -> None:
         self._hash = hashlib.sha256()
-        self._keep = keep  # bytes; more than these are not kept
+        self._keep = keep
         self._kept: list[bytes] = []
         self.size = 0
 
@@ -74,12 +73,13 @@ class Digest:
         return b"".join(self._kept) if self.size <= self._keep else None
 
     def over(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same parts, counted as they pass."""
-        return _Counted(self, parts)
+        """The same parts; each updates the digest as it passes."""
+        return _DigestedParts(self, parts)
 
 
-class _Counted:
-    """No generator: one that is not read to its end would be closed by a task, some time later."""
+class _DigestedParts:
+    """Iterates over parts and updates a digest. It is not a generator: the event loop closes an unfinished generator in
+    a task of its own, some time later."""
 
     __slots__ = ("_digest", "_parts")
 
@@ -97,17 +97,17 @@ class _Counted:
 
 
 class PassthroughSink(BodySink):
-    """Streams a body through. What would show the caller its end is held in `last` until the record is written: the
-    piece that meets the announced length, or a closing `[DONE]`. Of other bodies the end is the last chunk's frame."""
+    """Streams a body through. `last` holds back what shows the caller the end, until the record is written: the piece
+    that meets the announced length, or a closing `[DONE]`. Other bodies end with the frame of the last chunk."""
 
-    __slots__ = ("_client", "_expected", "digest", "first_at", "last")
+    __slots__ = ("_client", "_expected", "_recording", "digest", "last")
 
-    def __init__(self, client: RelayClient, digest: Digest, expected: int | None) -> None:
+    def __init__(self, client: RelayClient, recording: AnswerRecord, digest: Digest, expected: int | None) -> None:
         self._client = client
-        self._expected = expected
+        self._recording = recording
+        self._expected = expected  # bytes, as Content-Length announces them
         self.digest = digest
         self.last = b""
-        self.first_at: float | None = None
 
     @property
     def is_full(self) -> bool:
@@ -117,8 +117,8 @@ class PassthroughSink(BodySink):
         await self._client.drained()
 
     def feed(self, data: bytes) -> bool:
-        if self.first_at is None:
-            self.first_at = time.perf_counter()
+        if not self.digest.size:
+            self._recording.first_token()
         self.digest.update(data)
         if self.last:
             self._client.write(self.last)

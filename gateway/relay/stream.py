@@ -1,11 +1,10 @@
-"""The relay: takes an answer's bytes as they come, passes whole events on at once, and keeps what was said.
+"""The relay: takes an answer's bytes as they come, passes whole events on at once, and records the answer.
 
-It is a `BodySink` without tasks of its own. What an event means for it is said by the dialect's `EventClassifier`.
+It is a `BodySink` without tasks of its own. The dialect's `EventClassifier` decides how it treats each event.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
@@ -16,22 +15,24 @@ from gateway.dialects.fold_queue import FoldQueue
 from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.model import Outcome
+from gateway.relay.stage import StagedSplitter
 from gateway.transport.call import BodySink, Ending
 
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
+    from gateway.relay.stage import Stage
 
-# Blocks, and bytes: parsing them as they come costs twice as much, parsing all at the end blocks the loop.
+# Blocks, and bytes: parsing each block as it comes costs twice as much, parsing all at the end blocks the loop.
 FOLD_EVERY = 64
 FOLD_AT_BYTES = 32 * 1024
-FILE_AT_BYTES = 256 * 1024  # of unfiled answer; else it is filed by the pulse
+FLUSH_AT_BYTES = 256 * 1024  # of answer that is not in the journal yet; smaller amounts wait for the ticker
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 _PASSING = (EventAction.PASS, EventAction.PASS_UNKEPT)
 _WAITING = (EventAction.KEEP_THEN_PASS, EventAction.ERROR)
 
 
 class RelayClient(Protocol):
-    """The caller's side of an exchange, as the relay needs it. What is written to one who has left goes nowhere."""
+    """The caller's side of an exchange, as the relay needs it. Writes to a caller who has left are dropped."""
 
     @property
     def is_full(self) -> bool: ...
@@ -41,64 +42,79 @@ class RelayClient(Protocol):
     async def drained(self) -> None: ...
 
     def tick(self, now: float) -> bool:
-        """A moment between two events, `now` on the event loop's clock: one for a heartbeat, if it is time. Returns
-        whether it was."""
+        """Send a heartbeat if one is due: the ticker calls this between two events. `now` is the event loop's clock.
+        Returns whether one was sent."""
         ...
 
 
-class Keeping(Protocol):
-    """Where the parts of an unfinished answer are kept."""
+class AnswerRecord(Protocol):
+    """The record of an answer, as the relay needs it."""
 
-    def part(self, chunks: list[bytes]) -> None: ...
+    def first_token(self) -> None:
+        """Note the time of the answer's first bytes."""
+        ...
+
+    def part(self, chunks: list[bytes], /) -> None:
+        """Write a part of the unfinished answer to the journal."""
+        ...
 
 
 class Relay(BodySink):
-    """One streamed answer on its way. `close` or `close_early` settles `outcome`, `fault` and `last`: what the client
-    gets last."""
+    """One streamed answer. `close` or `close_early` settles `outcome`, `fault` and `last`, the last bytes for the
+    client. The record keeps what the client gets, after the stage if there is one."""
 
     __slots__ = (
         "_assembler",
-        "_care",
+        "_classifier",
         "_client",
         "_drops_line_feed",
         "_error",
-        "_has_beaten",
+        "_fold_queue",
+        "_has_begun",
         "_has_failed",
-        "_keeping",
         "_limit",
         "_line_end",
+        "_recording",
+        "_sent_heartbeat",
         "_splitter",
+        "_stage",
         "_tee",
         "_tee_size",
-        "_unfolded",
         "bytes_in",
         "bytes_out",
         "fault",
-        "first_at",
         "last",
         "outcome",
     )
 
     def __init__(
-        self, client: RelayClient, keeping: Keeping, classifier: EventClassifier, assembler: Assembler, limit: int
+        self,
+        client: RelayClient,
+        recording: AnswerRecord,
+        classifier: EventClassifier,
+        assembler: Assembler,
+        limit: int,
+        stage: Stage | None = None,
     ) -> None:
+        event_limit = min(limit, MAX_EVENT_BYTES)
         self._client = client
-        self._keeping = keeping
+        self._recording = recording
         self._classifier = classifier
         self._assembler = assembler
         self._limit = limit
-        self._splitter = EventSplitter(min(limit, MAX_EVENT_BYTES))
+        self._stage = stage
+        self._splitter = EventSplitter(event_limit) if stage is None else StagedSplitter(event_limit, stage)
         self._tee: list[bytes] = []
         self._tee_size = 0
-        self._unfolded = FoldQueue()
+        self._fold_queue = FoldQueue()
         self._line_end = b"\n"
-        self._has_beaten = False  # before the first event
-        self._drops_line_feed = False  # of an event that was dropped, which may come with the next read
+        self._has_begun = False  # the first event was here
+        self._sent_heartbeat = False  # before the first event
+        self._drops_line_feed = False  # of a dropped event's CRLF, whose LF may come with the next read
         self._has_failed = False  # the upstream has reported an error: the client has it, whatever follows
         self._error: tuple[str, str, str] | None = None  # message, type, code: the gateway's own, for the client
         self.bytes_in = 0
         self.bytes_out = 0
-        self.first_at: float | None = None
         self.outcome: Outcome | None = None
         self.fault: str | None = None
         self.last = b""
@@ -111,7 +127,7 @@ class Relay(BodySink):
         await self._client.drained()
 
     def feed(self, data: bytes) -> bool:
-        if self.outcome is not None:  # settled since the last read, by the pulse
+        if self.outcome is not None:  # settled since the last read, by the ticker
             return True
         self.bytes_in += len(data)
         try:
@@ -120,10 +136,11 @@ class Relay(BodySink):
             return self._look_closely(error.whole) or self._broken(error.message)
         if not block:
             return False
-        if self.first_at is None:
-            self.first_at = time.perf_counter()
+        if not self._has_begun:
+            self._has_begun = True
+            self._recording.first_token()
             self._line_end = line_end_of(block)
-            if self._has_beaten and not (block := block.removeprefix(BOM)):  # it marks a stream's first byte
+            if self._sent_heartbeat and not (block := block.removeprefix(BOM)):  # it may only be a stream's first byte
                 return False
         if self.bytes_in > self._limit:
             return self._broken(f"the answer is longer than {self._limit} bytes")
@@ -136,30 +153,30 @@ class Relay(BodySink):
         if texts is None:
             self._keep(block)
         else:
-            self._unfolded.add_run(classifier.shape, texts)
-            self._file_later(block)
+            self._fold_queue.add_run(classifier.shape, texts)
+            self._tee_off(block)
         self._pass_on(block)
-        if self._unfolded.count >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
+        if self._fold_queue.count >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
             self._fold()
         return self.outcome is not None
 
     def tick(self, now: float) -> None:
-        self.file()
-        if self._client.tick(now) and self.first_at is None:
-            self._has_beaten = True
+        self.flush_to_journal()
+        if self._client.tick(now) and not self._has_begun:
+            self._sent_heartbeat = True
 
-    def file(self) -> None:
-        """Put what was said since the last time into the journal: an unfinished answer is at most a pulse behind."""
+    def flush_to_journal(self) -> None:
+        """Write the answer's new events to the journal, which is at most one tick behind an unfinished answer."""
         if self._tee:
             self._fold()
-            self._keeping.part(self._tee)
+            self._recording.part(self._tee)
             self._tee = []
             self._tee_size = 0
 
     def close(self, ending: Ending) -> None:
-        """The upstream's body is over: settle how the answer ended, and with what the client is told so."""
+        """Settle the outcome and the last bytes for the client: the upstream's body is over."""
         if self.outcome is None:
-            self._take_unfinished(self._splitter.pending)
+            self._take_rest(self._unfinished())
         self._fold()
         if self.outcome is None:
             self._settle_by(ending)
@@ -169,14 +186,14 @@ class Relay(BodySink):
         if ending is Ending.GARBLED:
             self._broken("the upstream's answer broke the protocol in its middle")
         elif self._assembler.finished and not self._has_failed:
-            self.outcome = Outcome.COMPLETE  # without `[DONE]`, but with the last word of every choice
+            self.outcome = Outcome.COMPLETE  # without `[DONE]`, but with a `finish_reason` for every choice
         elif ending is Ending.STALLED:
             self._truncated("the upstream fell silent in the middle of its answer", "upstream_timeout")
         else:
             self._truncated("the upstream's answer ended before it was whole", "upstream_cut")
 
     def _conclude(self) -> None:
-        """All is folded. `[DONE]` proves nothing by itself; an error of ours stands behind all that is passed on."""
+        """Decide the outcome once all is folded: `[DONE]` alone proves nothing. An error of ours comes last of all."""
         if self.outcome is Outcome.COMPLETE and not self._assembler.finished:
             self.outcome = Outcome.TRUNCATED
             self.fault = UNFINISHED
@@ -185,17 +202,26 @@ class Relay(BodySink):
             self._error = None
 
     def error_events(self, message: str, kind: str, code: str) -> bytes:
-        """An error of the gateway's own, as it fits behind what was passed on."""
+        """Error events of the gateway's own, with the line ends of the stream so far."""
         events = self._assembler.error_events(message, kind, code).replace(b"\n", self._line_end)
         return b"\n" + events if self._line_end == b"\r\n" and self._splitter.is_in_line_end else events
 
-    def _take_unfinished(self, event: bytes) -> None:
-        """The last event, if its upstream forgot the blank line behind it; one that was cut off is none."""
-        if event and self._classifier.judge_raw(event) not in (EventAction.GARBLED, EventAction.PASS_UNKEPT):
-            self._look_closely(event + (b"\n" if event.endswith(b"\n") else b"\n\n"))
+    def _unfinished(self) -> bytes:
+        """The last event, completed if only its blank line is missing; nothing if the event itself was cut off."""
+        event = self._splitter.pending
+        if not event or self._classifier.judge_raw(event) in (EventAction.GARBLED, EventAction.PASS_UNKEPT):
+            return b""
+        return event + (b"\n" if event.endswith(b"\n") else b"\n\n")
 
-    def said(self) -> bytes:
-        """JSON of the completion, as far as it was said; beside it events that are no JSON, so that none is lost."""
+    def _take_rest(self, events: bytes) -> None:
+        """Take the last events, and those that a stage has held back."""
+        if self._stage is not None:
+            events = (self._stage.feed(events) if events else b"") + self._stage.flush()
+        if events:
+            self._look_closely(events)
+
+    def completion_json(self) -> bytes:
+        """The completion so far. Events that are not JSON stand in its member `unparsed`, so that none is lost."""
         body = self._assembler.completion_json()
         if not self._assembler.unparsed:
             return body
@@ -203,7 +229,9 @@ class Relay(BodySink):
         return with_member(body, b'"unparsed":' + orjson.dumps(texts))
 
     def close_early(self, outcome: Outcome, error: GatewayError) -> None:
-        """The gateway's side ends the answer: the caller left, stopped it, or the gateway goes down."""
+        """Settle an answer that the gateway's side ends: the caller left or stopped it, or the gateway shuts down."""
+        if self._stage is not None and self.outcome is None:
+            self._take_rest(b"")
         self._fold()
         if self.outcome is None:
             self._fail(outcome, error.message, "gateway_error", error.code)
@@ -212,10 +240,11 @@ class Relay(BodySink):
     # --- event by event ----------------------------------------------------------------------------------------------
 
     def _look_closely(self, block: bytes, plain: int = 0) -> bool:
-        """Judge the events behind the first `plain` bytes, and pass on in one piece what may pass.
+        """Classify the events after the first `plain` bytes, and pass on in one piece those that may pass.
 
-        From the first that some clients take for the end, they wait until they are kept: by a part or, if the answer
-        ends in this block, by the record. Then the whole block waits for it, which takes a moment and saves a write.
+        Some clients take certain events for the end: from the first of these on, events wait until they are recorded,
+        by a part or, if the answer ends in this block, by the end of the record. In that case the whole block waits,
+        which takes a moment and saves a write. Returns whether the answer is settled.
         """
         if self._drops_line_feed:
             self._drops_line_feed = False
@@ -224,25 +253,25 @@ class Relay(BodySink):
         passing = [block[:plain]]
         waiting: list[bytes] = []
         for raw in split_events(block[plain:]):
-            step = self._classifier.judge_raw(raw)
-            if step is not EventAction.PASS_UNKEPT:
+            action = self._classifier.judge_raw(raw)
+            if action is not EventAction.PASS_UNKEPT:
                 self._keep(raw)
             if self.outcome is not None:
                 break
-            if step is EventAction.ERROR and not self._has_failed:
+            if action is EventAction.ERROR and not self._has_failed:
                 self._has_failed = True
                 self.fault = ENDED_BY_ERROR
-            if step in _WAITING or (waiting and step in _PASSING):
+            if action in _WAITING or (waiting and action in _PASSING):
                 waiting.append(raw)
-            elif step in _PASSING:
+            elif action in _PASSING:
                 passing.append(raw)
-            elif step is not EventAction.KEEP_ONLY:
-                self._ends(step, raw)
+            elif action is not EventAction.KEEP_ONLY:
+                self._ends(action, raw)
                 break
             else:
                 self._drops_line_feed = raw.endswith(b"\r")
         if waiting and self.outcome is None:
-            self.file()
+            self.flush_to_journal()
         passed = b"".join(passing + waiting)
         if self.outcome is None:
             self._pass_on(passed)
@@ -250,10 +279,10 @@ class Relay(BodySink):
             self.last = passed + self.last
         return self.outcome is not None
 
-    def _ends(self, step: EventAction, raw: bytes) -> None:
+    def _ends(self, action: EventAction, raw: bytes) -> None:
         if raw.endswith(b"\r\n\r"):
-            raw += b"\n"  # of the CRLF that ends it; it had not come yet, and nobody waits for it
-        match step:
+            raw += b"\n"  # of the CRLF that ends it; it has not come yet, and we do not wait for it
+        match action:
             case EventAction.LAST:
                 self._settle(Outcome.UPSTREAM_ERROR if self._has_failed else Outcome.COMPLETE, raw)
             case EventAction.LAST_ERROR:
@@ -263,14 +292,14 @@ class Relay(BodySink):
                 self._broken("the upstream sent an event that is not JSON")
 
     def _keep(self, raw: bytes) -> None:
-        self._unfolded.add(self._classifier.take_parsed(raw) or raw)
-        self._file_later(raw)
+        self._fold_queue.add(self._classifier.take_parsed(raw) or raw)
+        self._tee_off(raw)
 
-    def _file_later(self, raw: bytes) -> None:
+    def _tee_off(self, raw: bytes) -> None:
         self._tee.append(raw)
         self._tee_size += len(raw)
-        if self._tee_size > FILE_AT_BYTES:
-            self.file()
+        if self._tee_size > FLUSH_AT_BYTES:
+            self.flush_to_journal()
 
     def _pass_on(self, block: bytes) -> None:
         if block:
@@ -278,9 +307,9 @@ class Relay(BodySink):
             self._client.write(block)
 
     def _fold(self) -> None:
-        if not self._unfolded.count:
+        if not self._fold_queue.count:
             return
-        self._unfolded.fold_into(self._assembler)
+        self._fold_queue.fold_into(self._assembler)
         if self._assembler.unparsed and self.outcome in (None, Outcome.COMPLETE) and not self._has_failed:
             self._broken("the upstream sent an event that is not JSON")
 
@@ -297,7 +326,7 @@ class Relay(BodySink):
         self._fail(outcome, fault, "upstream_error", code)
 
     def _fail(self, outcome: Outcome, fault: str, kind: str, code: str) -> bool:
-        """The client is told so, unless the upstream has told it already."""
+        """Settle with an error event for the client, unless the upstream has sent it one already."""
         if self._has_failed:
             return self._settle(Outcome.UPSTREAM_ERROR, b"")
         self.fault = fault

@@ -1,4 +1,4 @@
-"""Upstreams that refuse to be asked for a stream's usage: what such a refusal looks like, and how long it holds."""
+"""Recognises upstreams that refuse `stream_options`, and remembers them for a while."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RETRY_S = 600.0
-MOST_MODELS = 256  # that are remembered
+MOST_MODELS = 256  # in memory
 
 _PARAMS = (OPTIONS, f"{OPTIONS}.include_usage")
 _REFUSES = re.compile(
@@ -24,7 +24,7 @@ _REFUSES = re.compile(
 
 
 class UncountedModels:
-    """Models that are not asked for usage for a while, by provider and name."""
+    """Models that we do not ask for usage for RETRY_S seconds, by provider and name."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,14 +42,14 @@ class UncountedModels:
 
 
 def refuses_usage(refusal: bytes, accepted: bytes) -> bool:
-    """Whether a refusal is about `stream_options`; `accepted` is the body without it, which the upstream took.
+    """Whether a refusal is about `stream_options`; `accepted` is the body without it, which the upstream accepted.
 
-    A refusal that only quotes the caller's own words is not: where these name the member, its message proves nothing.
+    A refusal may quote the caller's own text. If that text names the member, the message proves nothing.
     """
     body = parsed(refusal) or {}
     error = body.get("error")
-    told = error if isinstance(error, dict) else body
-    if told.get("param") in _PARAMS or _names_place(body.get("detail")):
+    members = error if isinstance(error, dict) else body
+    if members.get("param") in _PARAMS or _names_place(body.get("detail")):
         return True
     if OPTIONS.encode() in accepted:
         return False
@@ -58,7 +58,7 @@ def refuses_usage(refusal: bytes, accepted: bytes) -> bool:
 
 
 def _names_place(detail: Any) -> bool:
-    """FastAPI's form: `[{"loc": ["body", "stream_options"], …}]`."""
+    """Whether FastAPI's form of an error names the member: `[{"loc": ["body", "stream_options"], …}]`."""
     places = [each.get("loc") for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
     return any(isinstance(place, list) and OPTIONS in place for place in places)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway.journal.entry import JournalEntry
 from gateway.process.server import serve
 from gateway.settings.settings import load
 from gateway.telemetry import logs
@@ -15,24 +16,24 @@ if TYPE_CHECKING:
     from gateway.model import Answer, Interaction
 
 
-class Nowhere:
-    """Takes records and keeps none."""
+class NoEntry(JournalEntry):
+    """An entry of no journal: it writes nothing."""
 
-    def begin(self, interaction: Interaction) -> Nowhere:
-        return self
+    def __init__(self, interaction: Interaction) -> None:
+        self.interaction = interaction
 
     def part(self, chunks: list[bytes]) -> None:
-        """Forget it."""
+        """Write nothing."""
 
-    def finish(self, answer: Answer) -> None:
-        """Forget it."""
+    def finish(self, answer: Answer) -> bool:
+        return True
 
     async def kept(self) -> None:
-        """It never will be."""
+        """Return at once."""
 
 
 if __name__ == "__main__":
     settings = load(os.environ)
     writer = logs.configure(settings.log.format, settings.log.level)
-    uvloop.run(serve(settings, Nowhere()))
+    uvloop.run(serve(settings, NoEntry))
     writer.close()

@@ -86,7 +86,7 @@ def relayed(blocks: Iterable[bytes], beat_after: int | None = None) -> tuple[Any
         if number == beat_after:
             relay.tick(1.0)
     relay.close(Ending.CUT)
-    return json.loads(relay.said()), reader, entry.parts
+    return json.loads(relay.completion_json()), reader, entry.parts
 
 
 def read_whole(events: Iterable[bytes]) -> Any:

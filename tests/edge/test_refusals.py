@@ -10,7 +10,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from gateway.app import build_app
-from gateway.exchange.recording import Recorder
 from gateway.settings.settings import load
 
 if TYPE_CHECKING:
@@ -18,22 +17,20 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse, web
 
-    from gateway.exchange.recording import Entry
+    from gateway.journal.entry import JournalEntry
     from gateway.model import Interaction
 
 
-class NoRecorder(Recorder):
-    """Nothing that is refused at the door may come as far as this."""
-
-    def begin(self, interaction: Interaction) -> Entry:
-        raise AssertionError(f"{interaction.path} got in")
+def begin_nothing(interaction: Interaction) -> JournalEntry:
+    """No request that the edge refuses may come as far as this."""
+    raise AssertionError(f"{interaction.path} got in")
 
 
 @asynccontextmanager
 async def door() -> AsyncIterator[TestClient[web.Request, web.Application]]:
     """The whole application, in a house without journal and Postgres, and with nobody who may come in."""
     settings = load({"GATEWAY_AUTH": "keys"})
-    async with TestClient(TestServer(build_app(settings, NoRecorder()))) as client:
+    async with TestClient(TestServer(build_app(settings, begin_nothing))) as client:
         yield client
 
 

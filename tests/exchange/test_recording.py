@@ -11,14 +11,14 @@ from gateway.errors import JournalFull
 from gateway.exchange.recording import Recording
 from gateway.model import Interaction, Kind, Outcome, Principal
 from gateway.transport.call import Head
-from tests.fakes import FakeEntry, FakeRecorder
+from tests.fakes import FakeEntry, FakeJournal
 
 
 def begun() -> tuple[Recording, FakeEntry]:
-    recorder = FakeRecorder()
+    journal = FakeJournal()
     interaction = Interaction(uuid4(), Kind.CHAT, time.time(), Principal("ada"), "r-1", "POST", "/v1/chat/completions")
-    recording = Recording(recorder, interaction)
-    return recording, recorder.entries[0]
+    recording = Recording(journal.begin(interaction))
+    return recording, journal.entries[0]
 
 
 def test_interaction_is_on_record_from_the_start() -> None:

@@ -20,7 +20,7 @@ async def asked(environ: dict[str, str], upstream: LoopbackUpstream, path: str) 
     """The request that an upstream sees of a call, with this configuration."""
     catalogue = Catalogue.of(load(environ))
     try:
-        provider = catalogue.for_model("m") if path.startswith("/chat") else catalogue.for_path(path)
+        provider = catalogue.for_model("m").provider if path.startswith("/chat") else catalogue.for_path(path)
         reply = await provider.open(Call("POST", path, ((b"Content-Type", b"application/json"),), b"{}"))
         assert await reply.pump(Basin()) in (Ending.WHOLE, Ending.ENOUGH)
         reply.close()
@@ -31,7 +31,7 @@ async def asked(environ: dict[str, str], upstream: LoopbackUpstream, path: str) 
 
 async def test_nothing_configured_is_the_demo_model() -> None:
     catalogue = Catalogue.of(load({}))
-    assert isinstance(catalogue.for_model("gpt-4o"), DemoProvider)
+    assert isinstance(catalogue.for_model("gpt-4o").provider, DemoProvider)
     assert isinstance(catalogue.for_path("/models"), DemoProvider)
     await catalogue.aclose()
 
@@ -70,6 +70,6 @@ async def test_seeds_image_endpoint_takes_images_and_nothing_else(upstream: Loop
 )
 async def test_proxy_is_taken_by_the_usual_rules(environ: dict[str, str], is_proxied: bool) -> None:
     catalogue = Catalogue.of(load({"HTTPS_PROXY": "http://proxy.example:3128", **environ}))
-    provider: Any = catalogue.for_model("m")
+    provider: Any = catalogue.for_model("m").provider
     assert (provider.proxy is not None) is is_proxied
     await catalogue.aclose()

@@ -43,11 +43,10 @@ async def whole_of(
 async def test_answer_is_taken_as_it_is() -> None:
     whole = await whole_of(ANSWER)
     assert (whole.outcome, whole.body, whole.status, whole.error) == (Outcome.COMPLETE, ANSWER, 200, None)
-    assert (whole.told, whole.fault, whole.model) == (None, None, "loopback-1")
+    assert (whole.replacement, whole.fault, whole.model) == (None, None, "loopback-1")
     assert whole.usage is not None
     assert whole.usage.completion_tokens == 3
     assert whole.answer == json.loads(ANSWER)
-    assert whole.first_at is not None
 
 
 async def test_response_is_an_answer_of_its_dialect_alone() -> None:
@@ -60,7 +59,7 @@ async def test_response_is_an_answer_of_its_dialect_alone() -> None:
 async def test_response_that_failed_is_shown_and_recorded_as_failed() -> None:
     body = {"object": "response", "status": "failed", "error": {"message": "no"}, "output": []}
     whole = await whole_of(body, dialect=RESPONSES)
-    assert (whole.outcome, whole.status, whole.error, whole.told) == (Outcome.UPSTREAM_ERROR, 200, None, None)
+    assert (whole.outcome, whole.status, whole.error, whole.replacement) == (Outcome.UPSTREAM_ERROR, 200, None, None)
 
 
 @pytest.mark.parametrize("odd", [rb'"\ud83d"', b"18446744073709551616", b"NaN", b"-Infinity", b'"\\u0000"'])
@@ -78,7 +77,7 @@ async def test_error_in_openais_shape_passes_with_its_status(status: int) -> Non
     body = {"error": {"message": "No.", "type": "x", "param": None, "code": "y"}}
     whole = await whole_of(body, status=status, retry_after="7")
     assert (whole.outcome, whole.status, json.loads(whole.body)) == (Outcome.UPSTREAM_ERROR, status, body)
-    assert (whole.error, whole.told) == (None, None)
+    assert (whole.error, whole.replacement) == (None, None)
     assert whole.head.get(b"retry-after") == b"7"
     assert whole.fault == f"the upstream answered {status} with an error"
 
@@ -106,8 +105,8 @@ async def test_success_with_an_error_in_it_is_told_as_an_error(body: Any) -> Non
 async def test_error_in_another_shape_is_told_in_openais_with_its_status(body: Any, message: str) -> None:
     whole = await whole_of(body, status=404, retry_after="7", content_encoding="identity")
     assert (whole.outcome, whole.status) == (Outcome.UPSTREAM_ERROR, 404)
-    assert whole.told is not None
-    assert json.loads(whole.told) == {
+    assert whole.replacement is not None
+    assert json.loads(whole.replacement) == {
         "error": {"message": message, "type": "upstream_error", "param": None, "code": None}
     }
     assert whole.body == (body if isinstance(body, bytes) else json.dumps(body).encode())  # what the record keeps
@@ -117,8 +116,8 @@ async def test_error_in_another_shape_is_told_in_openais_with_its_status(body: A
 async def test_vllms_error_without_an_envelope_keeps_its_members() -> None:
     body = {"object": "error", "message": "too long", "type": "BadRequestError", "param": "messages", "code": 400}
     whole = await whole_of(body, status=400)
-    assert whole.told is not None
-    assert json.loads(whole.told)["error"] == {name: body[name] for name in ("message", "type", "param", "code")}
+    assert whole.replacement is not None
+    assert json.loads(whole.replacement)["error"] == {name: body[name] for name in ("message", "type", "param", "code")}
 
 
 async def test_error_page_is_told_without_its_html() -> None:
@@ -126,15 +125,15 @@ async def test_error_page_is_told_without_its_html() -> None:
     for ending in (Ending.WHOLE, Ending.UNPROVED):
         whole = await whole_of(page, status=502, ending=ending, content_type="text/html; charset=utf-8")
         assert (whole.outcome, whole.status, whole.body) == (Outcome.UPSTREAM_ERROR, 502, page)
-        assert whole.told is not None
-        assert "text/html" in json.loads(whole.told)["error"]["message"]
+        assert whole.replacement is not None
+        assert "text/html" in json.loads(whole.replacement)["error"]["message"]
         assert whole.head.media_type == "application/json"
 
 
 async def test_plain_words_of_a_refusal_are_told_up_to_a_point() -> None:
     whole = await whole_of("Zu viele Wünsche. ".encode() + b"x" * 5000, status=429, content_type="text/plain")
-    assert whole.told is not None
-    message = json.loads(whole.told)["error"]["message"]
+    assert whole.replacement is not None
+    message = json.loads(whole.replacement)["error"]["message"]
     assert message.startswith("Zu viele Wünsche. x")
     assert len(message) <= 1000
 
@@ -150,7 +149,7 @@ async def test_success_that_is_no_answer_is_an_error(body: bytes, content_type: 
         whole = await whole_of(body, content_type=content_type, ending=ending)
         assert whole.outcome is Outcome.UPSTREAM_ERROR
         assert isinstance(whole.error, UpstreamGarbled)
-        assert whole.told is None
+        assert whole.replacement is None
         assert whole.body == body
 
 
@@ -158,7 +157,7 @@ async def test_redirect_is_an_error_and_is_not_told_whither() -> None:
     whole = await whole_of(b"", status=307, location="https://elsewhere.example/")
     assert isinstance(whole.error, UpstreamGarbled)
     assert "elsewhere" not in whole.error.message
-    assert whole.told is None
+    assert whole.replacement is None
 
 
 # ── bodies that do not end well ──────────────────────────────────────────────────────────────────────────────────────
@@ -212,8 +211,8 @@ async def test_compressed_answer_is_decoded_and_its_head_says_so(coding: str, pa
 
 async def test_compressed_refusal_is_decoded_too() -> None:
     whole = await whole_of(gzip.compress(b'{"detail": "no"}'), status=400, content_encoding="gzip")
-    assert whole.told is not None
-    assert json.loads(whole.told)["error"]["message"] == "no"
+    assert whole.replacement is not None
+    assert json.loads(whole.replacement)["error"]["message"] == "no"
     assert whole.head.get(b"content-encoding") is None
 
 
@@ -280,7 +279,7 @@ def test_texts_are_told_by_their_type(content_type: str, expected: bool) -> None
 async def test_b10_an_error_in_place_of_an_answer_is_told_as_one(body: Any) -> None:
     whole = await whole_of(body)
     assert (whole.outcome, whole.status, whole.answer) == (Outcome.UPSTREAM_ERROR, 502, None)
-    assert "no" in json.dumps(json.loads(whole.told or whole.body)["error"])
+    assert "no" in json.dumps(json.loads(whole.replacement or whole.body)["error"])
 
 
 @pytest.mark.parametrize(
@@ -290,5 +289,10 @@ async def test_b10_an_answer_with_an_error_in_a_choice_has_failed_and_goes_on_as
     body = json.dumps({"choices": [{"index": 0, "message": {"content": "Half"}, **more}]}).encode()
     for answer in (body, body[:-1] + b', "error": {"code": 502, "message": "gone"}}'):
         whole = await whole_of(answer)
-        assert (whole.outcome, whole.status, whole.body, whole.told) == (Outcome.UPSTREAM_ERROR, 200, answer, None)
+        assert (whole.outcome, whole.status, whole.body, whole.replacement) == (
+            Outcome.UPSTREAM_ERROR,
+            200,
+            answer,
+            None,
+        )
         assert whole.fault

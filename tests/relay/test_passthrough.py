@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.relay.buffered import kept_fields
 from gateway.relay.passthrough import BufferSink, Digest, PassthroughSink
-from tests.fakes import FakeClient, head
+from tests.fakes import FakeClient, FakeEntry, head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ async def test_digest_counts_what_passed_before_a_failure() -> None:
 @given(pieces=PIECES)
 def test_passage_holds_the_last_piece_of_a_body_of_known_length(pieces: list[bytes]) -> None:
     client, whole = FakeClient(), b"".join(pieces)
-    passage = PassthroughSink(client, Digest(0), len(whole))
+    passage = PassthroughSink(client, FakeEntry(), Digest(0), len(whole))
     for piece in pieces:
         assert not passage.feed(piece)
         assert client.body != whole
@@ -72,7 +72,7 @@ def test_passage_holds_the_last_piece_of_a_body_of_known_length(pieces: list[byt
 
 def test_passage_of_unknown_length_passes_at_once() -> None:
     client = FakeClient()
-    passage = PassthroughSink(client, Digest(0), None)
+    passage = PassthroughSink(client, FakeEntry(), Digest(0), None)
     passage.feed(b"one")
     passage.feed(b"two")
     assert (client.blocks, passage.last) == ([b"one", b"two"], b"")
@@ -80,7 +80,7 @@ def test_passage_of_unknown_length_passes_at_once() -> None:
 
 def test_passage_holds_a_closing_done_until_more_comes() -> None:
     client = FakeClient()
-    passage = PassthroughSink(client, Digest(0), None)
+    passage = PassthroughSink(client, FakeEntry(), Digest(0), None)
     passage.feed(b"data: {}\n\ndata: [DONE]\n\n")
     assert (client.body, passage.last) == (b"", b"data: {}\n\ndata: [DONE]\n\n")
     passage.feed(b": more\n\n")
@@ -89,7 +89,7 @@ def test_passage_holds_a_closing_done_until_more_comes() -> None:
 
 async def test_passage_is_as_full_as_its_caller() -> None:
     client = FakeClient()
-    passage = PassthroughSink(client, Digest(0), None)
+    passage = PassthroughSink(client, FakeEntry(), Digest(0), None)
     client.is_full = True
     assert passage.is_full
     await passage.drained()
@@ -97,9 +97,9 @@ async def test_passage_is_as_full_as_its_caller() -> None:
 
 
 def passed(body: bytes, keep: int = 100, **headers: str) -> dict[str, object]:
-    passage = PassthroughSink(FakeClient(), Digest(keep), None)
+    passage = PassthroughSink(FakeClient(), FakeEntry(), Digest(keep), None)
     passage.feed(body)
-    return kept_fields(passage, head(**headers), None)
+    return kept_fields(passage.digest, head(**headers), None)
 
 
 def test_small_text_is_kept_with_its_model_and_usage() -> None:
@@ -120,5 +120,5 @@ def test_large_or_binary_body_is_kept_by_size_and_digest(body: bytes, content_ty
 def test_upload_is_kept_by_size_and_digest() -> None:
     sent = Digest(0)
     sent.update(b"sound")
-    known = kept_fields(PassthroughSink(FakeClient(), Digest(0), None), head(), sent)
+    known = kept_fields(Digest(0), head(), sent)
     assert (known["request_size"], known["request_sha256"]) == (5, hashlib.sha256(b"sound").hexdigest())

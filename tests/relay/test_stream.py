@@ -67,7 +67,7 @@ class Run:
 
     @property
     def kept(self) -> Any:
-        return json.loads(self.relay.said())
+        return json.loads(self.relay.completion_json())
 
     @property
     def text(self) -> str:
@@ -100,7 +100,7 @@ def test_recorded_stream_is_untouched_and_kept_whole_at_any_cut(name: str, place
     run = Run(dialect).over(cut(stream, places), beat_after=tick)
     assert run.body == whole.body
     assert stream.startswith(run.body)
-    assert run.relay.said() == whole.relay.said()
+    assert run.relay.completion_json() == whole.relay.completion_json()
     assert (run.outcome, run.relay.fault) == (whole.outcome, whole.relay.fault)
     assert run.outcome is (Outcome.UPSTREAM_ERROR if "error" in name else Outcome.COMPLETE)
     assert run.relay.bytes_out + len(run.relay.last) == len(run.body)
@@ -294,7 +294,7 @@ def test_cut_anywhere_is_truncated_and_what_was_said_is_kept(at: int) -> None:
     assert run.outcome is (Outcome.TRUNCATED if run.text else Outcome.UPSTREAM_ERROR)
     assert stream.startswith(run.client.body)
     assert ERROR.match(run.relay.last)
-    assert run.kept == json.loads(Run().over(split_events(run.client.body), Ending.CUT).relay.said())
+    assert run.kept == json.loads(Run().over(split_events(run.client.body), Ending.CUT).relay.completion_json())
 
 
 def test_an_event_cut_between_its_two_line_ends_gets_the_one_that_is_missing() -> None:
@@ -374,7 +374,7 @@ def test_b10_an_event_that_is_called_an_error_is_one_whatever_it_holds(data: byt
     stream = [delta("a"), b"event: error\ndata: " + data + b"\n\n", DONE]
     run = Run().over(stream)
     assert (run.outcome, run.body) == (Outcome.UPSTREAM_ERROR, b"".join(stream))
-    assert b"no" in run.relay.said() or data == b'{"choices":[]}'
+    assert b"no" in run.relay.completion_json() or data == b'{"choices":[]}'
 
 
 @given(places=st.lists(st.integers(0, 1 << 20), max_size=20), tick=st.integers(0, 6))
@@ -595,7 +595,7 @@ def test_lone_surrogates_huge_numbers_and_nan_pass_and_are_kept() -> None:
     run = Run().over([odd + b"\n\n", delta("", "stop"), DONE])
     assert run.outcome is Outcome.COMPLETE
     assert run.body.startswith(odd)
-    assert b"18446744073709551616" in run.relay.said()
+    assert b"18446744073709551616" in run.relay.completion_json()
 
 
 def test_full_caller_is_asked_to_wait_for() -> None:

@@ -10,7 +10,7 @@ from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
 from gateway.edge.http.callers import client_of, open_context
 from gateway.edge.http.params import read_object
 from gateway.errors import MalformedBody
-from gateway.exchange.exchange import Upload
+from gateway.exchange.context import Upload
 from gateway.model import Kind
 
 if TYPE_CHECKING:

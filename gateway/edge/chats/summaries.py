@@ -31,12 +31,12 @@ from gateway.edge.http.callers import open_context
 from gateway.edge.http.params import read_object, text_in
 from gateway.edge.http.request_keys import CONTEXT
 from gateway.errors import CallerError, NotFound, StoreUnavailable, UpstreamError, UpstreamGarbled
-from gateway.exchange.exchange import Client
+from gateway.exchange.client import Client
 from gateway.model import ChatRequest
 from gateway.store.summaries import Derived
 
 if TYPE_CHECKING:
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
     from gateway.model import Json, Principal
     from gateway.store.summaries import NewestSnapshot
     from gateway.transport.call import Head

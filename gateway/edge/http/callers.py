@@ -9,7 +9,7 @@ from gateway.edge.http.paths import models_named
 from gateway.edge.http.request_keys import CONTEXT, ID, REQUEST_ID
 from gateway.edge.http.response import HttpClient
 from gateway.errors import NotAllowed
-from gateway.exchange.exchange import RequestContext
+from gateway.exchange.context import RequestContext
 from gateway.identity.authenticators import LOCAL_ADMIN, LOCAL_USER
 from gateway.identity.credentials import Credentials
 from gateway.transport.origin import check_path

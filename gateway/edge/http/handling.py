@@ -10,7 +10,7 @@ from gateway.edge.http.request_keys import CONTEXT, FOLLOWED
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
 
 
 class HttpHandling:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
 
 MOST_CHARACTERS = 256  # of all rules' names together
 

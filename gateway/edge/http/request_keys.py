@@ -6,7 +6,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from gateway.exchange.exchange import RequestContext
+from gateway.exchange.context import RequestContext
 
 ID = web.RequestKey("id", UUID)  # of the interaction, if it becomes one
 REQUEST_ID = web.RequestKey("request id", str)

@@ -13,13 +13,13 @@ from gateway.codec.sse import heartbeat_after
 from gateway.edge.http.aiohttp_private import mark_as_sent
 from gateway.edge.http.policy_headers import policy_headers
 from gateway.edge.http.response_head import CHUNKED, SANDBOX, harmless, head_of, is_ours_alone
-from gateway.exchange.exchange import Client
+from gateway.exchange.client import Client
 from gateway.transport.headers import as_text, response_fields
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-    from gateway.exchange.exchange import RequestContext
+    from gateway.exchange.context import RequestContext
     from gateway.transport.call import Head
 
 _OF_STREAMS = [
