@@ -72,7 +72,7 @@ from gateway.policy.engine import Policy
 from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
 from gateway.relay.ticker import Ticker
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.shipping.edits import Edits
 from gateway.shipping.shipper import Shipper
 from gateway.store.answers import Answers
@@ -123,7 +123,7 @@ def build_app(
     app[METRICS] = Metrics()
     app[RECENT] = RecentAnswers()
     app[ROOM] = MemoryBudget()
-    app[PAGE] = shipped("static").resolve()
+    app[PAGE] = resource_folder("static").resolve()
     app.add_routes(routes())
     allow_origins(app, settings.page.allowed_origins)
 

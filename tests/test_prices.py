@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.model import Record, Usage
-from gateway.prices import LONGEST_NAME, MOST_REMEMBERED, Price, Prices, list_price
+from gateway.prices import MAX_CACHED_MODELS, MAX_NAME_LENGTH, Price, Prices, list_price
 from gateway.settings.settings import SettingsError, load
 from tests.journal.samples import answer, interaction
 
@@ -41,26 +41,26 @@ def test_a_list_price_is_found_by_what_was_asked_or_by_what_answered() -> None:
     price = list_price("gpt-4o")
     assert price is not None
     assert 0 < price.cached < price.prompt < price.completion
-    assert Prices().of("openai/gpt-4o") == price
+    assert Prices().price_of("openai/gpt-4o") == price
     assert Prices().cost_of(said("the-companys-best", Usage(1000, 0), answered="gpt-4o")) == pytest.approx(
         1000 * price.prompt
     )
-    assert OWN.of("gpt-4o", "ours") == Price(10e-6, 1e-6, 100e-6), "the company's own comes first"
+    assert OWN.price_of("gpt-4o", "ours") == Price(10e-6, 1e-6, 100e-6), "the company's own comes first"
 
 
 def test_nothing_is_said_where_tokens_or_price_are_not_known() -> None:
     assert OWN.cost_of(said("ours", None)) is None
     assert OWN.cost_of(said("demo", Usage(1, 1))) is None
     assert OWN.cost_of(said(None, Usage(1, 1))) is None
-    assert OWN.cost_of(said("x" * (LONGEST_NAME + 1), Usage(1, 1))) is None
+    assert OWN.cost_of(said("x" * (MAX_NAME_LENGTH + 1), Usage(1, 1))) is None
     assert OWN.cost_of(said(None, None, usage_cost=0.25)) == 0.25
 
 
 def test_names_that_nobody_knows_fill_no_memory() -> None:
     prices = Prices()
-    for number in range(MOST_REMEMBERED + 5):
-        prices.of(f"{'z' * LONGEST_NAME}{number}")
-    assert len(prices._known) <= MOST_REMEMBERED
+    for number in range(MAX_CACHED_MODELS + 5):
+        prices.price_of(f"{'z' * MAX_NAME_LENGTH}{number}")
+    assert len(prices._list_prices) <= MAX_CACHED_MODELS
 
 
 def test_prices_are_set_by_model() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.store.condition import OLDEST_SERVER, look, may_migrate, missing_rights, schema_of
 from gateway.store.migrations import read_migrations
 from gateway.store.pool import Database
@@ -35,7 +35,7 @@ async def examine(settings: Settings) -> tuple[list[str], list[str]]:
 
 async def _examined(connection: Connection, *, is_pooled: bool) -> tuple[list[str], list[str]]:
     found = await look(connection)
-    schema = schema_of(found.applied, [one.version for one in read_migrations(shipped("sql"))])
+    schema = schema_of(found.applied, [one.version for one in read_migrations(resource_folder("sql"))])
     way = "behind a connection pooler: no prepared statements" if is_pooled else "connected directly"
     facts = [f"database: PostgreSQL {found.server}, {way}", _standing(found, schema)]
     faults = []

@@ -19,7 +19,7 @@ from gateway.errors import CallerError, NotFound
 from gateway.identity.key_service import KeyOrder, KeyService, shown
 from gateway.ids import Ids
 from gateway.model import Principal, Role
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
@@ -58,7 +58,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """The exit status: 0 done, 1 no such key, 2 wrong arguments. Raises StoreUnavailable."""
     try:
         async with operators_database(settings) as database:
-            await migrate(database, shipped("sql"))
+            await migrate(database, resource_folder("sql"))
             office = KeyService(Keys(database), Ids())
             if arguments.action == "create":
                 await _create(office, arguments)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.errors import StoreUnavailable, StoreUnusable
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.store.condition import OLDEST_SERVER, lock_holder, look, refuse_unusable, schema_of
 from gateway.store.migrations import LOCK, migrate, read_migrations
 from gateway.store.pool import within
@@ -66,7 +66,7 @@ class Maintenance:
         """`directory` is that of the migrations."""
         self._database = database
         self._shipper = shipper
-        self._directory = directory or shipped("sql")
+        self._directory = directory or resource_folder("sql")
         self._known = [one.version for one in read_migrations(self._directory)]
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None

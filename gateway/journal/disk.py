@@ -55,7 +55,7 @@ class Disk:
         os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
 
     def aio_fdsync(self) -> AioFdsync | None:
-        """Returns the kernel's queue for syncs, which needs no thread; None if there is none."""
+        """Returns the kernel's queue for syncs, which needs no thread; None if it cannot be used."""
         try:
             return AioFdsync()
         except OSError:

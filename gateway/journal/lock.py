@@ -44,7 +44,7 @@ _CRC = Struct("<I")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """Returns the checkpoint in the lock file; None if there is none or it is damaged. Blocks."""
+    """Returns the checkpoint in the lock file; None if it is missing or damaged. Blocks."""
     with suppress(OSError):
         data = (folder / LOCK).read_bytes()
         if len(data) < _CHECKPOINT.size + _CRC.size:
@@ -143,7 +143,7 @@ def try_lock(path: Path) -> JournalFolder | None:
     try:
         lock = _lock(path)
     except OSError as error:  # another account's folder: its records stay there, and somebody should know
-        log.warning("journal_cannot_be_adopted", folder=str(path), error=error.strerror)
+        log.warning("journal_lock_failed", folder=str(path), error=error.strerror)
         return None
     return None if lock is None else JournalFolder(path, lock)
 

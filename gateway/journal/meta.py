@@ -73,30 +73,35 @@ def encode_answer(answer: Answer) -> bytes:
 
 
 def decode_interaction(key: bytes, meta: bytes, body: bytes) -> Interaction:
-    known = _loads(meta)
-    principal = Principal(user=known.pop("user"), title=known.pop("title", None), key_id=known.pop("key_id", None))
-    kind = Kind(known.pop("kind"))
-    policy = _to_ruling(known.pop("policy", None))  # journals of older gateways have no policy
+    fields = _loads(meta)
+    principal = Principal(user=fields.pop("user"), title=fields.pop("title", None), key_id=fields.pop("key_id", None))
+    kind = Kind(fields.pop("kind"))
+    policy = _to_ruling(fields.pop("policy", None))  # journals of older gateways have no policy
     return Interaction(
-        id=UUID(bytes=key), kind=kind, principal=principal, policy=policy, body=body, **_fields(known, Interaction)
+        id=UUID(bytes=key),
+        kind=kind,
+        principal=principal,
+        policy=policy,
+        body=body,
+        **_known_fields(fields, Interaction),
     )
 
 
-def _to_ruling(known: Mapping[str, Any] | None) -> Ruling | None:
-    return None if known is None else Ruling(PolicyOutcome(known["outcome"]), tuple(known["rules"]))
+def _to_ruling(fields: Mapping[str, Any] | None) -> Ruling | None:
+    return None if fields is None else Ruling(PolicyOutcome(fields["outcome"]), tuple(fields["rules"]))
 
 
 def decode_answer(meta: bytes, body: bytes) -> Answer:
-    known = _loads(meta)
-    usage = known.pop("usage", None)
-    outcome = Outcome(known.pop("outcome"))
-    return Answer(outcome=outcome, body=body, usage=usage and Usage(**usage), **_fields(known, Answer))
+    fields = _loads(meta)
+    usage = fields.pop("usage", None)
+    outcome = Outcome(fields.pop("outcome"))
+    return Answer(outcome=outcome, body=body, usage=usage and Usage(**usage), **_known_fields(fields, Answer))
 
 
-def _fields(known: dict[str, Any], of: type[Struct]) -> dict[str, Any]:
+def _known_fields(fields: dict[str, Any], of: type[Struct]) -> dict[str, Any]:
     """Drops fields of a newer gateway that this one does not know."""
     names = of.__struct_fields__
-    return known if known.keys() <= set(names) else {name: value for name, value in known.items() if name in names}
+    return fields if fields.keys() <= set(names) else {name: value for name, value in fields.items() if name in names}
 
 
 def _dumps(value: Mapping[str, Any]) -> bytes:
@@ -127,9 +132,9 @@ def _storable(value: Any) -> Any:
 
 def _loads(meta: bytes) -> dict[str, Any]:
     try:
-        known = orjson.loads(meta)
+        fields = orjson.loads(meta)
     except orjson.JSONDecodeError:
-        known = json.loads(meta)
-    if not isinstance(known, dict):
+        fields = json.loads(meta)
+    if not isinstance(fields, dict):
         raise TypeError("the meta is not an object")
-    return known
+    return fields

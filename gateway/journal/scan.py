@@ -99,7 +99,7 @@ class SegmentScan:
         return unchecked_header(seen).kind if len(seen) == HEADER_SIZE else FrameKind.FINISHED
 
     def _old_frames(self) -> Iterator[Frame | DamagedRange]:
-        """Reads frames until the first damage: without a marker, a later frame cannot be told from a caller's bytes."""
+        """Reads frames until the first damage: without a marker, later frames look like bytes of a caller."""
         at = 0
         while at < self._size:
             seen = self._blocks.view(at, OLD_HEADER_SIZE)

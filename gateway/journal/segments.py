@@ -82,7 +82,7 @@ class Segments:
         return max(0, min(allowed, self._free_bytes + self.archived_bytes - self._limits.min_free_bytes))
 
     async def open(self) -> None:
-        """Makes the first segment. On a full disk there is none yet: `check_space` tries again."""
+        """Makes the first segment. On a full disk `check_space` makes it later."""
         try:
             self._current = await self._thread.run(self._creation())
         except OSError as error:

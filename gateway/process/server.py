@@ -18,7 +18,7 @@ from gateway.peers.peers import WorkerIdentity
 from gateway.process.listener import BACKLOG, accept_rest, bound
 from gateway.process.signals import heed_signals
 from gateway.process.supervisor import watch_parent
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.store.migrations import migrate as bring_up_to_date
 from gateway.store.partitions import Partitions
 
@@ -84,7 +84,7 @@ async def serve(settings: Settings, begin: BeginEntry | None = None, *, seat: Wo
 async def migrate(settings: Settings) -> None:
     """Bring the database's schema up to date, with its partitions, and no more."""
     async with open_database(settings) as database:
-        applied = await bring_up_to_date(database, shipped("sql"))
+        applied = await bring_up_to_date(database, resource_folder("sql"))
         await Partitions(database).keep()
     log.info("migrated", versions=applied)
 

@@ -24,7 +24,7 @@ from gateway.edge.ops.page import CONTENT_SECURITY_POLICY
 from gateway.edge.routes import routes
 from gateway.identity.one_time_link import COOKIE
 from gateway.model import Outcome, PolicyOutcome
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.store.audit import ANY
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gateway.model import Json
 
 METHODS = frozenset(("get", "head", "post", "put", "patch", "delete", "options"))
-STATIC = shipped("static")
+STATIC = resource_folder("static")
 VENDOR = STATIC / "vendor"
 
 

@@ -15,7 +15,7 @@ from gateway.edge.http.cors import allow_origins
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.edge.routes import routes
 from gateway.errors import NotAllowed
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.settings.settings import SettingsError, load
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ async def door(**environ: str) -> AsyncIterator[TestClient[web.Request, web.Appl
     """The routes with these settings, and nothing of the house behind them."""
     settings = load({"HOME": "/x", **environ})
     app = web.Application()
-    app[SETTINGS], app[PAGE] = settings, shipped("static").resolve()
+    app[SETTINGS], app[PAGE] = settings, resource_folder("static").resolve()
     app.add_routes(routes())
     allow_origins(app, settings.page.allowed_origins)
     async with TestClient(TestServer(app)) as client:

@@ -54,16 +54,16 @@ def made(*usage: Json, prices: Prices = PRICES) -> Json:
 
 
 def test_a_cost_is_that_of_the_list_for_each_kind_of_token() -> None:
-    price = PRICES.of("gpt-4o")
+    price = PRICES.price_of("gpt-4o")
     assert price is not None
-    assert price == PRICES.of("openai/gpt-4o")
+    assert price == PRICES.price_of("openai/gpt-4o")
     found = made(cell(tokens=(3_000_000, 1_000_000)))["totals"]
     assert found["cost_usd"] == pytest.approx(3_000_000 * price.prompt + 1_000_000 * price.completion)
     assert found["unpriced_tokens"] == 0
 
 
 def test_a_model_without_a_price_costs_null_and_its_tokens_are_told() -> None:
-    assert PRICES.of("demo") is None
+    assert PRICES.price_of("demo") is None
     found = made(cell(model="demo", tokens=(7, 5)))
     assert found["totals"]["cost_usd"] is None
     assert found["totals"]["unpriced_tokens"] == 12

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.settings.settings import StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def opened(database: str) -> AsyncIterator[Database]:
     made = Database(database, StoreSettings(pool_max=4, connect_s=2.0, statement_s=5.0))
-    await migrate(made, shipped("sql"))
+    await migrate(made, resource_folder("sql"))
     yield made
     await made.aclose()
 

@@ -20,7 +20,7 @@ from gateway.identity.key_service import KeyOrder, KeyService
 from gateway.identity.modes import open_modes, place_of
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.settings.settings import AuthSettings, Secret, Settings, StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
@@ -345,7 +345,7 @@ async def test_keys_outlive_a_database_that_goes_and_comes_back(tmp_path: Path) 
         dsn = await asyncio.to_thread(server.create_database)
         settings = settings_of(dsn, tmp_path)
         database = Database(dsn, settings.store)
-        await migrate(database, shipped("sql"))
+        await migrate(database, resource_folder("sql"))
         await database.aclose()
 
         async with gateway(dsn, tmp_path) as (reception, office):
@@ -369,7 +369,7 @@ async def test_a_frozen_database_holds_up_nobody(tmp_path: Path) -> None:
     with running_postgres() as server:
         dsn = await asyncio.to_thread(server.create_database)
         database = Database(dsn, settings_of(dsn, tmp_path).store)
-        await migrate(database, shipped("sql"))
+        await migrate(database, resource_folder("sql"))
         await database.aclose()
         async with gateway(dsn, tmp_path) as (reception, office):
             made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.edge.ops.openapi import document
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.settings.settings import load
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
@@ -79,7 +79,7 @@ async def bring_up(dsn: str) -> None:
     """The schema in an empty database, before a gateway sees it."""
     database = Database(dsn, load({"DATABASE_URL": dsn}).store)
     try:
-        await migrate(database, shipped("sql"))
+        await migrate(database, resource_folder("sql"))
     finally:
         await database.aclose()
 

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from gateway.resources import shipped
+from gateway.resources import resource_folder
 from gateway.settings.settings import load
 from gateway.store.migrations import LOCK, migrate
 from gateway.store.pool import Database
@@ -56,7 +56,7 @@ async def on_stage(folder: Path, dsn: str, **env: str) -> AsyncIterator[Stage]:
 
 async def prepared(dsn: str) -> None:
     database = Database(dsn, load({"DATABASE_URL": dsn}).store)
-    await migrate(database, shipped("sql"))
+    await migrate(database, resource_folder("sql"))
     await database.aclose()
 
 

@@ -142,11 +142,11 @@ def _sum(rows: Iterable[Row], prices: Prices) -> Json:
             sums[name] += row[name]
         if row["cost_usd"] is not None:
             cost = (cost or 0.0) + row["cost_usd"]
-        price = prices.of(row["model"])
+        price = prices.price_of(row["model"])
         if price is None:
             unpriced += row["open_tokens"]
         elif row["open_tokens"]:
-            cost = (cost or 0.0) + price.of(row["open_prompt_tokens"], row["open_completion_tokens"])
+            cost = (cost or 0.0) + price.cost(row["open_prompt_tokens"], row["open_completion_tokens"])
     sums["refused"] = sums["calls"] - sum(sums[outcome] for outcome in OUTCOMES)  # every other call has one of these
     return {**sums, "cost_usd": cost, "unpriced_tokens": unpriced}
 
