@@ -10,6 +10,7 @@ _MOST_LETTERS = 500
 # it is about a text search.
 _NAMING_CLASSES = frozenset({"08", "23", "25", "28", "3D", "40", "53", "55", "57", "58"})
 _NAMING_STATES = frozenset({"0A000", "3F000", "42501", "42703", "42704", "42883", "42P01", "42P10"})
+_OUR_INSERT = "llm_logs.keep"  # stands in the context of every error of an insert
 _FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function \"?([\w.$]{1,130})", re.MULTILINE)
 
 
@@ -265,9 +266,9 @@ def safe_value(error: BaseException) -> str:
 
 
 def raised_in(error: BaseException) -> str | None:
-    """The function inside of the database in which an error of Postgres was raised: a trigger's, mostly."""
-    found = _FUNCTION.search(getattr(error, "context", None) or "")
-    return found and found[1]
+    """The function in the database that raised an error of Postgres: mostly a trigger's. Not our own `keep`."""
+    names = _FUNCTION.findall(getattr(error, "context", None) or "")
+    return next((name for name in names if name != _OUR_INSERT), None)
 
 
 def _of_postgres(error: BaseException) -> str:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from gateway.model import ConversationEdit
 from gateway.store.conversations import bucket
-from gateway.store.interactions import LOCKS
+from gateway.store.placement import LOCK_USERS, LOCKS
 from gateway.store.rows import indexed_text, searched_text
-from gateway.store.statements import LOCK_USERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

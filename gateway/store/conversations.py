@@ -1,4 +1,4 @@
-"""Which conversation a row belongs to, and what it goes on from. Pure: rows and what was found in, places out."""
+"""Decides the conversation and the parent of each row, from the rows and the snapshots found for them. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from gateway.store.rows import Row
 
-FIRST_LOOK = 4  # of a row's longest candidates: nearly always the very longest is the one
+FIRST_CANDIDATES = 4  # of a row's longest ones: nearly always the longest is the parent
 BUCKETS = 64
 
 
-class Ask(NamedTuple):
-    """Is there a row of this user that is known by this hash, and older than this one?"""
+class Lookup(NamedTuple):
+    """A search for a row of this user with this hash that is older than `row`."""
 
     user: str
     hash: bytes
@@ -26,7 +26,7 @@ class Ask(NamedTuple):
 
 
 class Snapshot(Struct, frozen=True):
-    """A row that others can go on from."""
+    """A row that others can continue."""
 
     id: UUID
     root: str
@@ -34,7 +34,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class ConversationPlace(Struct, frozen=True):
-    """Where a row stands: its conversation, what it goes on from, and whether the caller said so."""
+    """The conversation and the parent of a row, and whether the gateway inferred the conversation."""
 
     root: str
     parent: UUID | None
@@ -43,42 +43,46 @@ class ConversationPlace(Struct, frozen=True):
 
 
 def buckets(rows: Iterable[Row]) -> list[int]:
-    """Locks to take, in the order that all processes take them: two of them never place rows of one user at once, nor
-    does one place a row while its conversation is named or removed."""
+    """The locks of the rows' users, in the order in which all processes take them.
+
+    With them, two processes never place rows of one user at once, or a row whose title or removal is being set.
+    """
     return sorted({bucket(row.user) for row in rows})
 
 
 def bucket(user: str) -> int:
+    """The number of the lock of this user."""
     return crc32(user.encode("utf-8", "backslashreplace")) % BUCKETS
 
 
-def first_asks(rows: Iterable[Row]) -> list[Ask]:
-    return [Ask(row.user, found, row.id) for row in rows for found in row.marks.snapshots[:FIRST_LOOK]]
+def first_lookups(rows: Iterable[Row]) -> list[Lookup]:
+    """The longest candidates of all rows."""
+    return [Lookup(row.user, found, row.id) for row in rows for found in row.fingerprints.snapshots[:FIRST_CANDIDATES]]
 
 
-def other_asks(rows: Iterable[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Ask]:
-    """The shorter candidates of those rows for which none of the longest was found."""
+def other_lookups(rows: Iterable[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[Lookup]:
+    """The shorter candidates of the rows for which no longest candidate was found."""
     return [
-        Ask(row.user, other, row.id)
+        Lookup(row.user, other, row.id)
         for row in rows
-        if len(row.marks.snapshots) > FIRST_LOOK
-        and not any((row.id, known) in found for known in row.marks.snapshots[:FIRST_LOOK])
-        for other in row.marks.snapshots[FIRST_LOOK:]
+        if len(row.fingerprints.snapshots) > FIRST_CANDIDATES
+        and not any((row.id, known) in found for known in row.fingerprints.snapshots[:FIRST_CANDIDATES])
+        for other in row.fingerprints.snapshots[FIRST_CANDIDATES:]
     ]
 
 
-def named_asks(rows: Iterable[Row]) -> list[Ask]:
-    """The answers and items that rows name by their ids."""
-    return [Ask(row.user, found, row.id) for row in rows for found in row.marks.named]
+def named_lookups(rows: Iterable[Row]) -> list[Lookup]:
+    """The answers and items that rows name by id."""
+    return [Lookup(row.user, found, row.id) for row in rows for found in row.fingerprints.named]
 
 
 def shifted(id_: UUID, milliseconds: int) -> UUID:
-    """The same UUIDv7 at another time."""
+    """The UUIDv7 with its time moved."""
     return UUID(int=min(max(0, id_.int + (milliseconds << 80)), (1 << 128) - 1)) if milliseconds else id_
 
 
 def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> list[ConversationPlace]:
-    """The rows' places, given what is stored; `rows` are in the order of their ids, so that parents come first."""
+    """The places of rows, from the stored snapshots. `rows` are in the order of ids, so that parents come first."""
     fresh: dict[tuple[str, bytes], Snapshot] = {}  # of the rows before
     places: list[ConversationPlace] = []
     for row in rows:
@@ -89,19 +93,21 @@ def place(rows: Sequence[Row], found: Mapping[tuple[UUID, bytes], Snapshot]) -> 
         title = row.convo_title if row.convo_title is not None else found_title
         places.append(ConversationPlace(root, parent.id if parent is not None else None, row.root_id is None, title))
         known = Snapshot(row.id, root, title)
-        for mark in row.marks.own:
-            fresh[row.user, mark] = known
+        for hash_ in row.fingerprints.own:
+            fresh[row.user, hash_] = known
     return places
 
 
 def _parent(
     row: Row, found: Mapping[tuple[UUID, bytes], Snapshot], fresh: Mapping[tuple[str, bytes], Snapshot]
 ) -> Snapshot | None:
-    """What it names; else the longest snapshot, and of equals the newest. What is stored wins over the same row in this
-    batch."""
-    if row.marks.best_parent is None:
+    """The row that it names; else the longest snapshot, and of equals the newest.
+
+    A stored row has precedence over the same row in this batch.
+    """
+    if row.fingerprints.best_parent is None:
         return None
-    for wanted in row.marks.earlier:
+    for wanted in row.fingerprints.earlier:
         stored, new = found.get((row.id, wanted)), fresh.get((row.user, wanted))
         if stored is not None and (new is None or stored.id >= new.id):
             return stored

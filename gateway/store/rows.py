@@ -1,4 +1,4 @@
-"""A record as a row: JSON for `json_to_recordset`, with the bytes that are no JSON beside it. Pure."""
+"""A record as a row: JSON for `llm_logs.keep`, and the bytes that jsonb cannot hold beside it. Pure."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.model import Record, Usage
+    from gateway.store.conversations import ConversationPlace
 
     CostOf = Callable[[Record], float | None]  # USD; None: not known
 
-# What a record itself is to blame for when a row is made of it. Anything else is the machine's fault, or a bug of ours:
-# then nothing is decided about the record.
+# Errors that the data of a record causes while its row is made. Any other error is the machine's or a bug of ours, and
+# decides nothing about the record.
 ENCODING_ERRORS = (ValueError, TypeError, RecursionError, OverflowError)
 CHATS = (Kind.CHAT, Kind.RESPONSE)
-MOST_TOKENS = 2**63 - 1
-MOST_LETTERS = 250  # of a name in an index: two of them must fit into 2,704 bytes
-MOST_SEARCHED = 8000  # of a title, whose words are in the search index; of question and answer it takes as many
+MAX_TOKENS = 2**63 - 1
+MAX_NAME_CHARS = 250  # of a name in an index: two names must fit into 2,704 bytes
+MAX_SEARCHED_CHARS = 8000  # of a title: the search index takes as many of question and answer
 LARGEST_REAL = 3e38  # of the type `real`, about
 SMALLEST_REAL = 1e-37
 _NUL = "\x00"
 
 
-def told_cost(record: Record) -> float | None:
-    """What the record itself says."""
+def recorded_cost(record: Record) -> float | None:
+    """The cost that the record itself holds."""
     return record.answer.usage_cost
 
 
 class Row(Struct):
-    """One row before its place among the conversations is known; `columns` are all but that and the bodies.
+    """One row. `columns` holds all columns but the bodies, and the place in the conversation from `set_place` on.
 
-    Of the bodies it has what `JsonbValue` has, but not their parsed values: they would keep the collector busy.
+    It has the texts and raw bytes of the bodies, not their parsed values: these would cost the garbage collector time.
     """
 
     id: UUID
@@ -56,19 +57,35 @@ class Row(Struct):
     response_raw: bytes | None
     root_id: str | None = None
     convo_title: str | None = None
-    marks: Fingerprints = NONE
+    fingerprints: Fingerprints = NONE
+
+    def set_place(self, its: ConversationPlace) -> None:
+        """Fill the columns of the row's place in its conversation."""
+        found, columns = self.fingerprints, self.columns
+        columns["root_gpt_id"] = its.root
+        columns["root_inferred"] = its.is_inferred
+        columns["parent_id"] = its.parent
+        columns["convo_title"] = its.title
+        for name, hash_ in (
+            ("snapshot_hash", found.snapshot),
+            ("answer_hash", found.answer),
+            ("item_hash", found.item),
+            ("parent_hash", found.best_parent),
+        ):
+            if hash_ is not None:
+                columns[name] = "\\x" + hash_.hex()
 
 
-def row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
-    """Raises RecordRefused for a record that cannot even be written as a row."""
+def row_of(record: Record, cost_of: CostOf = recorded_cost) -> Row:
+    """The row of a record. Raises RecordRefused if the record cannot be written as a row."""
     try:
         return _row_of(record, to_jsonb(record.interaction.body), to_jsonb(record.answer.body), cost_of)
     except ENCODING_ERRORS as error:
         raise RecordRefused(f"no row can be made of it: {safe_text(error)}") from error
 
 
-def raw_row_of(record: Record, cost_of: CostOf = told_cost) -> Row:
-    """The plainest form: both bodies as bytes alone. Raises RecordRefused."""
+def raw_row_of(record: Record, cost_of: CostOf = recorded_cost) -> Row:
+    """The row of a record with both bodies as bytes alone. Raises RecordRefused."""
     try:
         row = _row_of(record, _bytes_only(record.interaction.body), _bytes_only(record.answer.body), cost_of)
     except ENCODING_ERRORS as error:
@@ -114,8 +131,8 @@ def _row_of(record: Record, request: JsonbValue, response: JsonbValue, cost_of: 
     }
     if usage is not None:
         columns["usage_info"] = _usage_info(usage)
-        columns["prompt_tokens"] = _count(usage.prompt_tokens)
-        columns["completion_tokens"] = _count(usage.completion_tokens)
+        columns["prompt_tokens"] = _bounded(usage.prompt_tokens)
+        columns["completion_tokens"] = _bounded(usage.completion_tokens)
         columns["usage_estimated"] = usage.is_estimate
     if ruling is not None:
         columns["policy_outcome"] = ruling.outcome
@@ -129,10 +146,10 @@ def _row_of(record: Record, request: JsonbValue, response: JsonbValue, cost_of: 
     if interaction.kind in CHATS:
         columns["convo_show"] = interaction.convo_show
         row.convo_title = None if interaction.convo_title is None else searched_text(interaction.convo_title)
-        marks = fingerprints_of(interaction.kind, request.value, response.value)
-        # A refused request is no turn: it goes on from nothing, and nothing goes on from it.
-        row.marks = NONE if answer.outcome is Outcome.REFUSED else marks
-        root = interaction.root_id if interaction.root_id is not None else marks.conversation
+        fingerprints = fingerprints_of(interaction.kind, request.value, response.value)
+        # A refused request is not a turn: it has no parent and no children.
+        row.fingerprints = NONE if answer.outcome is Outcome.REFUSED else fingerprints
+        root = interaction.root_id if interaction.root_id is not None else fingerprints.conversation
         row.root_id = _indexed(root)
     return row
 
@@ -140,15 +157,15 @@ def _row_of(record: Record, request: JsonbValue, response: JsonbValue, cost_of: 
 def _indexed(text: str | None) -> str | None:
     if text is None:
         return None
-    return _short_text(text) if len(text) <= MOST_LETTERS else indexed_text(text)
+    return _short_text(text) if len(text) <= MAX_NAME_CHARS else indexed_text(text)
 
 
-def _count(tokens: int) -> int:
-    return tokens if -MOST_TOKENS <= tokens <= MOST_TOKENS else MOST_TOKENS if tokens > 0 else -MOST_TOKENS
+def _bounded(tokens: int) -> int:
+    return tokens if -MAX_TOKENS <= tokens <= MAX_TOKENS else MAX_TOKENS if tokens > 0 else -MAX_TOKENS
 
 
 def _real(cost: float | None) -> float | None:
-    """The cost where a column of type `real` takes it. Too large: not known; too small: nothing."""
+    """The cost as a value that the type `real` holds; None if it is too large, 0 if it is too small."""
     if cost is None or not abs(cost) <= LARGEST_REAL:
         return None
     return cost if abs(cost) >= SMALLEST_REAL else 0.0
@@ -176,7 +193,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 class Batch:
-    """Rows as the parameters of one statement: a JSON array, and the raw bytes that its rows point at."""
+    """Rows as parameters of `llm_logs.keep`: a JSON array, and the raw bytes that its rows number."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = [b"["]
@@ -193,9 +210,9 @@ class Batch:
     def add(self, row: Row) -> None:
         columns = row.columns
         if row.request_raw is not None:
-            columns["request_raw"] = self._place_of(row.request_raw)
+            columns["request_raw"] = self._added(row.request_raw)
         if row.response_raw is not None:
-            columns["response_raw"] = self._place_of(row.response_raw)
+            columns["response_raw"] = self._added(row.response_raw)
         if self._rows:
             self._pieces.append(b",")
         self._rows += 1
@@ -208,8 +225,8 @@ class Batch:
             b"}",
         )
 
-    def _place_of(self, raw: bytes) -> int:
-        """In `raws`, counted as Postgres counts."""
+    def _added(self, raw: bytes) -> int:
+        """Append to `raws`; the position there, which begins at 1 in Postgres."""
         self.raws.append(raw)
         return len(self.raws)
 
@@ -219,7 +236,7 @@ def _object(columns: dict[str, Any]) -> bytes:
         text = orjson.dumps(columns)
     except TypeError:  # a lone surrogate in a name: a header byte above 127 arrives as one
         return orjson.dumps(_storable_columns(columns))
-    return orjson.dumps(_storable_columns(columns)) if b"\\" in text and b"\\u0000" in text else text
+    return orjson.dumps(_storable_columns(columns)) if b"\\u0000" in text else text
 
 
 def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:
@@ -227,30 +244,30 @@ def _storable_columns(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def storable_text(text: str) -> str:
-    """The same where Postgres takes it; lone surrogates written out, NUL characters replaced."""
+    """The text as Postgres takes it: lone surrogates as escapes, NUL characters replaced."""
     if text.isascii() and _NUL not in text:
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace(_NUL, "\ufffd")
 
 
 def indexed_text(text: str) -> str:
-    """Bounds a text for a B-tree index, of our tables or of the report's; reads must ask for the same."""
-    return _short_text(text) if len(text) <= MOST_LETTERS else _cut(storable_text(text), MOST_LETTERS)
+    """The text, bounded for a B-tree index of our tables or the report's; reads must bound it in the same way."""
+    return _short_text(text) if len(text) <= MAX_NAME_CHARS else _cut(storable_text(text), MAX_NAME_CHARS)
 
 
 @lru_cache(1024)
 def _short_text(text: str) -> str:
-    """The names of users, models and titles, which come again and again."""
-    return _cut(storable_text(text), MOST_LETTERS)
+    """The same, cached: names of users, models and titles repeat."""
+    return _cut(storable_text(text), MAX_NAME_CHARS)
 
 
 def searched_text(text: str) -> str:
-    """Bounds a text whose words are in the search index: a tsvector holds 1 MB, and parsing takes its time."""
-    return _cut(storable_text(text), MOST_SEARCHED)
+    """The text, bounded for the search index: a tsvector holds 1 MB, and parsing costs time."""
+    return _cut(storable_text(text), MAX_SEARCHED_CHARS)
 
 
 def _cut(stored: str, most: int) -> str:
-    """At most so many characters: a visible cut, with a digest of the whole, so that two long names stay different."""
+    """At most `most` characters; a longer text ends with … and a digest of the whole, which keeps texts distinct."""
     if len(stored) <= most:
         return stored
     digest = sha256(stored.encode()).hexdigest()

@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 
 from gateway.model import Record
-from gateway.store import statements as sql
 from gateway.store.conversations import shifted
-from gateway.store.interactions import MONTH_MS
+from gateway.store.interactions import TUNE
+from gateway.store.placement import FIND_EARLY, FIND_NAMED, FIND_SNAPSHOTS, MONTH_MS
 from tests.journal.samples import IDS
 from tests.store.samples import chat, make_partitions, model, response, rows_of, spoken, store, user
 
@@ -456,15 +456,15 @@ async def test_g4_a_parent_in_the_same_batch_is_found_beside_old_ones(database: 
         assert (await tree(db, old, resumed_one, first, second)).parents == [None, 0, None, 2]
 
 
-@pytest.mark.parametrize("statement", [sql.FIND_SNAPSHOTS, sql.FIND_NAMED, sql.FIND_EARLY])
+@pytest.mark.parametrize("statement", [FIND_SNAPSHOTS, FIND_NAMED, FIND_EARLY])
 async def test_g4_a_look_up_reads_the_partitions_of_the_last_month_only(database: str, statement: str) -> None:
     async with store(database) as (db, _):
         await make_partitions(db, 33)
         (month,) = await rows_of(db, "select llm_logs.first_id(date_trunc('month', now()) + '30 months') as id")
         id_ = shifted(UUID(int=month["id"].int), 86_400_000)
-        connection = await db.connect(sql.TUNE)
+        connection = await db.connect(TUNE)
         try:
-            bounds = [id_] if statement == sql.FIND_EARLY else [shifted(id_, -MONTH_MS)]
+            bounds = [id_] if statement == FIND_EARLY else [shifted(id_, -MONTH_MS)]
             await connection.execute(f"prepare look (text[], bytea[], uuid[], uuid) as {statement}")
             asked = f"array['ann'], array['\\x00'::bytea], array['{id_}'::uuid], '{bounds[0]}'"
             plan = await connection.fetch(f"explain (analyze, costs off, timing off) execute look ({asked})")
@@ -473,4 +473,4 @@ async def test_g4_a_look_up_reads_the_partitions_of_the_last_month_only(database
         text = "\n".join(row["QUERY PLAN"] for row in plan)
         read = {line for line in text.split("\n") if " on chatgpt_logs_" in line and "never executed" not in line}
         months = set(re.findall(r"on chatgpt_logs_(\d{4}_\d\d)", "\n".join(read)))
-        assert 1 <= len(months) <= (4 if statement == sql.FIND_EARLY else 2), text
+        assert 1 <= len(months) <= (4 if statement == FIND_EARLY else 2), text

@@ -13,7 +13,7 @@ from gateway.model import Kind, PolicyOutcome, Principal, Record, Ruling, Usage
 from gateway.store.audit import Wanted
 from gateway.store.history import History, Reading
 from gateway.store.reports import Reports
-from gateway.store.rows import MOST_LETTERS, MOST_SEARCHED, indexed_text, searched_text
+from gateway.store.rows import MAX_NAME_CHARS, MAX_SEARCHED_CHARS, indexed_text, searched_text
 from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, record, rows_of, store, user
 
@@ -103,7 +103,7 @@ async def test_a1_a_model_of_2700_random_letters_is_a_row_and_the_request_keeps_
         for row, name in zip(rows, models, strict=True):
             assert row["model"].startswith(name[:150])
             assert "…" in row["model"]  # a visible cut
-            assert len(row["model"]) <= MOST_LETTERS
+            assert len(row["model"]) <= MAX_NAME_CHARS
         (wanted,) = {column for column in Wanted(model=models[1]).columns if column is not None}
         assert wanted == rows[1]["model"]  # who looks for the long name finds it
 
@@ -128,6 +128,6 @@ async def test_a1_numbers_beyond_their_columns_are_bounded(database: str, usage:
 
 
 def test_a1_texts_that_are_short_enough_stay_as_they_are() -> None:
-    assert indexed_text("é" * MOST_LETTERS) == "é" * MOST_LETTERS
-    assert searched_text("é" * MOST_SEARCHED) == "é" * MOST_SEARCHED
-    assert len(searched_text("é" * (MOST_SEARCHED + 1))) == MOST_SEARCHED
+    assert indexed_text("é" * MAX_NAME_CHARS) == "é" * MAX_NAME_CHARS
+    assert searched_text("é" * MAX_SEARCHED_CHARS) == "é" * MAX_SEARCHED_CHARS
+    assert len(searched_text("é" * (MAX_SEARCHED_CHARS + 1))) == MAX_SEARCHED_CHARS

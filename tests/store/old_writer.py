@@ -1,8 +1,6 @@
-"""The statements that keep interactions. One batch, one statement a table; what is there already stays as it is."""
+"""The INSERTs of gateways before `llm_logs.keep` (0016), which run beside ours. Never edit them."""
 
-# For the connections that keep. Planning a look into every partition takes ten times as long as looking (3.1 against
-# 0.4 ms), so it is done once; a plan that was made while a partition was empty must not read it whole later on.
-TUNE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
+from __future__ import annotations
 
 # $1: the rows as a JSON array; $2: the raw bytes that their `request_raw` and `response_raw` point at
 # What users have set by hand for a conversation holds for its later rows, too.
@@ -103,92 +101,4 @@ from json_to_recordset($1::json) as r (
 on conflict (id) do nothing
 """
 
-# Which of these have no row. $1: ids
-MISSING = """
-select q.id
-from unnest($1::uuid[]) as q (id)
-where
-    not exists (select from llm_logs.chatgpt_logs as c where c.id = q.id)
-    and not exists (select from llm_logs.image_logs as i where i.id = q.id)
-    and not exists (select from llm_logs.api_logs as a where a.id = q.id)
-"""
-
-# $1: namespace; $2: buckets, in order
-LOCK_USERS = """
-select pg_advisory_xact_lock($1::integer, bucket)
-from unnest($2::integer[]) as bucket
-"""
-
-# The newest snapshot of a user and hash that is older than the row which asks. $1: users; $2: hashes; $3: rows; $4: the
-# least id, by which all but one or two months are left out before anything is looked up in them
-FIND_SNAPSHOTS = """
-select q.hash, q.row_id, c.id, c.root_gpt_id, c.convo_title
-from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, row_id)
-cross join lateral (
-    select id, root_gpt_id, convo_title
-    from llm_logs.chatgpt_logs
-    where user_name = q.user_name and snapshot_hash = q.hash and id < q.row_id and id >= $4
-    order by id desc
-    limit 1
-) as c
-"""
-
-# The same for what a response names by an id: an answer, or an item of one. $1: users; $2: hashes; $3: rows; $4: the
-# least id
-FIND_NAMED = """
-select q.hash, q.row_id, c.id, c.root_gpt_id, c.convo_title
-from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, row_id)
-cross join lateral (
-    (
-        select id, root_gpt_id, convo_title
-        from llm_logs.chatgpt_logs
-        where user_name = q.user_name and answer_hash = q.hash and id < q.row_id and id >= $4
-        order by id desc
-        limit 1
-    )
-    union all
-    (
-        select id, root_gpt_id, convo_title
-        from llm_logs.chatgpt_logs
-        where user_name = q.user_name and item_hash = q.hash and id < q.row_id and id >= $4
-        order by id desc
-        limit 1
-    )
-) as c
-"""
-
-# Rows that go on from one of these, but came before it. $1: users; $2: hashes; $3: ids; $4: the least of these ids
-FIND_EARLY = """
-select distinct on (c.id)
-    c.id, q.id as parent_id, c.user_name, c.root_inferred and c.parent_id is null as is_own_root
-from unnest($1::text[], $2::bytea[], $3::uuid[]) as q (user_name, hash, id)
-inner join llm_logs.chatgpt_logs as c
-    on c.user_name = q.user_name and c.parent_hash = q.hash and c.id > q.id and c.id > $4
-where not exists (
-    select from llm_logs.chatgpt_logs as p
-    where p.id = c.parent_id and c.parent_hash in (p.snapshot_hash, p.answer_hash, p.item_hash)
-)
-order by c.id, q.id desc
-"""
-
-# $1: the row; $2: what it goes on from
-SET_PARENT = """
-update llm_logs.chatgpt_logs set parent_id = $2 where id = $1
-"""
-
-# A conversation that was taken for one of its own joins that of $3, unless a caller uses the id that it had so far.
-# $1: user; $2: id of the conversation, which is that of its first row; $3: the row that it goes on from
-JOIN_CONVERSATION = """
-update llm_logs.chatgpt_logs as c
-set root_gpt_id = p.root_gpt_id
-from llm_logs.chatgpt_logs as p
-where c.user_name = $1 and coalesce(c.root_gpt_id, c.id::text) = $2 and c.root_inferred and p.id = $3
-    and not exists (
-        select from llm_logs.chatgpt_logs as given
-        where given.user_name = $1 and coalesce(given.root_gpt_id, given.id::text) = $2 and not given.root_inferred
-    )
-"""
-
-SCHEMA_VERSION = r"""
-select max(version) from schema_migrations where version ~ '^\d{4}$'
-"""
+OLD_STATEMENTS = {"chat": KEEP_CHATS, "image": KEEP_IMAGES, "api": KEEP_CALLS}
