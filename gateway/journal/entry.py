@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import JournalFull
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from uuid import UUID
 
     from gateway.journal.locations import Extent
@@ -69,9 +70,6 @@ class JournalEntry:
             raise
         return True
 
-    async def kept(self) -> None:
+    def kept(self) -> Coroutine[Any, Any, None]:
         """Waits until the finished record is as durable as `journal.sync` says. Raises JournalFull if it is not."""
-        if self.has_failed:
-            raise self._writer.refuse()
-        if self._lsn is not None:
-            await self._writer.wait_durable(self._lsn)
+        return self._writer.wait_durable(self._lsn, has_failed=self.has_failed)

@@ -56,7 +56,10 @@ class JournalWriter:
         """Writes the request. Raises JournalFull if there is no space; with `when_full = "serve"` it returns None."""
         begun = None
         if self.admission.refusal is None:
-            begun = self._try_append(self.frames.begun(key, encode_interaction(interaction), interaction.body))
+            try:
+                begun = self.append(self.frames.begun(key, encode_interaction(interaction), interaction.body))
+            except OSError:  # `Segments` has logged it
+                begun = None
         if begun is None:
             if not self._serves_full:
                 raise self.refuse()
@@ -64,7 +67,8 @@ class JournalWriter:
         self._segments.begun += 1
         for subscription in self._subscriptions:
             subscription.on_begun(key, begun)
-        self._sync_in_background()
+        if self._is_interval:
+            self._group_commit.sync_soon()
         return begun
 
     def finish(self, interaction: Interaction, answer: Answer, key: bytes, begun: Extent | None) -> int | None:
@@ -79,7 +83,10 @@ class JournalWriter:
         finished: Extent | None = None
         if begun is not None:
             self._on_end(key)
-            finished = self._try_append(end, is_end=True)
+            try:
+                finished = self.append(end, is_end=True)
+            except OSError:
+                finished = None
         pending = PendingRecord(key, begun, finished, finished_at=answer.finished_at)
         lsn = None
         if finished is not None:
@@ -95,12 +102,16 @@ class JournalWriter:
             subscription.on_finished(pending)
         if finished is None and not self._serves_full:
             raise self.refuse()
-        self._sync_in_background()
+        if self._is_interval:
+            self._group_commit.sync_soon()
         return lsn
 
-    async def wait_durable(self, lsn: int) -> None:
-        """Returns when a position is as durable as the settings say. Raises JournalFull if a sync fails."""
-        if not self._is_group:
+    async def wait_durable(self, lsn: int | None, *, has_failed: bool) -> None:
+        """Returns when the result of `finish` is as durable as the settings say. Raises JournalFull if a sync fails, or
+        if `finish` failed."""
+        if has_failed:
+            raise self.refuse()
+        if lsn is None or not self._is_group:
             return
         try:
             await self._group_commit.wait_synced(lsn)
@@ -120,20 +131,9 @@ class JournalWriter:
             if not pending.waiting_sinks and pending.is_cached:
                 self._cached_bytes -= pending.size
 
-    def _try_append(self, frame: list[bytes], *, is_end: bool = False) -> Extent | None:
-        """Returns None if the disk does not take the frame."""
-        try:
-            return self._segments.append(frame, is_end=is_end)
-        except OSError:  # `Segments` has logged it
-            return None
-
     @property
     def _keeps_in_memory(self) -> bool:
         for subscription in self._subscriptions:  # `any` costs three times as much
             if subscription.is_overflowing:
                 return False
         return bool(self._subscriptions)
-
-    def _sync_in_background(self) -> None:
-        if self._is_interval:
-            self._group_commit.sync_soon()
