@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from gateway.exchange.recording import BeginEntry
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
     from gateway.shipping.sink import Sink
 
 NO_RULES = Policy()

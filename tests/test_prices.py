@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.model import Record, Usage
 from gateway.prices import MAX_CACHED_MODELS, MAX_NAME_LENGTH, Price, Prices, list_price
-from gateway.settings.settings import SettingsError, load
+from gateway.settings import SettingsError, load
 from tests.journal.samples import answer, interaction
 
 OWN = Prices((("ours", (10.0, 1.0, 100.0)),))

@@ -11,7 +11,7 @@ from gateway.store.migrations import read_migrations
 from gateway.store.pool import Database
 
 if TYPE_CHECKING:
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
     from gateway.store.condition import Condition, Schema
     from gateway.store.pool import Connection
 

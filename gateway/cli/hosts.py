@@ -20,7 +20,7 @@ from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions
 
 if TYPE_CHECKING:
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
     from gateway.store.pool import Database
 
 COMMANDS = {

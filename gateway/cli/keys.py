@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from gateway.model import ApiKey
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 PAGE = 500
 _SPAN = re.compile(r"([0-9]{1,6})\s*([hdwy])")

@@ -17,8 +17,9 @@ from gateway.errors import GatewayError
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.peers.peers import WorkerIdentity
 from gateway.process import server, supervisor
+from gateway.settings import Settings, SettingsError, load
 from gateway.settings.database_url import IGNORED, read_url
-from gateway.settings.settings import Settings, SettingsError, load
+from gateway.settings.table import report
 from gateway.store.dsn import fault_of
 from gateway.telemetry import logs, tail
 
@@ -126,7 +127,7 @@ def _refuse_database(settings: Settings) -> None:
 
 def _check(settings: Settings, *, connects: bool) -> int:
     facts, faults = asyncio.run(check.examine(settings)) if connects else ([], [])
-    print("\n".join([*map(str, settings.describe()), *_remarks(settings), *facts]))  # at once: `head` may follow
+    print("\n".join([*map(str, report(settings)), *_remarks(settings), *facts]))  # at once: `head` may follow
     for fault in faults:
         print(f"llm-gateway: {fault}", file=sys.stderr)
     return 1 if faults else 0

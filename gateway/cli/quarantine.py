@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
     from gateway.shipping.quarantine import QuarantineItem
 
 

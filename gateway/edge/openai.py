@@ -32,7 +32,7 @@ from gateway.transport.origin import CHAT_PATH
 if TYPE_CHECKING:
     from gateway.dialects.classifier import Dialect
     from gateway.model import Principal
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET
 READING_METHODS = ("GET", "HEAD", "OPTIONS")

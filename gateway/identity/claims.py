@@ -12,7 +12,7 @@ from gateway.model import Principal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.settings.settings import AuthSettings
+    from gateway.settings import AuthSettings
 
 Claims = dict[str, Any]
 

@@ -10,7 +10,7 @@ import orjson
 from yarl import URL
 
 from gateway.identity.issuer import FetchError
-from gateway.settings.readers import redacted_url
+from gateway.settings.kinds import redacted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.identity.jwks import Key
-    from gateway.settings.settings import AuthSettings
+    from gateway.settings import AuthSettings
 
 MAX_AGE_S = 600.0  # so long a key that the issuer has withdrawn may still count
 PAUSE_S = 10.0  # between two questions to the issuer, whatever the tokens say

@@ -13,7 +13,7 @@ from gateway.errors import CallerError, NotAllowed, NotFound, TooManyKeys
 from gateway.identity.key_cache import HINT_LENGTH, PREFIX, digest_of, new_secret
 from gateway.identity.names import is_name
 from gateway.model import ApiKey, Principal, Role
-from gateway.settings.readers import Secret
+from gateway.settings.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.identity.key_refresh import KeySource
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 FILE_NAME = "keys.json"
 

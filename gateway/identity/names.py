@@ -9,7 +9,7 @@ from gateway.model import Role
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.settings.settings import AuthSettings
+    from gateway.settings import AuthSettings
 
 LONGEST = 256
 

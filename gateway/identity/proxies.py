@@ -11,7 +11,7 @@ from gateway.model import Principal
 
 if TYPE_CHECKING:
     from gateway.identity.credentials import Credentials
-    from gateway.settings.settings import AuthSettings
+    from gateway.settings import AuthSettings
 
 REMEMBERED_PEERS = 4096
 LONGEST_GROUPS = 8192

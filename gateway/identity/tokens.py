@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.identity.issuer import Issuer
     from gateway.model import Principal
-    from gateway.settings.settings import AuthSettings
+    from gateway.settings import AuthSettings
 
 MOST_REMEMBERED = 20_000
 

@@ -14,7 +14,7 @@ from gateway.journal.segment_file import SegmentFile
 if TYPE_CHECKING:
     from gateway.journal.disk import Disk
     from gateway.journal.lock import JournalFolder
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 
 class SegmentAllocator:

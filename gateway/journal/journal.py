@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.journal.locations import Position
     from gateway.journal.pending import PendingRecord
     from gateway.model import Interaction
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 log = structlog.get_logger()
 

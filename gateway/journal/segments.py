@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.journal.disk import Disk, DiskThread
     from gateway.journal.lock import JournalFolder
     from gateway.journal.segment_file import SegmentFile
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 FRESH_FILES = 2  # that one frame tries when a file has failed
 

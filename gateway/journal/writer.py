@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.journal.segments import Segments
     from gateway.journal.subscription import Subscription
     from gateway.model import Answer, Interaction
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 
 class JournalWriter:

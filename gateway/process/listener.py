@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import ServiceError
 
 if TYPE_CHECKING:
-    from gateway.settings.settings import ServerSettings
+    from gateway.settings import ServerSettings
 
 BACKLOG = 4096
 UNACKNOWLEDGED_MS = 120_000

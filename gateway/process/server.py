@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.exchange.recording import BeginEntry
     from gateway.identity.one_time_link import OneTimeLinks
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 MAX_HEADER_BYTES = 32 * 1024
 GC_THRESHOLDS = (20_000, 50, 50)  # objects: requests leave few cycles behind, and each look at them costs

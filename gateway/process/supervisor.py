@@ -22,7 +22,7 @@ from gateway.process.signals import heed_signals
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 RESTART_S = 1.0  # between the end of a worker and the next one, so that a fault at the start does not spin
 KILL_S = 20.0  # beyond the workers' own patience

@@ -12,7 +12,7 @@ from gateway.transport.origin import IMAGE_PATH, Origin, Timeouts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
     from gateway.transport.call import Provider
 
 

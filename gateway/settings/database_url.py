@@ -1,6 +1,7 @@
-"""Reads a PostgreSQL URL strictly: what asyncpg would misread, ignore, or refuse only when it connects is a fault here.
+"""Strict parser of PostgreSQL URLs. A URL that asyncpg would misread, ignore in part, or refuse at connect is a fault.
 
-Errors are ValueErrors whose text may be shown: no part of the URL stands in it but known names and their wrong values.
+Errors are ValueErrors with a text for people. It quotes known parameter names and their invalid values, and no other
+part of the URL.
 """
 
 from __future__ import annotations
@@ -15,31 +16,31 @@ from urllib.parse import quote, unquote_to_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENCODE = "in a password / is written %2F, # is %23, ? is %3F, % is %25 and @ is %40"
+ENCODE = "in a password, write / as %2F, # as %23, ? as %3F, % as %25 and @ as %40"
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 WITH_TLS = ("require", "verify-ca", "verify-full")
 _VERSIONS = ("ssl_min_protocol_version", "ssl_max_protocol_version")
 _TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _OWN_TIMEOUTS = "the gateway has its own timeouts"
 
-# Parameters without effect, and why: nothing that somebody relies on is lost without them.
+# Parameters without effect, and the reason: nobody relies on them.
 IGNORED: Mapping[str, str] = {
-    "channel_binding": "asyncpg has no channel binding; sslmode=verify-full makes sure of the server instead",
-    "connect_timeout": "GATEWAY_DB_CONNECT_S (store.connect_s) is this time here",
-    "fallback_application_name": "the gateway has a name",
-    "client_encoding": "it is UTF-8",
+    "channel_binding": "asyncpg has no channel binding; sslmode=verify-full verifies the server instead",
+    "connect_timeout": "GATEWAY_DB_CONNECT_S (store.connect_s) sets this time",
+    "fallback_application_name": "the gateway sets application_name itself",
+    "client_encoding": "it is always UTF-8",
     "keepalives": _OWN_TIMEOUTS,
     "keepalives_idle": _OWN_TIMEOUTS,
     "keepalives_interval": _OWN_TIMEOUTS,
     "keepalives_count": _OWN_TIMEOUTS,
     "tcp_user_timeout": _OWN_TIMEOUTS,
-    "gssencmode": "connections are encrypted with TLS only",
+    "gssencmode": "connections use TLS, never GSSAPI encryption",
     "sslcompression": "TLS is not compressed",
-    "sslsni": "the host's name is sent always",
-    "sslcertmode": "a client's certificate is sent where the server asks for it",
-    "load_balance_hosts": "hosts are tried in their order",
+    "sslsni": "the host name is always sent",
+    "sslcertmode": "a client certificate is sent if the server requests it",
+    "load_balance_hosts": "hosts are tried in the given order",
 }
-# Of those, the values that mean what is done anyhow. channel_binding=require is what clouds hand out; see `_check`.
+# Values of those that agree with the gateway's behaviour. Clouds give out channel_binding=require; see `_check`.
 _HARMLESS: Mapping[str, tuple[str, ...]] = {
     "channel_binding": ("disable", "prefer", "require"),
     "client_encoding": ("auto", "utf8", "utf-8", "unicode"),
@@ -55,71 +56,71 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "gsslib": ("gssapi",),
 }
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
-# What asyncpg takes from the URL, and what it hands on to the server.
+# Parameters that asyncpg interprets or passes to the server.
 PASSED = (*_CHOICES, *_FILES, "sslpassword", "krbsrvname", "application_name", "options")
 _PLACES = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "dbname"}
-_PLACES["database"] = "dbname"  # asyncpg's name of it
+_PLACES["database"] = "dbname"  # asyncpg's name for it
 _REFUSED: Mapping[str, str] = {
-    "hostaddr": "give the address as the host",
-    "service": "give the service's parameters in the URL",
+    "hostaddr": "set the address as the host",
+    "service": "write the service's parameters into the URL",
     "replication": "the gateway does not replicate",
-    "requirepeer": "asyncpg does not look at who the server is; sslmode=verify-full does",
-    "require_auth": "asyncpg does not restrict how it logs in; sslmode=verify-full makes sure of the server",
-    "sslcrldir": "give one file as sslcrl",
+    "requirepeer": "asyncpg does not check the server's account; sslmode=verify-full verifies the server",
+    "require_auth": "asyncpg does not restrict the login method; sslmode=verify-full verifies the server",
+    "sslcrldir": "set one file as sslcrl",
 }
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DatabaseUrl:
-    """What a URL says, and it is a secret. `parameters` are those that asyncpg understands."""
+    """A parsed URL; it is a secret. `parameters`: those that asyncpg understands."""
 
-    hosts: tuple[tuple[str, str], ...]  # name, address or folder of a socket; port, or nothing
+    hosts: tuple[tuple[str, str], ...]  # (name, address or socket directory; port or empty)
     user: str
     password: str
     database: str
     parameters: tuple[tuple[str, str], ...]
-    ignored: tuple[str, ...]  # names of parameters that were given and have no effect
+    ignored: tuple[str, ...]  # names of given parameters without effect
 
     def get(self, name: str) -> str | None:
         return dict(self.parameters).get(name)
 
     @property
     def trusts_system(self) -> bool:
-        """Whether the server's certificate is checked against what this machine trusts."""
+        """Whether this machine's trusted authorities verify the server's certificate."""
         return self.get("sslrootcert") == "system"
 
     def for_asyncpg(self) -> str:
-        """The same URL, written so that asyncpg cannot take it for another."""
+        """The same URL in a form that asyncpg reads in exactly one way."""
         user = quote(self.user, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
         given = list(self.parameters)
-        if self.trusts_system:  # the caller hands a context over for it
+        if self.trusts_system:  # the caller passes an SSL context instead
             given = [(name, value) for name, value in given if name not in ("sslrootcert", "sslmode")]
         if any(host for host, _ in self.hosts):
             given.append(("host", ",".join(f"[{host}]" if ":" in host else host for host, _ in self.hosts)))
         if any(port for _, port in self.hosts):
             given.append(("port", ",".join(port or "5432" for _, port in self.hosts)))
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in given)
-        # Without a database there is no slash either: asyncpg would take "" for its name, and not look at PGDATABASE.
+        # No database, no slash: asyncpg would use the name "" instead of PGDATABASE.
         database = f"/{quote(self.database, safe='')}" if self.database else ""
         return f"postgresql://{user}{'@' if user else ''}{database}{'?' if query else ''}{query}"
 
 
 def read_url(text: str) -> DatabaseUrl:
-    """Raises ValueError. Looks whether the files that it names can be read."""
+    """The parsed URL, after a check that its files are readable. Raises ValueError."""
     if not text.isprintable():
-        raise ValueError("it holds control characters, line ends or bytes that are not UTF-8")
+        raise ValueError("it contains control characters, line ends or bytes that are not UTF-8")
     scheme, separator, rest = text.partition("://")
     if scheme.startswith("postgresql+"):
-        raise ValueError("it names a driver; leave it at postgresql://")
+        raise ValueError("it names a driver; write postgresql://")
     if not separator or scheme not in ("postgres", "postgresql"):
         raise ValueError("it does not begin with postgresql://")
     if "#" in rest:
-        raise ValueError(f"it holds a # that is not encoded; {ENCODE}")
+        raise ValueError(f"it contains a # that is not encoded; {ENCODE}")
     front, _, query = rest.partition("?")
     place, _, database = front.partition("/")
     userinfo, _, hosts = place.rpartition("@")
     if "@" in userinfo + database + query or "/" in database:
-        raise ValueError(f"it holds a sign that is not encoded; {ENCODE}")
+        raise ValueError(f"it contains a character that is not encoded; {ENCODE}")
     user, _, password = userinfo.partition(":")
     found = {"user": _decoded(user), "password": _decoded(password), "dbname": _decoded(database)}
     given = _parameters(query, found)
@@ -167,13 +168,13 @@ def _check(found: dict[str, str], given: dict[str, str]) -> DatabaseUrl:
 
 
 def _decoded(text: str) -> str:
-    """As libpq decodes it: % stands before two digits, + for itself."""
+    """The text with %XX decoded as in libpq: + stays +."""
     if re.search(r"%(?![0-9A-Fa-f]{2})|%00", text):
-        raise ValueError(f"it holds a % that is not encoded; {ENCODE}")
+        raise ValueError(f"it contains a % that is not encoded; {ENCODE}")
     try:
         return unquote_to_bytes(text).decode()
     except ValueError:
-        raise ValueError("what is encoded in it with % is not UTF-8") from None
+        raise ValueError("its %-encoded bytes are not UTF-8") from None
 
 
 def _parameters(query: str, found: Mapping[str, str]) -> dict[str, str]:
@@ -181,17 +182,17 @@ def _parameters(query: str, found: Mapping[str, str]) -> dict[str, str]:
     for pair in filter(None, query.split("&")):
         name, sign, value = pair.partition("=")
         if not sign or not re.fullmatch(r"[a-z_]{2,40}", name):
-            raise ValueError(f"what follows its ? are not parameters such as sslmode=require; {ENCODE}")
+            raise ValueError(f"the part after ? is not a list of parameters such as sslmode=require; {ENCODE}")
         if name in given:
             raise ValueError(f"it has {name} twice" if name in KNOWN else "it has a parameter twice")
         if name in _REFUSED:
             raise ValueError(f"it cannot have {name}: {_REFUSED[name]}")
         if name == "ssl" and value != "true":
-            raise ValueError("ssl can only be true; sslmode says more")
+            raise ValueError("ssl can only be true; use sslmode for more")
         if name not in KNOWN:
-            # After a password that is not encoded it might be a part of that.
+            # It may be a part of a password that is not encoded.
             named = repr(name) if "password" not in given and "sslpassword" not in given else "one of its parameters"
-            raise ValueError(f"{named} is not known; settings of the server are given as options=-c%20name%3Dvalue")
+            raise ValueError(f"{named} is unknown; write settings of the server as options=-c%20name%3Dvalue")
         given[name] = _decoded(value)
     return {name: value for name, value in given.items() if value}
 
@@ -200,7 +201,7 @@ KNOWN = frozenset((*IGNORED, *PASSED, *_PLACES, "ssl"))
 
 
 def _split_hosts(text: str) -> tuple[str, str]:
-    """Hosts and ports, each with commas between them."""
+    """Hosts and ports, each separated by commas."""
     hosts, ports = [], []
     for each in text.split(","):
         match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?", each)
@@ -212,7 +213,7 @@ def _split_hosts(text: str) -> tuple[str, str]:
 
 
 def _hosts(hosts: str, ports: str) -> tuple[tuple[str, str], ...]:
-    """Each host with its port. Neither need be there, and one port is enough for all."""
+    """Each host with its port. Both may be empty, and one port is enough for all hosts."""
     names = hosts.split(",")
     numbers = ports.split(",")
     if len(numbers) == 1:
@@ -250,7 +251,7 @@ def _check_file(name: str, path: Path) -> None:
         raise ValueError(f"its {name} {str(path)!r} cannot be read ({reason})") from None
     if name == "passfile" and path.stat().st_mode & 0o077:
         raise ValueError(
-            f"its passfile {str(path)!r} may be read by others, so that it is not used; set it to mode 0600"
+            f"its passfile {str(path)!r} is readable by others and therefore ignored; set its mode to 0600"
         )
 
 

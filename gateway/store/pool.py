@@ -19,7 +19,7 @@ from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_poo
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
-    from gateway.settings.settings import StoreSettings
+    from gateway.settings import StoreSettings
 
     Connection = asyncpg.Connection[asyncpg.Record]
     PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

@@ -9,7 +9,7 @@ import uvloop
 
 from gateway.journal.entry import JournalEntry
 from gateway.process.server import serve
-from gateway.settings.settings import load
+from gateway.settings import load
 from gateway.telemetry import logs
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import time
 from datetime import date
 
 from gateway.model import Principal, Role
-from gateway.settings.settings import StoreSettings
+from gateway.settings import StoreSettings
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.reports import Question, Reports

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.cli import hosts
 from gateway.journal import archive
-from gateway.settings.settings import Secret, Settings, StoreSettings
+from gateway.settings import Secret, Settings, StoreSettings
 from gateway.store.interactions import Interactions
 from tests.store.samples import chat, rows_of, store, user
 from tests.store.test_set_back import count, process, turns

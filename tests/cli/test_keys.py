@@ -16,7 +16,7 @@ from gateway.embedded_postgres.running import running_dsn
 from gateway.embedded_postgres.server import EmbeddedPostgres
 from gateway.errors import CallerError, StoreUnavailable
 from gateway.identity.key_cache import KeyCache
-from gateway.settings.settings import Secret, Settings, StoreSettings
+from gateway.settings import Secret, Settings, StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.pool import Database
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.settings.settings import SettingsError, load
+from gateway.settings import SettingsError, load
 from tests.deploy.test_image import COMPOSE, ROOT, compose_environment, container_environment
 from tests.edge.app import BY_HEADER, hello, house
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.settings.settings import load, table
+from gateway.settings import load
+from gateway.settings.table import settings_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,7 +191,7 @@ def container_environment(**names: str) -> dict[str, str]:
 
 
 def test_every_variable_of_ours_is_a_setting() -> None:
-    known = {name for setting in table() for name in setting.env}
+    known = {name for setting in settings_table() for name in setting.env}
     ours = {name for name in image_environment() | compose_environment("gateway") if name.startswith("GATEWAY_")}
     assert ours
     assert ours <= known

@@ -13,7 +13,7 @@ import asyncpg
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.app import NO_RULES, build_app
-from gateway.settings.settings import load
+from gateway.settings import load
 from tests.loopback import LoopbackUpstream
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from gateway.app import build_app
-from gateway.settings.settings import load
+from gateway.settings import load
 from tests.edge.app import Answer, House, hello, house
 from tests.loopback import Fin, WaitFor, chat_stream
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.errors import NotAllowed
-from gateway.settings.settings import SettingsError, load
+from gateway.settings import SettingsError, load
 from tests.edge.app import BY_HEADER, Answer, hello, house
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.settings.settings import SettingsError, load
+from gateway.settings import SettingsError, load
 from tests.edge.app import Answer, House, hello, house
 from tests.identity.oidc import AUDIENCE, RSA, claims, running_provider, token
 

@@ -16,7 +16,7 @@ from gateway.edge.http.origin_check import OriginCheck
 from gateway.edge.routes import routes
 from gateway.errors import NotAllowed
 from gateway.resources import resource_folder
-from gateway.settings.settings import SettingsError, load
+from gateway.settings import SettingsError, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

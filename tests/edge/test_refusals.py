@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from gateway.app import build_app
-from gateway.settings.settings import load
+from gateway.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

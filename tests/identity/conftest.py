@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.resources import resource_folder
-from gateway.settings.settings import StoreSettings
+from gateway.settings import StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

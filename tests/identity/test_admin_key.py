@@ -14,7 +14,8 @@ import pytest
 from gateway.errors import IdentityUnavailable, NotAuthenticated
 from gateway.identity.authenticators import Authenticators
 from gateway.identity.key_cache import KeyCache, digest_of, new_secret
-from gateway.settings.settings import SettingsError, load
+from gateway.settings import SettingsError, load
+from gateway.settings.table import report
 from tests.edge.app import BY_HEADER, hello, house
 from tests.identity.test_key_cache import key_of
 
@@ -30,10 +31,10 @@ def settings_with(key: str, **more: str) -> Any:
 def test_f2_only_the_digest_of_the_key_is_held() -> None:
     settings = settings_with(f" {KEY}\n")
     assert settings.auth.admin_key.reveal() == digest_of(KEY.encode()).hex()
-    shown = f"{settings!r}{settings.describe()}{settings.auth.admin_key!r}"
+    shown = f"{settings!r}{report(settings)}{settings.auth.admin_key!r}"
     assert KEY not in shown
     assert digest_of(KEY.encode()).hex() not in shown
-    assert {row.name: row.value for row in settings.describe()}["auth.admin_key"] == "(hidden)"
+    assert {row.name: row.value for row in report(settings)}["auth.admin_key"] == "(hidden)"
 
 
 @pytest.mark.parametrize("size", [24, 32])

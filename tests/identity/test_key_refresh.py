@@ -21,7 +21,7 @@ from gateway.identity.modes import open_modes, place_of
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
 from gateway.resources import resource_folder
-from gateway.settings.settings import AuthSettings, Secret, Settings, StoreSettings
+from gateway.settings import AuthSettings, Secret, Settings, StoreSettings
 from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.identity.key_cache import new_secret
 from gateway.model import ApiKey, Principal
-from gateway.settings.settings import StoreSettings
+from gateway.settings import StoreSettings
 from gateway.store import keys as keys_module
 from gateway.store.keys import Keys
 from gateway.store.pool import Database

@@ -20,7 +20,7 @@ from gateway.identity.key_service import KeyOrder, KeyService
 from gateway.ids import Ids
 from gateway.in_flight.in_flight import InFlight
 from gateway.model import Principal
-from gateway.settings.settings import Settings, load
+from gateway.settings import Settings, load
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

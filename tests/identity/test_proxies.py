@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import NotAuthenticated
 from gateway.identity.credentials import Credentials
 from gateway.identity.proxies import REMEMBERED_PEERS, Proxies
-from gateway.settings.settings import AuthSettings
+from gateway.settings import AuthSettings
 
 AUTH = AuthSettings(
     modes=("header",),

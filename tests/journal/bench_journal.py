@@ -18,7 +18,7 @@ import uvloop
 from gateway.journal.disk import DiskThread
 from gateway.journal.journal import Journal, JournalOptions
 from gateway.model import Record, Usage
-from gateway.settings.settings import JournalSettings, StoreSettings
+from gateway.settings import JournalSettings, StoreSettings
 from gateway.shipping.shipper import Shipper
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate

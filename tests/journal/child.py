@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gateway.journal.journal import Journal
 from gateway.model import Outcome
-from gateway.settings.settings import JournalSettings
+from gateway.settings import JournalSettings
 from gateway.shipping.shipper import Shipper
 from tests.journal.samples import Memory, answer, chunk, interaction
 

@@ -11,7 +11,7 @@ import orjson
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreUnavailable
 from gateway.ids import Ids
 from gateway.model import Answer, Interaction, Kind, Outcome, Principal, Record, Usage
-from gateway.settings.settings import JournalSettings
+from gateway.settings import JournalSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

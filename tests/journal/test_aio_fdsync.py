@@ -16,7 +16,7 @@ from gateway.journal import aio_fdsync
 from gateway.journal.aio_fdsync import AioFdsync
 from gateway.journal.disk import Disk
 from gateway.journal.journal import Journal
-from gateway.settings.settings import JournalSettings
+from gateway.settings import JournalSettings
 from tests.journal.samples import answer, interaction
 
 if TYPE_CHECKING:

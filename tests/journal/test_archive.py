@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 BIG = b"x" * 10_000
 KEEPING = replace(SMALL, shipped_s=3600.0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.journal.entry import JournalEntry
     from gateway.journal.pending import PendingRecord
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 BIG = b"x" * 10_000
 QUICK = JournalOptions(tick_s=0.02, survey_every=1)

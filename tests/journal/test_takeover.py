@@ -23,7 +23,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.locations import Position, segment_numbers, segment_path
 from gateway.journal.subscription import Cursor
 from gateway.model import Kind, Outcome
-from gateway.settings.settings import JournalSettings
+from gateway.settings import JournalSettings
 from gateway.shipping.shipper import Shipper
 from tests.journal.old_frames import begun, finished, part
 from tests.journal.samples import SMALL, Memory, answer, chunk, interaction

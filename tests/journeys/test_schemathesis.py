@@ -15,7 +15,7 @@ import pytest
 
 from gateway.edge.ops.openapi import document
 from gateway.resources import resource_folder
-from gateway.settings.settings import load
+from gateway.settings import load
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from tests.gateway_process import GatewayProcess

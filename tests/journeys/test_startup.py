@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.resources import resource_folder
-from gateway.settings.settings import load
+from gateway.settings import load
 from gateway.store.migrations import LOCK, migrate
 from gateway.store.pool import Database
 from tests.gateway_process import GatewayProcess

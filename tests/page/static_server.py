@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.edge.ops.page import CHAT_HEADERS
 from gateway.providers.demo.provider import DemoProvider
-from gateway.settings.settings import DemoSettings
+from gateway.settings import DemoSettings
 from gateway.transport.call import Call
 
 if TYPE_CHECKING:

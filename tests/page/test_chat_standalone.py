@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from gateway.providers.demo.provider import DemoProvider
-from gateway.settings.settings import DemoSettings
+from gateway.settings import DemoSettings
 from gateway.transport.call import Call, Ending, Head, Provider, Reply
 from tests.page.browser_checks import expect, until
 from tests.page.static_server import page_app

@@ -17,7 +17,7 @@ from gateway.in_flight.in_flight import InFlight
 from gateway.in_flight.recent import RecentAnswers
 from gateway.peers.metrics import PeerMetrics
 from gateway.peers.peers import PATIENCE_S, Peers, WorkerIdentity
-from gateway.settings.settings import Settings
+from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.errors import ServiceError
 from gateway.process.listener import accept_rest, bound, shared
-from gateway.settings.settings import ServerSettings
+from gateway.settings import ServerSettings
 from tests.gateway_process import ROOT, free_port
 
 if TYPE_CHECKING:

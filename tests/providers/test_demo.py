@@ -15,7 +15,7 @@ from openai import APIStatusError, AsyncOpenAI, BadRequestError, NotFoundError
 from gateway.dialects.summaries import metadata_of, metadata_request, title_of, title_request
 from gateway.providers.demo.answers import QUOTE_LENGTH, answer, quote
 from gateway.providers.demo.provider import DemoProvider
-from gateway.settings.settings import DemoSettings
+from gateway.settings import DemoSettings
 from gateway.transport.call import Call, Ending
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.providers.demo.provider import DemoProvider
 from gateway.providers.routing import Catalogue
-from gateway.settings.settings import load
+from gateway.settings import load
 from gateway.transport.call import Call, Ending
 from tests.fakes import Basin
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
 
+from gateway.settings import SettingsError, load
 from gateway.settings.database_url import IGNORED, MODES, read_url
-from gateway.settings.settings import SettingsError, load
 from gateway.store.dsn import _NOTHING, connect_arguments, fault_of
 
 if TYPE_CHECKING:

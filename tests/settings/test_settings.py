@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
 
-from gateway.settings.settings import (
+from gateway.settings import (
     JournalSettings,
     Secret,
     Settings,
     SettingsError,
-    default_data_dir,
     load,
-    markdown_table,
-    table,
 )
+from gateway.settings.loading import default_data_dir
+from gateway.settings.table import markdown_table, report, settings_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +65,8 @@ def test_environment_stands_over_the_file_and_the_command_line_over_both(toml: P
     assert (settings.server.port, settings.server.workers, settings.server.heartbeat_s) == (3, 4, 2.0)
     assert settings.data_dir == Path("/srv/gw")
     assert settings.journal_dir == Path("/srv/gw/journal")
-    assert str(settings.describe()[2]).split() == ["server.port", "GATEWAY_PORT", "3", "command", "line"]
-    origins = {row.name: row.origin for row in settings.describe()}
+    assert str(report(settings)[2]).split() == ["server.port", "GATEWAY_PORT", "3", "command", "line"]
+    origins = {row.name: row.origin for row in report(settings)}
     assert origins["server.port"] == "command line"
     assert origins["server.workers"] == "environment GATEWAY_WORKERS"
     assert origins["server.heartbeat_s"] == f"file {toml}"
@@ -428,7 +427,7 @@ def test_submissions_need_to_know_where_to() -> None:
     wanted = load({"ENABLE_SUBMISSIONS_API": "true", "SUBMISSIONS_API_URL": "http://monitor/x?key=secret"})
     assert wanted.submissions.url == "http://monitor/x?key=secret"
     assert "secret" not in repr(wanted)
-    assert not any("secret" in str(line) for line in wanted.describe())
+    assert not any("secret" in str(line) for line in report(wanted))
 
 
 # --- all faults at once, with names ---
@@ -517,10 +516,10 @@ def test_settings_with_secrets_can_be_printed() -> None:
             "LLM_ENDPOINT": f"https://h/v1/chat/completions?api-key={KEY}",
         }
     )
-    shown = f"{settings!r}{settings}{settings.describe()}{dataclasses.asdict(settings.store)}"
+    shown = f"{settings!r}{settings}{report(settings)}{dataclasses.asdict(settings.store)}"
     assert KEY not in shown
     assert settings.upstream.proxy == f"http://u:{KEY}@proxy:3128"
-    values = {row.name: row.value for row in settings.describe()}
+    values = {row.name: row.value for row in report(settings)}
     assert values["upstream.api_key"] == "(hidden)"
     assert values["store.url"] == "(hidden)"
     assert values["upstream.proxy"] == "http://***@proxy:3128"
@@ -590,22 +589,22 @@ def test_a_secret_of_the_wrong_toml_type_is_not_shown(toml: Path) -> None:
 
 
 def test_every_default_is_what_its_own_form_gives() -> None:
-    for setting in table():
+    for setting in settings_table():
         if setting.default is not None and setting.default is not dataclasses.MISSING:
-            read = setting.form.read(setting.default, {})
+            read = setting.reader.read(setting.default, {})
             assert (read, type(read)) == (setting.default, type(setting.default)), setting.name
-            assert setting.form.read(setting.form.show(read), {}) == read, setting.name
+            assert setting.reader.read(setting.reader.show(read), {}) == read, setting.name
 
 
 def test_names_are_unique_and_described() -> None:
-    rows = list(table())
+    rows = list(settings_table())
     assert len({row.name for row in rows}) == len(rows)
     assert len({name for row in rows for name in row.env}) == sum(len(row.env) for row in rows)
-    assert all(row.help.endswith(".") and "\n" not in row.help for row in rows)
+    assert all(row.description.endswith(".") and "\n" not in row.description for row in rows)
 
 
 def test_every_field_of_the_settings_is_in_the_table() -> None:
-    names = {row.name for row in table()}
+    names = {row.name for row in settings_table()}
     settings = Settings(data_dir=Path("/x"))
     for group in dataclasses.fields(settings):
         value = getattr(settings, group.name)
@@ -620,7 +619,7 @@ def test_the_chapter_lists_every_setting_as_it_is() -> None:
 
 def test_the_chapter_names_every_secret() -> None:
     (named,) = re.findall(r"^- \*\*Secrets\*\* \((.*?)\)", CHAPTER.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"\w+", named)) == {row.env[0] for row in table() if row.form.is_secret}
+    assert set(re.findall(r"\w+", named)) == {row.env[0] for row in settings_table() if row.reader.is_secret}
 
 
 def test_groups_can_be_made_by_hand() -> None:
@@ -632,7 +631,12 @@ def test_groups_can_be_made_by_hand() -> None:
 
 # --- hostile text ---
 
-NAMES = [name for row in table() for name in row.env] + ["LLM_TYPE", "ENABLE_SUBMISSIONS_API", "GATEWAY_X", "HOME"]
+NAMES = [name for row in settings_table() for name in row.env] + [
+    "LLM_TYPE",
+    "ENABLE_SUBMISSIONS_API",
+    "GATEWAY_X",
+    "HOME",
+]
 HOSTILE = st.one_of(
     st.text(st.characters(codec=None)),
     st.sampled_from(["file:/dev/null", "env:", "file:", "http://[", "http://a@b@c", "~", "~x", "1e999", "٣", "://"]),
@@ -649,11 +653,11 @@ def test_hostile_environment_is_settings_or_faults_never_a_crash(environ: dict[s
         assert error.faults
         assert all(fault.isprintable() and len(fault) < 1000 for fault in error.faults)
     else:
-        assert settings.describe()
+        assert report(settings)
 
 
 @checks(max_examples=300, deadline=None)
-@given(st.sampled_from([row.env[0] for row in table() if row.form.is_secret]), HOSTILE)
+@given(st.sampled_from([row.env[0] for row in settings_table() if row.reader.is_secret]), HOSTILE)
 def test_no_part_of_a_hostile_secret_is_shown(name: str, value: str) -> None:
     secret = f"{KEY}{value}"
     try:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.model import Record
-    from gateway.settings.settings import JournalSettings
+    from gateway.settings import JournalSettings
 
 
 @asynccontextmanager

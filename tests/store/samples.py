@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.model import Kind, Principal, Record
-from gateway.settings.settings import StoreSettings
+from gateway.settings import StoreSettings
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import MAKE_PARTITIONS, MONTHS_AHEAD, migrate
 from gateway.store.pool import Database

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.journal.journal import Journal
 from gateway.model import Record
-from gateway.settings.settings import JournalSettings
+from gateway.settings import JournalSettings
 from gateway.shipping.shipper import Shipper
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate

@@ -17,7 +17,7 @@ from gateway.errors import StoreUnavailable
 from gateway.health.maintenance import DatabaseState
 from gateway.health.readiness import Readiness
 from gateway.process.server import migrate
-from gateway.settings.settings import load
+from gateway.settings import load
 from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from tests.journal.samples import IDS

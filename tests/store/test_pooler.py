@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.cli.check import examine
-from gateway.settings.settings import load
+from gateway.settings import load
 from gateway.store.migrations import migrate, read_migrations
 from gateway.store.pool import Database
 from tests.edge.app import house

@@ -16,7 +16,7 @@ from gateway.errors import StoreUnavailable
 from gateway.journal import archive
 from gateway.journal.journal import Journal
 from gateway.model import ConversationEdit, Host, Principal
-from gateway.settings.settings import JournalSettings
+from gateway.settings import JournalSettings
 from gateway.shipping import edits, reshipping
 from gateway.shipping.copies import Copies
 from gateway.shipping.edits import Edits, edits_in

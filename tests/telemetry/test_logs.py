@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from gateway.edge.http.log_line import canonical_line
 from gateway.model import ChatRequest, Outcome
-from gateway.settings.settings import Secret
+from gateway.settings import Secret
 from gateway.telemetry import logs
 
 if TYPE_CHECKING:

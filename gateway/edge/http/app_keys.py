@@ -20,7 +20,7 @@ from gateway.in_flight.snapshot import InFlightSnapshot
 from gateway.peers.metrics import PeerMetrics
 from gateway.peers.peers import Peers
 from gateway.prices import Prices
-from gateway.settings.settings import Settings
+from gateway.settings import Settings
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit
 from gateway.store.conversation_settings import ConversationSettings

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from gateway.model import Principal
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 OWN_FIELDS = ("root_id", "convo_title")
 

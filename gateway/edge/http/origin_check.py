@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from gateway.model import Principal
-    from gateway.settings.settings import Settings
+    from gateway.settings import Settings
 
 # What a page of another site can send without being asked first (the Fetch standard's safelisted types); a multipart
 # body is never taken for JSON.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from gateway.settings.settings import MetricsSettings
+    from gateway.settings import MetricsSettings
 
 # A proxy on this machine has a loopback address, whoever stands behind it. By one of these it tells of them.
 OF_PROXIES = re.compile(r"forwarded|via|x-real-ip|x-forwarded-.*", re.IGNORECASE)

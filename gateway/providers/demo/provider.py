@@ -19,7 +19,7 @@ from gateway.transport.call import Ending, Head, Provider, Reply
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from gateway.settings.settings import DemoSettings
+    from gateway.settings import DemoSettings
     from gateway.transport.call import BodySink, Call
 
 LARGEST_BODY = 32 * 1024 * 1024
