@@ -73,8 +73,9 @@ from gateway.prices import Prices
 from gateway.providers.routing import Catalogue
 from gateway.relay.ticker import Ticker
 from gateway.resources import resource_folder
-from gateway.shipping.edits import Edits
+from gateway.shipping.edit_log import EditLog
 from gateway.shipping.shipper import Shipper
+from gateway.shipping.sink import open_sinks
 from gateway.store.answers import Answers
 from gateway.store.audit import Audit
 from gateway.store.change_feed import ChangeFeed
@@ -87,8 +88,7 @@ from gateway.store.partitions import Partitions
 from gateway.store.pool import Database
 from gateway.store.reports import Reports
 from gateway.store.summaries import Summaries
-from gateway.submissions.client import MonitorClient
-from gateway.submissions.submissions import Submissions
+from gateway.submissions.submissions import Submissions, open_submissions
 from gateway.telemetry.dropped import DroppedHeaders
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
@@ -101,9 +101,11 @@ if TYPE_CHECKING:
 
     from gateway.exchange.recording import BeginEntry
     from gateway.settings import Settings
-    from gateway.shipping.sink import Sink
+    from gateway.shipping.sink import OpenSink
 
 NO_RULES = Policy()
+# The sinks beside PostgreSQL, one row each; a row yields None if the settings do not name its sink.
+SINKS: tuple[OpenSink, ...] = (open_submissions,)
 LEAST_SKEW_S = 0.02  # what is less may be the measurement's own
 SHIP_AT_END_S = 10.0  # what is not in Postgres by then waits in the journal for the next start
 
@@ -194,39 +196,34 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     database = await stack.enter_async_context(open_database(settings, START_S))
     app[PRICES] = prices = Prices(settings.upstream.token_prices)
     host = this_host(settings.journal_dir, __version__)
-    keeper = Interactions(database, prices.cost_of, host)
-    stack.push_async_callback(keeper.aclose)
+    interactions = Interactions(database, prices.cost_of, host)
+    stack.push_async_callback(interactions.aclose)
     journal = Journal(settings.journal, settings.journal_dir)
-    submissions = _submissions(settings)
-    keepers: list[Sink] = [keeper] if submissions is None else [keeper, submissions]
-    by_hand = ConversationSettings(database, Edits(journal.folder, settings.journal.shipped_s).add)
+    sinks = await stack.enter_async_context(open_sinks(SINKS, settings))
+    by_hand = ConversationSettings(database, EditLog(journal.folder, settings.journal.shipped_s).add)
     app[CONVERSATION_SETTINGS] = by_hand
 
     async def versions() -> str:
-        return f"gateway {__version__}, schema {await keeper.schema_version()}"
+        return f"gateway {__version__}, schema {await interactions.schema_version()}"
 
     shipper = Shipper(
         journal,
-        keepers,
-        in_order={Submissions.name},
-        sink=keeper,
+        [interactions, *sinks],
+        store=interactions,
         apply_edits=by_hand.apply_again,
         versions=versions,
     )
     await journal.open()
     stack.push_async_callback(journal.aclose)
-    if submissions is not None:
-        await submissions.start()
-        stack.push_async_callback(submissions.aclose)
     stack.push_async_callback(shipper.aclose, SHIP_AT_END_S)
-    if submissions is not None:
-        await shipper.start(submissions.name)  # the monitor need not wait for Postgres
+    if sinks:
+        await shipper.start({sink.name for sink in sinks})  # they need not wait for PostgreSQL
     upkeep = Maintenance(database, shipper)
     await upkeep.start()
     stack.push_async_callback(upkeep.aclose)
 
     def allow_skew(seconds: float) -> None:
-        keeper.slack_ms = round(seconds * 1000) if seconds > LEAST_SKEW_S else 0
+        interactions.slack_ms = round(seconds * 1000) if seconds > LEAST_SKEW_S else 0
 
     watch = HostWatch(
         Hosts(database, host),
@@ -254,6 +251,8 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     app[IDENTITY] = reception.identity
     app[KEY_OFFICE] = KeyService(keys, app[IDS], reception.keys_changed, own_life_s=settings.auth.own_keys_s)
 
+    submissions = next((sink for sink in sinks if isinstance(sink, Submissions)), None)
+
     def journal_state() -> dict[str, Any]:
         return {**asdict(journal.state), **asdict(shipper.state())}
 
@@ -276,20 +275,6 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         submissions=submissions.state if submissions else None,
     )
     return journal.begin, vitals
-
-
-def _submissions(settings: Settings) -> Submissions | None:
-    """The security monitor's keeper, if there is a monitor."""
-    wanted = settings.submissions
-    if not wanted.enabled or wanted.url is None:
-        return None
-    monitor = MonitorClient(
-        wanted.url,
-        wanted.authorization.reveal() if wanted.authorization is not None else None,
-        timeout_s=wanted.timeout_s,
-        proxy=settings.proxy_for(wanted.url),
-    )
-    return Submissions(monitor, settings.journal_dir, calls=wanted.calls, give_up_s=wanted.give_up_s)
 
 
 @asynccontextmanager

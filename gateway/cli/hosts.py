@@ -15,7 +15,7 @@ from gateway.cli.keys import operators_database
 from gateway.health.hosts import HostWatchOptions
 from gateway.journal.host_id import this_host
 from gateway.prices import Prices
-from gateway.shipping.reshipping import reship
+from gateway.shipping.reship_command import reship
 from gateway.store.hosts import Hosts
 from gateway.store.interactions import Interactions
 
@@ -66,18 +66,18 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _reship(since: float, settings: Settings, database: Database) -> int:
     async with aclosing(Interactions(database, Prices(settings.upstream.token_prices).cost_of)) as sink:
-        done = await reship(settings.journal_dir, sink, since)
-    _print(f"looked at {done.looked_at} records, {done.new} of them were missing and are in the database now")
-    if done.refused:
-        _print(f"{done.refused} are refused by the database")
-    if done.oldest_at is None:
+        result = await reship(settings.journal_dir, sink, since)
+    _print(f"looked at {result.examined} records, {result.restored} of them were missing and are in the database now")
+    if result.refused:
+        _print(f"{result.refused} are refused by the database")
+    if result.oldest_at is None:
         _print("no files are kept")
-    elif since < done.oldest_at:
+    elif since < result.oldest_at:
         _print(
-            f"kept files go back to {_shown(done.oldest_at)}: {done.gone} older records are in files that are gone, "
-            "and cannot be brought again"
+            f"kept files go back to {_shown(result.oldest_at)}: {result.gone} older records are in files that are "
+            "gone, and cannot be brought again"
         )
-    return 1 if done.refused else 0
+    return 1 if result.refused else 0
 
 
 _STATES = {None: "running", True: "left", False: "left with records"}

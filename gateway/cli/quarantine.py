@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from gateway.cli.keys import operators_database
 from gateway.errors import safe_text
 from gateway.prices import Prices
-from gateway.shipping.copies import Copies
 from gateway.shipping.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
-from gateway.shipping.quarantine_retry import Stays, retry_quarantined
+from gateway.shipping.quarantine_retry import RetryFailure, retry_quarantined
+from gateway.shipping.shipped_records import ShippedRecords
 from gateway.store.interactions import Interactions
 from gateway.telemetry.readable import neutral
 
@@ -67,7 +67,7 @@ def _columns(quarantine: Quarantine, name: str) -> dict[str, Any]:
         item = quarantine.item(name)
     except (OSError, ValueError, TypeError) as error:
         return {"id": name, "since": "-", "user": "-", "bytes": 0, "reason": f"its note is spoilt ({error})"}
-    interaction = item.note.get("interaction")
+    interaction = item.metadata.get("interaction")
     return {
         "id": name,
         "since": f"{datetime.fromtimestamp(item.since, UTC):%Y-%m-%d %H:%M:%S}",
@@ -83,7 +83,7 @@ def _show(quarantine: Quarantine, name: str) -> int:
     except (OSError, ValueError, TypeError):
         _tell(f"llm-gateway: there is no {name!r} in quarantine, or it cannot be read; `quarantine list` shows what is")
         return 1
-    _print(json.dumps(item.note, ensure_ascii=True, indent=2))
+    _print(json.dumps(item.metadata, ensure_ascii=True, indent=2))
     for ending, what in ((REQUEST, "request"), (RESPONSE, "response"), (FRAMES, "frames of the journal")):
         if ending in item.bodies:
             _print(f"--- {what}, {len(item.bodies[ending])} bytes")
@@ -101,17 +101,19 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
     staying = 0
     async with operators_database(settings) as database:
         sink = Interactions(database, Prices(settings.upstream.token_prices).cost_of)
-        copies = Copies(settings.journal_dir, sink.name, settings.journal.shipped_s)
+        shipped = ShippedRecords(settings.journal_dir, sink.name, settings.journal.shipped_s)
         try:
             for name in names:
                 try:
-                    stays = await retry_quarantined(quarantine, sink, name, copies)
+                    failure = await retry_quarantined(quarantine, sink, name, shipped)
                 except FileNotFoundError:
-                    stays = Stays("there is no such item, or somebody else has just brought it back", is_final=True)
+                    failure = RetryFailure(
+                        "there is no such item, or somebody else has just brought it back", is_final=True
+                    )
                 except OSError as error:
-                    stays = Stays(safe_text(error), is_final=False)
-                staying += stays is not None
-                _print(f"{name}  {'is a row' if stays is None else f'stays: {neutral(stays.reason)}'}")
+                    failure = RetryFailure(safe_text(error), is_final=False)
+                staying += failure is not None
+                _print(f"{name}  {'is a row' if failure is None else f'stays: {neutral(failure.reason)}'}")
         finally:
             await sink.aclose()
     _tell(f"{len(names) - staying} brought back, {staying} not")

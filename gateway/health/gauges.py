@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gateway.health.hosts import HostWatch
     from gateway.journal.journal import JournalState
-    from gateway.shipping.reshipping import ReshipFigures
+    from gateway.shipping.reshipping import ReshipCounts
     from gateway.shipping.shipper import Shipper, SinkState
     from gateway.store.partitions import Partitions
     from gateway.store.pool import PoolState
@@ -54,10 +54,10 @@ class Gauges:
         submissions = self.submissions() if self.submissions is not None else None
         is_monitor_away = submissions is not None and submissions.monitor == "away"
         yield from _of_sinks(self.shipper.sinks(), is_monitor_away=is_monitor_away)
-        adoptions, quarantined = self.shipper.adoptions, self.shipper.state().quarantined
+        adoptions, quarantined = self.shipper.takeovers, self.shipper.state().quarantined
         yield _gauge("adopted_journals", "Journals of dead processes that are being shipped.", adoptions)
         yield _gauge("quarantined_records", "Records that Postgres refuses, as files to look at.", quarantined)
-        yield from _of_set_backs(self.shipper.again)
+        yield from _of_set_backs(self.shipper.reship)
         yield from _of_hosts(self.hosts)
         missing = len(self.partitions.missing)
         yield _gauge("missing_partitions", "Partitions of this month or the next two that could not be made.", missing)
@@ -103,18 +103,18 @@ def _of_sinks(sinks: Sequence[SinkState], *, is_monitor_away: bool) -> Iterator[
         waits = is_monitor_away and sink.name == "submissions"
         is_up.add_metric((sink.name,), not (sink.is_down or waits))
         kept.add_metric((sink.name,), sink.kept)
-        apart.add_metric((sink.name,), sink.apart)
-        for cause in sink.faults or ("away" if waits else "",):
+        apart.add_metric((sink.name,), sink.retrying)
+        for cause in sink.causes or ("away" if waits else "",):
             faults.add_metric((sink.name, cause), bool(cause))
     yield from (pending, oldest, is_up, kept, apart, faults)
 
 
-def _of_set_backs(again: ReshipFigures) -> Iterator[Metric]:
+def _of_set_backs(reship: ReshipCounts) -> Iterator[Metric]:
     yield _counter(
-        "set_backs", "Journals of which Postgres had forgotten rows: a restore, a failover.", again.set_backs
+        "set_backs", "Journals of which Postgres had forgotten rows: a restore, a failover.", reship.set_backs
     )
-    yield _counter("shipped_again_records", "Records that Postgres has got again after that.", again.shipped_again)
-    yield _counter("gone_records", "Records that it had forgotten and that nobody keeps any more.", again.gone)
+    yield _counter("shipped_again_records", "Records that Postgres has got again after that.", reship.reshipped)
+    yield _counter("gone_records", "Records that it had forgotten and that nobody keeps any more.", reship.gone)
 
 
 def _of_hosts(hosts: HostWatch) -> Iterator[Metric]:

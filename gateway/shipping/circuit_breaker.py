@@ -1,99 +1,108 @@
-"""How hard the monitor is knocked at: many calls at once while it answers, one now and then while it does not."""
+"""Circuit breaker: up to N calls at a time while the service answers, single probes while it is down."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from gateway.polling import wait_at_most
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 
-class PatienceOver(Exception):
-    """It has waited long enough for the monitor to come back."""
+class CircuitOpen(Exception):
+    """The service is still down, and the caller's time is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
+    """Exponential backoff with jitter, in seconds."""
+
     first_s: float = 0.2
     longest_s: float = 10.0
 
     def pause_s(self, failures: int) -> float:
-        """Doubles with each failure; half of it is chance, so that several gateways do not knock at once."""
+        """Returns the pause, which doubles with each failure. Half of it is random: gateways do not probe in step."""
         doubled = self.first_s * (1 << min(failures - 1, 30))
         return min(self.longest_s, doubled) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
 class CircuitBreaker:
-    """Shared by all who call. The monitor counts as away after a few failures in a row, or at its own wish."""
+    """Shared by all callers of one service.
 
-    def __init__(self, calls: int, backoff: Backoff, *, away_after: int = 3) -> None:
+    It opens (the service counts as down) after `open_after` failures in a row, or when the service asks for a pause.
+    """
+
+    def __init__(self, calls: int, backoff: Backoff, *, open_after: int = 3) -> None:
         self._slots = asyncio.Semaphore(calls)
-        self._knocking = asyncio.Lock()
+        self._probing = asyncio.Lock()
         self._backoff = backoff
-        self._away_after = away_after
+        self._open_after = open_after
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._not_before = 0.0
-        self._recovery = asyncio.Event()  # of the present absence, or of the next one
-        self.away_since: float | None = None  # monotonic, as is the next
-        self.taken_at: float | None = None
+        self._recovered = asyncio.Event()  # of the current outage, or of the next one
+        self.down_since: float | None = None  # monotonic, as is the next
+        self.succeeded_at: float | None = None
 
     @property
     def is_down(self) -> bool:
-        return self.away_since is not None
+        return self.down_since is not None
 
-    def succeeded(self) -> bool:
-        """Whether it was away."""
-        was_away = self.is_down
+    def record_success(self) -> bool:
+        """Closes the breaker. Returns whether it was open."""
+        was_down = self.is_down
         self._failures = 0
-        self.away_since = None
-        self.taken_at = time.monotonic()
-        if was_away:
-            self._recovery.set()
-            self._recovery = asyncio.Event()
-        return was_away
+        self.down_since = None
+        self.succeeded_at = time.monotonic()
+        if was_down:
+            self._recovered.set()
+            self._recovered = asyncio.Event()
+        return was_down
 
-    def failed(self, began: float, retry_after_s: float | None = None) -> bool:
-        """Whether it was there, and counts as away from now on. `began` is the call's; many calls that fail together
-        say no more than one."""
+    def record_failure(self, started_at: float, retry_after_s: float | None = None) -> bool:
+        """Counts a failed call that began at `started_at`. Returns whether this opened the breaker.
+
+        Calls that ran at the same time and all failed count as one failure.
+        """
         now = time.monotonic()
-        if began >= self._failed_at:
+        if started_at >= self._failed_at:
             self._failures += 1
             self._failed_at = now
             self._not_before = now + self._backoff.pause_s(self._failures)
         if retry_after_s is not None:
             self._not_before = max(self._not_before, now + retry_after_s)
-        if self.is_down or (self._failures < self._away_after and retry_after_s is None):
+        if self.is_down or (self._failures < self._open_after and retry_after_s is None):
             return False
-        self.away_since = now
+        self.down_since = now
         return True
 
     @asynccontextmanager
-    async def turn(self, patience: Callable[[], float]) -> AsyncIterator[float]:
-        """One call may be made within; gives the time. While the monitor is away they are made one by one, with long
-        pauses. `patience` tells how many seconds are left to wait; raises PatienceOver."""
+    async def slot(self, max_wait_s: Callable[[], float]) -> AsyncIterator[float]:
+        """Admits one call; yields the time of its start. While the service is down, one probe runs at a time.
+
+        `max_wait_s` returns how long the caller can wait for the next probe. Raises CircuitOpen after that.
+        """
         async with self._slots:
             if self.is_down:
-                async with self._knocking:
+                async with self._probing:
                     if self.is_down:
-                        await self._wait_to_knock(patience())
+                        await self._wait_for_probe(max_wait_s())
                         yield time.monotonic()
                         return
             yield time.monotonic()
 
-    async def _wait_to_knock(self, patience_s: float) -> None:
+    async def _wait_for_probe(self, max_wait_s: float) -> None:
         pause = self._not_before - time.monotonic()
-        await asyncio.sleep(max(0.0, min(pause, patience_s)))
-        if patience_s < pause:
-            raise PatienceOver
+        await asyncio.sleep(max(0.0, min(pause, max_wait_s)))
+        if max_wait_s < pause:
+            raise CircuitOpen
 
-    async def rest(self, seconds: float) -> None:
-        """Sleep so long, or until the monitor is back."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._recovery.wait()
+    async def pause(self, seconds: float) -> None:
+        """Sleeps until the time is over or the service is up again."""
+        await wait_at_most(seconds, self._recovered)

@@ -1,9 +1,9 @@
-"""Which conversation a record belongs to, as far as it can be told on the way, without asking the store. Pure.
+"""The partition key of a record: the conversation it belongs to, found without a query.
 
-The rule is the store's: the id that the caller gave; else the conversation of the answer that the record names, or of
-the longest snapshot that it begins with; else one of its own. Where the store looks among all rows of the caller, this
-looks among the last few thousand records that came by: that is enough to keep records in order that are under way at
-the same time, and an earlier one that has arrived already need not be kept in order with.
+The rule is the store's. The id that the caller gave decides; else the conversation of the answer that the record
+names, or of the longest snapshot that the record begins with; else the record starts a conversation. The store looks
+at all rows of the caller, this module at the last few thousand records. That is enough: only records in flight at the
+same time need an order, and an earlier record that has arrived already needs none.
 """
 
 from __future__ import annotations
@@ -14,53 +14,64 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.codec import jsontext
 from gateway.dialects.fingerprints import NONE, fingerprints_of
+from gateway.journal.disk import in_thread
 from gateway.model import Kind
 
 if TYPE_CHECKING:
     from gateway.dialects.fingerprints import Fingerprints
     from gateway.model import Record
 
-MOST_REMEMBERED = 32_768  # marks; a few megabytes
+MAX_FINGERPRINTS = 32_768  # a few megabytes
+LARGE_BYTES = 64 * 1024  # a record from this size on is parsed in a thread
 CONVERSATIONS = (Kind.CHAT, Kind.RESPONSE)
 
 
 class PartitionKey(NamedTuple):
-    """`lane`: records with the same one are delivered in order. `marks`: by which a later record knows this one."""
+    """`value`: records with the same value are delivered in order. `fingerprints`: digests by which the next record of
+    the conversation finds this key."""
 
-    lane: str
-    marks: tuple[str, ...]
+    value: str
+    fingerprints: tuple[str, ...]
 
 
 class Ordering:
-    def __init__(self, most: int = MOST_REMEMBERED) -> None:
-        self._most = most
-        self._lane_of: OrderedDict[str, str] = OrderedDict()  # by mark
+    """Assigns partition keys; `max_fingerprints` bounds its memory."""
 
-    def place(self, record: Record, marks: Fingerprints) -> PartitionKey:
-        """The record's lane; it is remembered for those that go on from it."""
+    def __init__(self, max_fingerprints: int = MAX_FINGERPRINTS) -> None:
+        self._max_fingerprints = max_fingerprints
+        self._values: OrderedDict[str, str] = OrderedDict()  # fingerprint → value of the key
+
+    async def key_of(self, record: Record) -> PartitionKey:
+        """Returns the record's key, and remembers it for the records that continue the conversation."""
+        if record.size > LARGE_BYTES:
+            return self.assign(record, await in_thread(record_fingerprints, record))
+        return self.assign(record, record_fingerprints(record))
+
+    def assign(self, record: Record, fingerprints: Fingerprints) -> PartitionKey:
+        """Does the same with the record's fingerprints at hand."""
         interaction = record.interaction
         user = interaction.principal.user
-        root = interaction.root_id if interaction.root_id is not None else marks.conversation
+        root = interaction.root_id if interaction.root_id is not None else fingerprints.conversation
         if root is not None:
-            lane = _digest(user, "root", root)
+            value = _digest(user, "root", root)
         else:
-            earlier = (_digest(user, "mark", mark.hex()) for mark in marks.earlier)
-            known = (self._lane_of[each] for each in earlier if each in self._lane_of)
-            lane = next(known, None) or _digest(user, "root", str(interaction.id))
-        place = PartitionKey(lane, tuple(_digest(user, "mark", mark.hex()) for mark in marks.own))
-        self.remember(place)
-        return place
+            earlier = (_digest(user, "mark", each.hex()) for each in fingerprints.earlier)
+            found = (self._values[each] for each in earlier if each in self._values)
+            value = next(found, None) or _digest(user, "root", str(interaction.id))
+        key = PartitionKey(value, tuple(_digest(user, "mark", each.hex()) for each in fingerprints.own))
+        self.remember(key)
+        return key
 
-    def remember(self, place: PartitionKey) -> None:
-        for mark in place.marks:
-            self._lane_of[mark] = place.lane
-            self._lane_of.move_to_end(mark)
-        while len(self._lane_of) > self._most:
-            self._lane_of.popitem(last=False)
+    def remember(self, key: PartitionKey) -> None:
+        for fingerprint in key.fingerprints:
+            self._values[fingerprint] = key.value
+            self._values.move_to_end(fingerprint)
+        while len(self._values) > self._max_fingerprints:
+            self._values.popitem(last=False)
 
 
 def record_fingerprints(record: Record) -> Fingerprints:
-    """Reads both bodies: in a thread, please, where they are large."""
+    """Returns the fingerprints of a record. Parses both bodies: run it in a thread if they are large."""
     kind = record.interaction.kind
     if kind not in CONVERSATIONS:
         return NONE

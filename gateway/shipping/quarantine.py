@@ -1,4 +1,4 @@
-"""Where records go that no store takes: plain files for people to look at, until they can be brought back."""
+"""Quarantine: records that no store takes, as plain files that people can read, until a retry stores them."""
 
 from __future__ import annotations
 
@@ -25,82 +25,84 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "quarantine"
-TRIED_WITH = "tried-with"  # a file: the versions with which all were tried last
+TRIED_WITH = "tried-with"  # a file: the versions of the last retry of all items
 LOCK_PAUSE_S = 0.05
-DEFAULT_SINK = "postgres"  # of records that a gateway set aside which did not write it down
-REQUEST, RESPONSE, FRAMES, NOTE, GONE = ".request", ".response", ".frames", ".json", ".gone"
+DEFAULT_SINK = "postgres"  # of records from gateways that did not write the sink down
+REQUEST, RESPONSE, FRAMES, METADATA, REMOVED = ".request", ".response", ".frames", ".json", ".gone"
 
 log = structlog.get_logger()
 
 
 class QuarantineItem(NamedTuple):
-    """What lies in quarantine under one name."""
+    """The files of one name."""
 
     name: str
-    note: dict[str, Any]  # what it is, and why it lies here
+    metadata: dict[str, Any]  # the record without its bodies, and the reason
     bodies: dict[str, bytes]  # by the ending of their files
     since: float  # Unix time
 
     @property
     def reason(self) -> str:
-        return str(self.note.get("reason", ""))
+        return str(self.metadata.get("reason", ""))
 
     @property
     def sink(self) -> str:
-        return str(self.note.get("sink", DEFAULT_SINK))
+        return str(self.metadata.get("sink", DEFAULT_SINK))
 
     def records(self) -> list[Record]:
-        """Raises ValueError, LookupError or TypeError when it cannot be read, or not all of it."""
+        """Returns all records of the item. Raises ValueError, LookupError or TypeError if a part cannot be read."""
         if FRAMES in self.bodies:
             return _records_in(self.bodies[FRAMES], self.since)
-        asked, said = (json.dumps(self.note[half]).encode() for half in ("interaction", "answer"))
-        interaction = decode_interaction(UUID(self.name).bytes, asked, self.bodies.get(REQUEST, b""))
-        return [Record(interaction, decode_answer(said, self.bodies.get(RESPONSE, b"")))]
+        interaction, answer = (json.dumps(self.metadata[part]).encode() for part in ("interaction", "answer"))
+        request, response = self.bodies.get(REQUEST, b""), self.bodies.get(RESPONSE, b"")
+        return [
+            Record(decode_interaction(UUID(self.name).bytes, interaction, request), decode_answer(answer, response))
+        ]
 
 
 class Quarantine:
-    """A folder of files: `<id>.json` says what it is and why, with `<id>.request` and `<id>.response` beside it.
+    """A folder of files: `<id>.json` holds the metadata and the reason, `<id>.request` and `<id>.response` the bodies.
 
-    Files go when their records are rows. All methods block, but `lock`.
+    Files go when their records are rows. All methods but `lock` block.
     """
 
     def __init__(self, directory: Path) -> None:
         self._folder = directory / NAME
-        self._seen_at: int | None = None
+        self._changed_at: int | None = None
         self.count = 0
 
-    def look(self) -> None:
-        """Count what lies there; other processes bring it there and back, too."""
+    def update_count(self) -> None:
+        """Counts the items: other processes add and remove some, too."""
         try:
             changed_at = self._folder.stat().st_mtime_ns
         except FileNotFoundError:
             self.count = 0
             return
-        if changed_at != self._seen_at:
-            for gone in self._folder.glob("*" + GONE):  # of a process that was killed while it removed them
-                self._remove_files(gone.stem)
+        if changed_at != self._changed_at:
+            for removed in self._folder.glob("*" + REMOVED):  # of a process that was killed while it removed them
+                self._remove_files(removed.stem)
             self.count = len(self.names())
-            self._seen_at = changed_at
+            self._changed_at = changed_at
 
     def names(self) -> list[str]:
-        return sorted(path.stem for path in self._folder.glob("*" + NOTE))
+        return sorted(path.stem for path in self._folder.glob("*" + METADATA))
 
     def item(self, name: str) -> QuarantineItem:
-        """Raises FileNotFoundError when there is none, ValueError when its note is spoilt."""
+        """Raises FileNotFoundError if there is no such item, ValueError or TypeError if its metadata is damaged."""
         if os.sep in name or "\0" in name:
             raise FileNotFoundError(name)
-        path = self._folder / (name + NOTE)
-        note = json.loads(path.read_bytes())
-        if not isinstance(note, dict):
-            raise TypeError("the note is no object")
+        path = self._folder / (name + METADATA)
+        metadata = json.loads(path.read_bytes())
+        if not isinstance(metadata, dict):
+            raise TypeError("the metadata is not an object")
         bodies = {}
         for ending in (REQUEST, RESPONSE, FRAMES):
             with suppress(FileNotFoundError):
                 bodies[ending] = (self._folder / (name + ending)).read_bytes()
-        return QuarantineItem(name, note, bodies, path.stat().st_mtime)
+        return QuarantineItem(name, metadata, bodies, path.stat().st_mtime)
 
     def put_record(self, record: Record, reason: str, sink: str) -> None:
-        """Raises OSError when the disk does not take it; then the record is where it was."""
+        """Raises OSError if the disk refuses it; the record is then still in the journal or the spool."""
         interaction, answer = record.interaction, record.answer
         self._put(
             interaction.id,
@@ -114,22 +116,22 @@ class Quarantine:
         )
 
     def put_frames(self, name: UUID | str, data: bytes, reason: str) -> None:
-        """Bytes of the journal that cannot be read as records. Raises OSError."""
+        """Puts bytes of the journal here that cannot be read as records. Raises OSError."""
         self._put(name, {FRAMES: data}, {"reason": reason})
 
     def remove(self, name: str) -> None:
-        """Its records are rows. Killed in between, it is no longer an item; the next look removes the rest."""
+        """Removes an item whose records are rows. If the process is killed midway, `update_count` removes the rest."""
         with suppress(FileNotFoundError):
-            (self._folder / (name + NOTE)).rename(self._folder / (name + GONE))
+            (self._folder / (name + METADATA)).rename(self._folder / (name + REMOVED))
         self._remove_files(name)
 
     def _remove_files(self, name: str) -> None:
-        for ending in (REQUEST, RESPONSE, FRAMES, GONE):
+        for ending in (REQUEST, RESPONSE, FRAMES, REMOVED):
             (self._folder / (name + ending)).unlink(missing_ok=True)
 
     @property
     def tried_with(self) -> str | None:
-        """The versions with which all that lies here was tried last."""
+        """The versions of the last retry of all items."""
         try:
             return (self._folder / TRIED_WITH).read_text(encoding="utf-8")
         except (OSError, ValueError):
@@ -141,7 +143,7 @@ class Quarantine:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        """One at a time brings records back, of all processes."""
+        """Admits one retry at a time, among all processes."""
         try:
             fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -154,16 +156,16 @@ class Quarantine:
         finally:
             os.close(fd)
 
-    def _put(self, name: UUID | str, bodies: Mapping[str, bytes], notes: Mapping[str, object]) -> None:
+    def _put(self, name: UUID | str, bodies: Mapping[str, bytes], metadata: Mapping[str, object]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for ending, body in bodies.items():
             if body:
                 write_durably(self._folder / f"{name}{ending}", body)
-        is_new = not (self._folder / f"{name}{NOTE}").exists()
-        note = orjson.dumps({"id": str(name), **notes}, option=orjson.OPT_INDENT_2)
-        write_durably(self._folder / f"{name}{NOTE}", note)
+        is_new = not (self._folder / f"{name}{METADATA}").exists()
+        data = orjson.dumps({"id": str(name), **metadata}, option=orjson.OPT_INDENT_2)
+        write_durably(self._folder / f"{name}{METADATA}", data)
         self.count += is_new
-        log.error("set_aside", id=str(name), reason=notes["reason"], folder=str(self._folder))
+        log.error("set_aside", id=str(name), reason=metadata["reason"], folder=str(self._folder))
 
 
 def _is_locked(fd: int) -> bool:
@@ -175,27 +177,27 @@ def _is_locked(fd: int) -> bool:
 
 
 def _records_in(data: bytes, ended_at: float) -> list[Record]:
-    """The records of frames, if all of it is frames; one without an end was interrupted."""
+    """Returns the records of these frames; one without an end was interrupted. Raises ValueError for other bytes."""
     begun: dict[bytes, Frame] = {}
-    said: dict[bytes, bytes] = {}
+    parts: dict[bytes, bytes] = {}
     finished: dict[bytes, Frame] = {}
     for found in SegmentScan.of_bytes(data):
         if isinstance(found, DamagedRange):
-            raise ValueError(found.reason)  # noqa: TRY004 - what lies there is spoilt
+            raise ValueError(found.reason)  # noqa: TRY004 - the data is damaged
         if found.kind is FrameKind.BEGUN:
             begun[found.key] = found
         elif found.kind is FrameKind.FINISHED:
             finished[found.key] = found
         else:
-            said[found.key] = said.get(found.key, b"") + found.payload
-    if not begun or (finished.keys() | said.keys()) - begun.keys():
-        raise ValueError("an answer without its question")
+            parts[found.key] = parts.get(found.key, b"") + found.payload
+    if not begun or (finished.keys() | parts.keys()) - begun.keys():
+        raise ValueError("an answer without its request")
     records = []
     for key, frame in begun.items():
         interaction = decode_interaction(key, *frame.split())
         if key in finished:
             answer = decode_answer(*finished[key].split())
         else:
-            answer = interrupted_answer(interaction, said.get(key, b""), ended_at)
+            answer = interrupted_answer(interaction, parts.get(key, b""), ended_at)
         records.append(Record(interaction, answer))
     return records

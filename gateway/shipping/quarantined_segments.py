@@ -1,4 +1,4 @@
-"""Whole segments in quarantine: a gateway from before their format could not read them. They become a journal again."""
+"""Whole segments in quarantine, from an older gateway that could not read their format: they become journals again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def return_segments(directory: Path, quarantine: Quarantine, sinks: Sequence[str]) -> None:
-    """Put them into folders that are adopted as a dead process's are. Killed in between, they are shipped twice, which
-    makes no row twice. Blocks; raises OSError."""
+def restore_segments(directory: Path, quarantine: Quarantine, sinks: Sequence[str]) -> None:
+    """Moves whole segments from quarantine into folders, which are then taken over as those of dead processes.
+
+    If the process is killed midway, the segments are shipped twice; no row is stored twice. Blocks; raises OSError.
+    """
     journals: dict[bytes, list[tuple[SegmentHeader, str, bytes]]] = defaultdict(list)
     for name in quarantine.names():
         with suppress(OSError, ValueError, TypeError):
@@ -44,7 +46,7 @@ def return_segments(directory: Path, quarantine: Quarantine, sinks: Sequence[str
         unready.mkdir(mode=0o700)
         for header, _, data in segments:
             write_durably(segment_path(unready, header.number), data)
-        for sink in sinks:  # what came before has been shipped
+        for sink in sinks:  # the segments before the first are shipped
             cursor = Cursor(unready / f"{sink}.cursor")
             cursor.shipped = first.begun
             cursor.write(Position(first.number, 0))
@@ -53,4 +55,4 @@ def return_segments(directory: Path, quarantine: Quarantine, sinks: Sequence[str
         Disk().sync_folder(directory)
         for _, name, _ in segments:
             quarantine.remove(name)
-        log.info("segments_taken_up", folder=folder.name, segments=len(segments))
+        log.info("segments_restored", folder=folder.name, segments=len(segments))

@@ -1,4 +1,4 @@
-"""Files of what waits for a better day while others go on: a queue for each ordering, which outlives the process."""
+"""Files of records that wait for a retry while others pass: a queue per partition key, which survives the process."""
 
 from __future__ import annotations
 
@@ -22,34 +22,39 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-MOST_WAITING = 1000
-MOST_WAITING_BYTES = 256 << 20
-_UNREADY = ".new"
+MAX_RECORDS = 1000
+MAX_BYTES = 256 << 20
+_TEMPORARY = ".new"
 _FRAMES = FrameWriter(b"a record")
 
 
 class RetrySpool:
-    """A file is `<order>-<lane>-<id>`. Every process of this journal writes here and knows which lanes have to queue;
-    the one that holds the lock tries them again."""
+    """An index of the files in a folder, each named `<sequence>-<partition key>-<record id>`.
 
-    def __init__(self, folder: Path) -> None:
+    All processes that share the journal directory write here and see which partitions wait. The process that holds
+    the folder's lock makes the retries.
+    """
+
+    def __init__(self, folder: Path, *, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
-        self._lanes: dict[str, list[Path]] = {}
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._partitions: dict[str, list[Path]] = {}
         self._sizes: dict[Path, int] = {}
         self._ids: Counter[str] = Counter()
-        self._last = 0
+        self._sequence = 0
         self._lock = -1
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._sizes)
 
-    def __contains__(self, lane: str) -> bool:
-        return lane in self._lanes
+    def __contains__(self, partition: str) -> bool:
+        return partition in self._partitions
 
     @property
-    def lanes(self) -> list[str]:
-        return list(self._lanes)
+    def partitions(self) -> list[str]:
+        return list(self._partitions)
 
     @property
     def paths(self) -> list[Path]:
@@ -57,38 +62,40 @@ class RetrySpool:
 
     @property
     def has_room(self) -> bool:
-        return len(self) < MOST_WAITING and self.bytes < MOST_WAITING_BYTES
+        return len(self) < self._max_records and self.bytes < self._max_bytes
 
-    def holds(self, id: UUID) -> bool:
+    def has_record(self, id: UUID) -> bool:
         return str(id) in self._ids
 
-    def first(self, lane: str) -> Path | None:
-        paths = self._lanes.get(lane)
+    def first(self, partition: str) -> Path | None:
+        """Returns the oldest file of a partition."""
+        paths = self._partitions.get(partition)
         return paths[0] if paths else None
 
     def add(self, path: Path, size: int) -> None:
+        """Adds a written file to the index."""
         if path not in self._sizes:
             self._sizes[path] = size
-            self._ids[_id_of(path)] += 1
+            self._ids[record_name(path)] += 1
             self.bytes += size
-            insort(self._lanes.setdefault(_lane_of(path), []), path)
+            insort(self._partitions.setdefault(_partition_of(path), []), path)
 
     def remove(self, path: Path) -> None:
-        """It has arrived, or is dead."""
+        """Deletes a file whose record is delivered or given up."""
         path.unlink(missing_ok=True)
         size = self._sizes.pop(path, None)
         if size is not None:
             self.bytes -= size
-            self._ids[_id_of(path)] -= 1
-            if not self._ids[_id_of(path)]:
-                del self._ids[_id_of(path)]
-            lane = self._lanes[_lane_of(path)]
-            lane.remove(path)
-            if not lane:
-                del self._lanes[_lane_of(path)]
+            self._ids[record_name(path)] -= 1
+            if not self._ids[record_name(path)]:
+                del self._ids[record_name(path)]
+            paths = self._partitions[_partition_of(path)]
+            paths.remove(path)
+            if not paths:
+                del self._partitions[_partition_of(path)]
 
-    def review(self, found: Iterable[tuple[Path, int]]) -> None:
-        """Take note of what `scan` has found: other processes write and remove files, too."""
+    def update(self, found: Iterable[tuple[Path, int]]) -> None:
+        """Brings the index up to date with the result of `scan`: other processes write and remove files, too."""
         listed = dict(found)
         for path in [path for path in self._sizes if path not in listed and not path.exists()]:
             self.remove(path)
@@ -99,7 +106,7 @@ class RetrySpool:
     # --- files; these block, and raise OSError ------------------------------------------------------------------------
 
     def claim(self) -> bool:
-        """Whether it is ours to try them again; until `release`, or this process's end."""
+        """Takes the lock, until `release` or the end of the process. Returns whether this process holds it."""
         if self._lock >= 0:
             return True
         try:
@@ -120,66 +127,72 @@ class RetrySpool:
             self._lock = -1
 
     def scan(self) -> list[tuple[Path, int]]:
+        """Returns the files of the folder with their sizes."""
         found: list[tuple[Path, int]] = []
         with suppress(FileNotFoundError):
             for entry in os.scandir(self._folder):
-                if entry.name.count("-") >= 2 and not entry.name.endswith(_UNREADY):
+                if entry.name.count("-") >= 2 and not entry.name.endswith(_TEMPORARY):
                     with suppress(FileNotFoundError):
                         found.append((self._folder / entry.name, entry.stat().st_size))
         return found
 
-    def write(self, lane: str, id: UUID, data: bytes) -> Path:
-        """Durable, behind the others of its lane. It queues when `add` has been told."""
+    def write(self, partition: str, id: UUID, data: bytes) -> Path:
+        """Writes a durable file behind the others of its partition. It is in the queue after `add`."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._last = max(self._last + 1, time.time_ns())
-        path = self._folder / f"{self._last:020d}-{lane}-{id}"
+        self._sequence = max(self._sequence + 1, time.time_ns())
+        path = self._folder / f"{self._sequence:020d}-{partition}-{id}"
         write_durably(path, data)
         return path
 
 
-def _lane_of(path: Path) -> str:
+def _partition_of(path: Path) -> str:
     return path.name.split("-")[1]
 
 
-def _id_of(path: Path) -> str:
+def record_name(path: Path) -> str:
+    """Returns the record's id, as the file's name holds it."""
     return path.name.split("-", 2)[2]
 
 
-def encoded(record: Record, **note: object) -> bytes:
-    """A line of JSON, and both frames as the journal has them."""
+def encode_record(record: Record, **metadata: object) -> bytes:
+    """Returns a line of JSON, then both frames as the journal writes them."""
     interaction, answer = record.interaction, record.answer
     key = interaction.id.bytes
     begun = _FRAMES.begun(key, encode_interaction(interaction), interaction.body)
-    return b"".join([orjson.dumps(note), b"\n", *begun, *_FRAMES.finished(key, encode_answer(answer), answer.body)])
+    return b"".join([orjson.dumps(metadata), b"\n", *begun, *_FRAMES.finished(key, encode_answer(answer), answer.body)])
 
 
-def frames_in(path: Path) -> bytes:
+def read_frames(path: Path) -> bytes:
+    """Returns the frames of a file that `encode_record` made. Blocks; raises OSError."""
     return path.read_bytes().partition(b"\n")[2]
 
 
-def decoded(path: Path) -> Record:
-    """Blocks. Raises OSError, and ValueError, LookupError or TypeError for what cannot be read."""
-    scan = SegmentScan.of_bytes(frames_in(path))
+def read_record(path: Path) -> Record:
+    """Returns the record of such a file. Blocks.
+
+    Raises OSError, and ValueError, LookupError or TypeError if the file is damaged.
+    """
+    scan = SegmentScan.of_bytes(read_frames(path))
     found = {frame.kind: frame for frame in scan if isinstance(frame, Frame)}
     begun, finished = found[FrameKind.BEGUN], found[FrameKind.FINISHED]
     return Record(decode_interaction(begun.key, *begun.split()), decode_answer(*finished.split()))
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Whole and durable, or not at all."""
-    unready = path.with_name(path.name + _UNREADY)
+    """Writes a file that is whole and synced, or none at all. Blocks; raises OSError."""
+    temporary = path.with_name(path.name + _TEMPORARY)
     try:
-        with os.fdopen(os.open(unready, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        unready.rename(path)
+        temporary.rename(path)
     except OSError:
-        with suppress(OSError):  # each try has another name: on a full disk its pieces would take the rest of the room
-            unready.unlink()
+        with suppress(OSError):  # each try has another name: on a full disk the remains would take the rest of the room
+            temporary.unlink()
         raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)  # the name, too: the journal may let go of the record now
+        os.fsync(folder)  # the name must be durable, too: the journal may drop the record now
     finally:
         os.close(folder)

@@ -134,7 +134,7 @@ class StoredProgress(Protocol):
     def cursor(self) -> tuple[int, int]:
         """Segment and offset: everything before is in the database."""
 
-    def confirmed(self, rows: int) -> None: ...
+    def confirm(self, rows: int) -> None: ...
 
 
 async def note(connection: Connection | PooledConnection, host: Host, progress: StoredProgress, new_rows: int) -> int:

@@ -63,6 +63,7 @@ class Interactions:
     """The sink of the journal that is PostgreSQL. It has its own connections, so that it does not wait for readers."""
 
     name = "postgres"
+    is_ordered = False
 
     def __init__(self, database: Database, cost_of: CostOf = recorded_cost, host: Host | None = None) -> None:
         """`host` identifies this process in llm_logs.hosts; None: progress is not stored."""
@@ -116,11 +117,11 @@ class Interactions:
         async with self._database.asking() as connection:
             return {plain_uuid(row["id"]) for row in await connection.fetch(MISSING, ids)}
 
-    async def note(self, progress: StoredProgress) -> None:
+    async def save_progress(self, progress: StoredProgress) -> None:
         """Store the progress of a journal that shipped nothing for a while. Raises StoreUnavailable, StoreSetBack."""
         if self._host is not None:
             async with self._database.asking() as connection:
-                progress.confirmed(await hosts.note(connection, self._host, progress, 0))
+                progress.confirm(await hosts.note(connection, self._host, progress, 0))
 
     async def cursors(self, journals: Sequence[UUID]) -> dict[UUID, tuple[int, int, int]]:
         """Segment, offset and number of rows of each of these journals that the database has."""
@@ -183,7 +184,7 @@ class Interactions:
         else:
             self._give_back(connection)
             if progress is not None and total is not None:
-                progress.confirmed(total)
+                progress.confirm(total)
         finally:
             self._busy.discard(connection)
 

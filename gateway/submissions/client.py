@@ -1,4 +1,4 @@
-"""The security monitor, spoken to by HTTP: one submission, one POST, and what its answer means."""
+"""HTTP client of the security monitor: one POST for a submission; the status of the answer is the receipt."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import aiohttp
 if TYPE_CHECKING:
     from uuid import UUID
 
-BYTES_A_SECOND = 1 << 20  # a large submission gets so much more time
-DRAIN_BYTES = 64 * 1024  # of an answer nobody reads: more than that, and the connection is not worth keeping
+BYTES_PER_SECOND = 1 << 20  # a large submission gets more time
+DRAIN_BYTES = 64 * 1024  # of an answer that is not used; to read more costs more than a new connection
 DRAIN_S = 1.0
 LONGEST_RETRY_AFTER_S = 600.0
 IDLE_S = 15.0
 
-# What these say is about our settings or the monitor's, not about the one submission that met them first.
-NOT_ITS_FAULT = frozenset({401, 402, 403, 404, 405, 407, 408, 421, 425, 426, 429})
+# 4xx statuses about our settings or the monitor's: the submission is not at fault, so it is tried again.
+RETRYABLE = frozenset({401, 402, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 
 
-class MonitorAway(Exception):
-    """It has not taken the submission now; it may later. `retry_after_s` is its own wish."""
+class MonitorUnavailable(Exception):
+    """The monitor has not taken the submission now, but may later. `retry_after_s` is the pause that it asks for."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class MonitorAway(Exception):
 
 
 class SubmissionRefused(Exception):
-    """It does not want this one as it is."""
+    """The monitor refuses this submission as it is."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class SubmissionRefused(Exception):
 
 
 class MonitorClient:
-    """One for a process; opens its connections when they are needed. Its URL may hold a key and is never shown."""
+    """One per process; connects on the first call. Its URL may contain a key and never appears in logs or errors."""
 
     def __init__(
         self, url: str, authorization: str | None = None, *, timeout_s: float = 30.0, proxy: str | None = None
@@ -61,23 +61,23 @@ class MonitorClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def submit(self, id: UUID, payload: bytes) -> None:
-        """Return when the monitor has said that it took it. Raises MonitorAway, SubmissionRefused."""
+        """Returns when the monitor has acknowledged it. Raises MonitorUnavailable, SubmissionRefused."""
         session = self._opened()
         try:
-            async with asyncio.timeout(self._timeout_s + len(payload) / BYTES_A_SECOND):
+            async with asyncio.timeout(self._timeout_s + len(payload) / BYTES_PER_SECOND):
                 response = await session.post(
                     self._url,
-                    data=BytesIO(payload),  # sent piece by piece, so that a large one holds up nobody
+                    data=BytesIO(payload),  # sent in pieces, so that a large one does not block the event loop
                     headers={**self._headers, "Idempotency-Key": str(id)},
                     allow_redirects=False,
                     proxy=self._proxy,
                 )
         except TimeoutError as error:
-            raise MonitorAway("it does not answer in time") from error
+            raise MonitorUnavailable("it does not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise MonitorAway(_in_words(error)) from error
+            raise MonitorUnavailable(_reason_of(error)) from error
         try:
-            _judge(response)
+            _check_status(response)
         finally:
             await _drain(response)
 
@@ -88,7 +88,7 @@ class MonitorClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # who calls bounds the calls
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),  # CircuitBreaker bounds the calls
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
                 auto_decompress=False,
@@ -96,21 +96,24 @@ class MonitorClient:
         return self._session
 
 
-def _judge(response: aiohttp.ClientResponse) -> None:
-    """The status is the receipt. A redirect is not followed: it would carry what was said to another address."""
+def _check_status(response: aiohttp.ClientResponse) -> None:
+    """Raises MonitorUnavailable or SubmissionRefused unless the status is 2xx.
+
+    A redirect is not followed: it would send the conversation to another address.
+    """
     status = response.status
     if 200 <= status < 300:
         return
-    if 400 <= status < 500 and status not in NOT_ITS_FAULT:
+    if 400 <= status < 500 and status not in RETRYABLE:
         raise SubmissionRefused(f"HTTP {status}")
     if 300 <= status < 400:
-        raise MonitorAway(f"HTTP {status}: it points to another address, which is not followed")
-    wish = _retry_after_s(response.headers.get("Retry-After")) if status in (429, 503) else None
-    raise MonitorAway(f"HTTP {status}", wish)
+        raise MonitorUnavailable(f"HTTP {status}: it points to another address, which is not followed")
+    retry_after_s = _retry_after_s(response.headers.get("Retry-After")) if status in (429, 503) else None
+    raise MonitorUnavailable(f"HTTP {status}", retry_after_s)
 
 
 def _retry_after_s(value: str | None) -> float | None:
-    """Seconds or a date (RFC 9110 section 10.2.3), within bounds."""
+    """Returns the seconds of Retry-After, which is a number or a date (RFC 9110 section 10.2.3), within bounds."""
     if value is None:
         return None
     try:
@@ -122,7 +125,7 @@ def _retry_after_s(value: str | None) -> float | None:
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read what else it says, so that the connection can serve again; what of it is wrong does not matter."""
+    """Reads the rest of the answer, so that the connection can be used again. Errors in it do not matter."""
     size = 0
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(DRAIN_S):
@@ -131,8 +134,8 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     response.close() if size > DRAIN_BYTES or not response.content.at_eof() else response.release()
 
 
-def _in_words(error: Exception) -> str:
-    """Neither the URL stands in it nor what it sent: that might be a key, or what somebody said."""
+def _reason_of(error: Exception) -> str:
+    """Returns the kind of error, without the URL and the data: they may contain a key or parts of a conversation."""
     if isinstance(error, aiohttp.ClientResponseError):
         return "its answer is not HTTP"
     kind = type(error).__name__

@@ -1,4 +1,4 @@
-"""A record as the security monitor gets it: the JSON text of one submission. Pure."""
+"""The JSON text of one submission, made from a record. Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def payload_of(record: Record) -> bytes:
-    """Never raises, whatever was said. Bodies that are JSON stand in it as they came, to the letter.
+    """Returns the payload; never raises. Bodies that are JSON are in it byte for byte.
 
-    `time_logged` is the answer's end, for a record is in the journal before its end is shown: sent again, a submission
-    is the same text. Devices and software stay empty, since a record knows neither.
+    `time_logged` is the answer's end, because the record is in the journal before the client sees that end. A retry
+    sends the same text. `associated_devices` and `associated_software` are empty: a record has neither.
     """
     interaction, answer, ruling = record.interaction, record.answer, record.interaction.policy
     ended = _time(answer.finished_at)
     return orjson.dumps(
         {
             "interaction_id": str(interaction.id),
-            "raw_request": _said(interaction.body, answer.request_size, answer.request_sha256),
-            "raw_response": _said(answer.body, answer.response_size, answer.response_sha256),
+            "raw_request": _body(interaction.body, answer.request_size, answer.request_sha256),
+            "raw_response": _body(answer.body, answer.response_size, answer.response_sha256),
             "associated_users": [_text(interaction.principal.user)],
             "time_submitted": _time(interaction.started_at),
             "time_logged": ended,
@@ -42,8 +42,8 @@ def payload_of(record: Record) -> bytes:
     )
 
 
-def _said(body: bytes, size: int | None, digest: str | None) -> object:
-    """JSON where it is JSON, else text, else bytes as base64; a body that was not kept is known by size and digest."""
+def _body(body: bytes, size: int | None, digest: str | None) -> object:
+    """Returns JSON if the body is JSON, else text, else base64; size and digest of a body that was not kept."""
     if not body:
         return None if size is None else {"encoding": "not_kept", "size": size, "sha256": digest}
     if _is_json(body):
@@ -63,7 +63,7 @@ def _is_json(body: bytes) -> bool:
 
 
 def _is_unusual_json(body: bytes) -> bool:
-    """What orjson refuses though it is JSON: escaped lone surrogates, numbers beyond a float."""
+    """Returns whether a body that orjson refuses is JSON: it may have escaped lone surrogates or very large numbers."""
     try:
         json.loads(body.decode(), parse_constant=_refuse, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
@@ -80,5 +80,5 @@ def _time(at: float) -> str:
 
 
 def _text(value: str | None) -> str | None:
-    """With lone surrogates written out, for a header byte above 127 arrives as one."""
+    """Escapes lone surrogates: a header byte above 127 arrives as one."""
     return None if value is None else value.encode("utf-8", "backslashreplace").decode()

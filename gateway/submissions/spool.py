@@ -1,4 +1,4 @@
-"""Submissions on disk beside the journal: those that wait for a better day, and those that nobody takes."""
+"""Submissions on disk beside the journal: the spool of those that wait for a retry, and the dead letters."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from gateway.shipping.retry_spool import write_durably
 if TYPE_CHECKING:
     from pathlib import Path
 
-WAITING = "submissions"
-DEAD = "dead_letters"
+SPOOL = "submissions"
+DEAD_LETTERS = "dead_letters"
 
 
 @dataclass(frozen=True, slots=True)
-class SpooledSubmission:
-    """One submission on its way, with what is known of its fate. Times are Unix times, in seconds."""
+class Submission:
+    """One submission and its attempts so far. Times are Unix times, in seconds."""
 
     id: UUID
-    place: PartitionKey
+    key: PartitionKey
     finished_at: float  # the answer's end
     payload: bytes
     failing_since: float | None = None
     tries: int = 0  # that failed
-    refusals: int = 0  # of these, those after which it was this one's own fault
+    refusals: int = 0  # failed tries after which the monitor refused this submission itself
     reason: str = ""  # of the last failure
 
-    def failed(self, reason: str, now: float, *, is_refusal: bool = False) -> SpooledSubmission:
+    def failed(self, reason: str, now: float, *, is_refusal: bool = False) -> Submission:
+        """Returns the submission with one more failed try."""
         return replace(
             self,
             tries=self.tries + 1,
@@ -40,8 +41,8 @@ class SpooledSubmission:
             failing_since=self.failing_since or now,
         )
 
-    def note(self) -> bytes:
-        """Everything about it but the payload, as one line of JSON."""
+    def metadata(self) -> bytes:
+        """Returns everything but the payload as one line of JSON."""
         return orjson.dumps(
             {
                 "id": str(self.id),
@@ -50,60 +51,66 @@ class SpooledSubmission:
                 "refusals": self.refusals,
                 "finished_at": self.finished_at,
                 "failing_since": self.failing_since,
-                "lane": self.place.lane,
-                "marks": self.place.marks,
+                "lane": self.key.value,
+                "marks": self.key.fingerprints,
             }
         )
 
+    def to_file(self) -> bytes:
+        """Returns the content of its file in the spool."""
+        return self.metadata() + b"\n" + self.payload
+
 
 class DeadLetters:
-    """`<id>.json` says what it is and why; `<id>.payload` is the body to send, to the letter. Nothing is deleted."""
+    """A folder: `<id>.json` holds the metadata and the reason, `<id>.payload` the exact body to send.
+
+    Nothing is deleted.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._folder = directory / DEAD
+        self._folder = directory / DEAD_LETTERS
         self.count = 0
 
-    def look(self) -> None:
-        """Count what lies there; blocks."""
+    def update_count(self) -> None:
+        """Counts the files: people remove some, and other processes add some. Blocks."""
         self.count = sum(1 for _ in self._folder.glob("*.json"))
 
-    def put(self, letter: SpooledSubmission) -> None:
-        """Raises OSError when the disk does not take it; then it is where it was. Blocks."""
-        self._put(str(letter.id), letter.payload, letter.note())
+    def put(self, submission: Submission) -> None:
+        """Raises OSError if the disk refuses it; the submission is then where it was. Blocks."""
+        self._put(str(submission.id), submission.payload, submission.metadata())
 
-    def put_unreadable(self, path: Path) -> None:
-        """A waiting letter that the disk has spoilt. Raises OSError; blocks."""
-        note = {"id": path.name, "reason": "it cannot be read any more"}
-        self._put(path.name, path.read_bytes(), orjson.dumps(note))
+    def put_damaged(self, path: Path) -> None:
+        """Puts a damaged file of the spool here. Raises OSError; blocks."""
+        metadata = {"id": path.name, "reason": "it cannot be read any more"}
+        self._put(path.name, path.read_bytes(), orjson.dumps(metadata))
 
-    def _put(self, name: str, payload: bytes, note: bytes) -> None:
+    def _put(self, name: str, payload: bytes, metadata: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(self._folder / f"{name}.payload", payload)
-        write_durably(self._folder / f"{name}.json", note)
+        write_durably(self._folder / f"{name}.json", metadata)
 
 
-def read_spooled(path: Path) -> SpooledSubmission:
-    """Blocks. Raises OSError, ValueError."""
-    note, _, payload = path.read_bytes().partition(b"\n")
-    known = orjson.loads(note)
-    return SpooledSubmission(
-        id=UUID(known["id"]),
-        place=_place_of(known),
-        finished_at=known["finished_at"],
+def read_submission(path: Path) -> Submission:
+    """Returns the submission of a file in the spool. Blocks. Raises OSError, ValueError, LookupError."""
+    metadata, _, payload = path.read_bytes().partition(b"\n")
+    fields = orjson.loads(metadata)
+    return Submission(
+        id=UUID(fields["id"]),
+        key=_key_of(fields),
+        finished_at=fields["finished_at"],
         payload=payload,
-        failing_since=known["failing_since"],
-        tries=known["tries"],
-        refusals=known["refusals"],
-        reason=known["reason"],
+        failing_since=fields["failing_since"],
+        tries=fields["tries"],
+        refusals=fields["refusals"],
+        reason=fields["reason"],
     )
 
 
-def read_place(path: Path) -> PartitionKey:
-    """Which conversation it belongs to, without the rest. Blocks. Raises OSError, ValueError."""
+def read_key(path: Path) -> PartitionKey:
+    """Returns the partition key without reading the payload. Blocks. Raises OSError, ValueError, LookupError."""
     with path.open("rb") as file:
-        known = orjson.loads(file.readline())
-    return _place_of(known)
+        return _key_of(orjson.loads(file.readline()))
 
 
-def _place_of(known: dict[str, Any]) -> PartitionKey:
-    return PartitionKey(known["lane"], tuple(known.get("marks", ())))  # a letter of an earlier version has none
+def _key_of(fields: dict[str, Any]) -> PartitionKey:
+    return PartitionKey(fields["lane"], tuple(fields.get("marks", ())))  # files of earlier versions have no marks

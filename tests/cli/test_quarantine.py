@@ -145,7 +145,7 @@ async def test_an_upgraded_gateway_brings_back_by_itself_what_an_older_one_set_a
     names = put(tmp_path, *(chat(user(str(number))) for number in range(3)))
     async with LoopbackUpstream() as upstream, GatewayProcess.upon(tmp_path, upstream.url, database) as gateway:
         line = await gateway.logged(lambda line: line["event"] == "quarantine_tried_again", 30)
-        assert (line["brought_back"], line["staying"]) == (3, 0)
+        assert (line["restored"], line["remaining"]) == (3, 0)
         connection = await asyncpg.connect(database)
         rows = await connection.fetch("select id::text as id from llm_logs.chatgpt_logs")
         await connection.close()

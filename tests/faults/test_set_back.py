@@ -28,7 +28,7 @@ def server() -> Iterator[PostgresServer]:
 
 async def figures(gateway: GatewayProcess) -> dict[str, int]:
     async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/readyz") as response:
-        found: dict[str, int] = (await response.json())["journal"]["again"]
+        found: dict[str, int] = (await response.json())["journal"]["reship"]
         return found
 
 
@@ -78,7 +78,7 @@ async def test_a7_set_back_under_load_nothing_is_lost_doubled_or_altered(
         assert "records_gone" not in events
         if not is_killed:
             assert again["set_backs"] == rounds
-            assert again["shipped_again"] > 20
+            assert again["reshipped"] > 20
 
 
 async def test_a7_a_database_that_was_dropped_and_made_anew_gets_again_what_is_kept(

@@ -1,4 +1,4 @@
-"""Interactions and answers to record, and a keeper that remembers them."""
+"""Interactions and answers to record, and a sink in memory."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ def chunk(text: str) -> bytes:
 
 
 class Memory:
-    """A keeper that may be away, refuse some records, or take its time."""
+    """A sink that can be down, refuse some records, or be slow."""
 
-    def __init__(self, name: str = "memory") -> None:
+    def __init__(self, name: str = "memory", *, is_ordered: bool = False) -> None:
         self.name = name
+        self.is_ordered = is_ordered
         self.records: dict[UUID, Record] = {}
         self.raw: dict[UUID, Record] = {}
         self.batches: list[int] = []

@@ -1,4 +1,4 @@
-"""A sink that refuses records for another cause than their data: all wait, or these wait apart; none is set aside."""
+"""A sink that refuses records for another cause than their data: all wait, or these are retried; none is lost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from gateway.errors import RecordNotAccepted
 from gateway.journal.journal import Journal, JournalOptions
 from gateway.model import Principal, Record
 from gateway.shipping.circuit_breaker import Backoff
-from gateway.shipping.retries import RetryTuning
-from gateway.shipping.shipper import Shipper
+from gateway.shipping.retry_queue import RetryOptions
+from gateway.shipping.shipper import Shipper, ShipperOptions
 from tests.journal.old_frames import begun, finished
 from tests.journal.samples import SMALL, Memory, answer, interaction
 from tests.journal.test_takeover import orphan
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 
     import pytest
 
-QUICK = RetryTuning(review_s=0.02, backoff=Backoff(first_s=0.02, longest_s=0.1))
+QUICK = RetryOptions(scan_s=0.02, backoff=Backoff(first_s=0.02, longest_s=0.1))
 
 
 @asynccontextmanager
-async def shipping(directory: Path, *sinks: Memory, **more: Any) -> AsyncIterator[tuple[Journal, Shipper]]:
+async def shipping(
+    directory: Path, *sinks: Memory, retry: RetryOptions = QUICK, **more: Any
+) -> AsyncIterator[tuple[Journal, Shipper]]:
     journal = Journal(more.pop("settings", SMALL), directory, options=JournalOptions(tick_s=0.02))
-    shipper = Shipper(journal, sinks, retry=QUICK)
+    shipper = Shipper(journal, sinks, options=ShipperOptions(retry=retry))
     await journal.open()
     await shipper.start()
     try:
@@ -66,16 +69,16 @@ async def test_e1_when_every_record_is_refused_all_wait_in_order_and_the_cause_i
                 await asyncio.sleep(0.01)
             await until(lambda: shipper.state().fault is not None)
             state, (sink,) = shipper.state(), shipper.sinks()
-            assert (state.pending, state.apart, state.quarantined) == (200, 0, 0)
+            assert (state.pending, state.retrying, state.quarantined) == (200, 0, 0)
             assert state.fault == "a constraint does not like it"
-            assert (sink.is_down, sink.faults) == (True, ("23514",))
+            assert (sink.is_down, sink.causes) == (True, ("23514",))
             memory.rejects = lambda _record: False
             await until(lambda: len(memory.records) == 200)
             assert list(memory.records) == said
             assert memory.raw == {}
             await until(lambda: shipper.state().pending == 0)
             assert shipper.state().fault is None
-    assert [line["cause"] for line in logged if line["event"] == "keeper_accepts_nothing"] == ["23514"]  # once
+    assert [line["cause"] for line in logged if line["event"] == "sink_accepts_nothing"] == ["23514"]  # once
 
 
 async def test_e1_a_lone_record_waits_and_is_tried_again(tmp_path: Path) -> None:
@@ -101,12 +104,12 @@ async def test_e1_records_of_one_user_wait_apart_and_hold_up_nobody(tmp_path: Pa
             await until(lambda: shipper.state().pending == 0)
             assert set(memory.records) == set(others)
             state, (sink,) = shipper.state(), shipper.sinks()
-            assert (state.apart, state.quarantined) == (5, 0)
+            assert (state.retrying, state.quarantined) == (5, 0)
             assert state.fault == "a constraint does not like it"
-            assert (sink.is_down, sink.faults, sink.apart) == (False, ("23514",), 5)
+            assert (sink.is_down, sink.causes, sink.retrying) == (False, ("23514",), 5)
             bobs += say(journal, 5, by="bob")
             others += say(journal, 5)
-            await until(lambda: len(memory.records) == 45 and shipper.state().apart == 10)
+            await until(lambda: len(memory.records) == 45 and shipper.state().retrying == 10)
             memory.rejects = lambda _record: False
             await until(lambda: len(memory.records) == 55)
             assert set(memory.records) == {*others, *bobs}
@@ -123,14 +126,14 @@ async def test_e1_what_waits_apart_survives_the_process(tmp_path: Path) -> None:
     async with shipping(tmp_path, memory) as (journal, shipper):
         bobs = say(journal, 3, by="bob", root_id="one")
         say(journal, 3)
-        await until(lambda: shipper.state().apart == 3)
+        await until(lambda: shipper.state().retrying == 3)
         said = {key: Record(interaction(), answer()) for key in bobs}
     again = Memory()
     again.rejects = is_by("bob")
     async with shipping(tmp_path, again) as (journal, shipper):
-        assert shipper.state().apart == 3
+        assert shipper.state().retrying == 3
         bobs += say(journal, 1, by="bob", root_id="one")  # its conversation waits, so it waits behind
-        await until(lambda: shipper.state().apart == 4)
+        await until(lambda: shipper.state().retrying == 4)
         again.rejects = lambda _record: False
         await until(lambda: len(again.records) == 4)
         assert list(again.records) == bobs
@@ -148,11 +151,11 @@ async def test_e1_later_records_of_a_conversation_wait_behind_the_one_that_is_re
         behind = say(journal, 1, root_id="r", request_id=poison)
         behind += say(journal, 3, root_id="r")
         elsewhere = say(journal, 2, root_id="other")
-        await until(lambda: shipper.state().apart == 4)
+        await until(lambda: shipper.state().retrying == 4)
         assert sorted(memory.records) == sorted(before + elsewhere)
         behind += say(journal, 2, root_id="r")
         elsewhere += say(journal, 2, root_id="other")
-        await until(lambda: shipper.state().apart == 6)
+        await until(lambda: shipper.state().retrying == 6)
         memory.rejects = lambda _record: False
         await until(lambda: len(memory.records) == 12)
         assert [key for key in memory.records if key in behind] == behind
@@ -167,28 +170,27 @@ async def test_e1_a_flood_that_is_refused_does_not_hide_those_behind_it(tmp_path
         memory.gate.set()
         await until(lambda: len(memory.records) == 30, 30)
         assert set(memory.records) == set(anns)
-        await until(lambda: shipper.state().apart == 700, 30)
+        await until(lambda: shipper.state().retrying == 700, 30)
         memory.rejects = lambda _record: False
         await until(lambda: len(memory.records) == 730, 30)
         assert set(memory.records) == {*anns, *bobs}
 
 
-async def test_e1_when_no_more_may_wait_apart_the_sink_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.shipping.retry_spool.MOST_WAITING", 2)
+async def test_e1_when_no_more_may_wait_apart_the_sink_waits(tmp_path: Path) -> None:
     memory = Memory()
     memory.rejects = is_by("bob")
-    async with shipping(tmp_path, memory) as (journal, shipper):
+    async with shipping(tmp_path, memory, retry=replace(QUICK, max_records=2)) as (journal, shipper):
         say(journal, 5)
         await until(lambda: len(memory.records) == 5)
         say(journal, 4, by="bob")
         say(journal, 1)
-        await until(lambda: shipper.state().apart == 2)
+        await until(lambda: shipper.state().retrying == 2)
         await until(lambda: "no more records can wait apart" in (shipper.state().fault or ""))
         assert shipper.state().pending >= 4
         memory.rejects = lambda _record: False
         await until(lambda: len(memory.records) == 10)
         assert memory.raw == {}
-        await until(lambda: shipper.state().pending == 0 and shipper.state().apart == 0)
+        await until(lambda: shipper.state().pending == 0 and shipper.state().retrying == 0)
 
 
 async def test_e1_a_refused_record_of_a_dead_process_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
@@ -200,9 +202,9 @@ async def test_e1_a_refused_record_of_a_dead_process_does_not_keep_the_others_wa
     async with shipping(tmp_path, memory) as (journal, shipper):
         await until(lambda: shipper.state().fault is not None)
         new = say(journal)  # by which it shows that the sink takes others
-        await until(lambda: shipper.state().apart == 1)
+        await until(lambda: shipper.state().retrying == 1)
         await until(lambda: set(memory.records) == {*new, good.id})
-        await until(lambda: shipper.state().adopting is None)
+        await until(lambda: shipper.state().taking_over is None)
         memory.rejects = lambda _record: False
         await until(lambda: bad.id in memory.records)
 
@@ -242,7 +244,7 @@ async def test_e1_a_refusal_that_comes_and_goes_loses_and_alters_nothing(tmp_pat
         await until(lambda: len(memory.records) == 300, 30)
         assert set(memory.records) == set(said)
         assert memory.raw == {}
-        await until(lambda: shipper.state().apart == 0)
+        await until(lambda: shipper.state().retrying == 0)
         assert shipper.state().quarantined == 0
 
 
@@ -252,10 +254,10 @@ async def test_a_spoilt_file_of_what_waits_apart_is_set_aside_with_its_reason(tm
     async with shipping(tmp_path, memory) as (journal, shipper):
         say(journal, 1, by="bob")
         say(journal, 1)
-        await until(lambda: shipper.state().apart == 1)
+        await until(lambda: shipper.state().retrying == 1)
         (file,) = (tmp_path / "retry-memory").iterdir()
         file.write_bytes(file.read_bytes()[:-1])
-        await until(lambda: shipper.state().quarantined == 1 and shipper.state().apart == 0)
+        await until(lambda: shipper.state().quarantined == 1 and shipper.state().retrying == 0)
 
 
 async def test_a_disk_that_takes_not_all_gets_no_record_twice_and_keeps_no_pieces(
@@ -280,7 +282,7 @@ async def test_a_disk_that_takes_not_all_gets_no_record_twice_and_keeps_no_piece
         await until(lambda: len(memory.records) == 1 and shipper.state().pending == 0)
         names = [path.name for path in (tmp_path / "retry-memory").iterdir()]
         assert sorted(name[-36:] for name in names) == sorted(map(str, said))
-        assert shipper.state().apart == 3
+        assert shipper.state().retrying == 3
 
 
 async def test_e7_a_sink_that_has_no_more_files_is_tried_again(tmp_path: Path) -> None:

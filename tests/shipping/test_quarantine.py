@@ -14,9 +14,8 @@ from msgspec.structs import replace
 from gateway.journal.frames import FrameWriter
 from gateway.journal.meta import encode_answer, encode_interaction
 from gateway.model import Principal, Record, Usage
-from gateway.shipping import quarantine_retry
 from gateway.shipping.quarantine import Quarantine
-from gateway.shipping.quarantine_retry import QuarantineRetry, Stays, retry_quarantined
+from gateway.shipping.quarantine_retry import QuarantineOptions, QuarantineRetry, RetryFailure, retry_quarantined
 from tests.journal.samples import Memory, answer, interaction
 from tests.shipping.test_shipper import until
 
@@ -55,7 +54,7 @@ async def test_a_record_comes_back_as_it_was_and_its_files_go(tmp_path: Path) ->
     assert memory.records[two.interaction.id].interaction.body == b""
     assert memory.records[two.interaction.id].answer.error == "b\\udcffob\x00"  # as the journal has it
     assert files(tmp_path) == []
-    quarantine.look()
+    quarantine.update_count()
     assert quarantine.count == 0
 
 
@@ -85,13 +84,15 @@ async def test_what_is_refused_again_stays_with_the_reason(tmp_path: Path) -> No
     (name,) = put(quarantine, record())
     before = files(tmp_path)
     memory.rejects = lambda _record: True
-    assert await retry_quarantined(quarantine, memory, name) == Stays("a constraint does not like it", is_final=False)
+    assert await retry_quarantined(quarantine, memory, name) == RetryFailure(
+        "a constraint does not like it", is_final=False
+    )
     memory.rejects = lambda _record: False
     memory.refuses = memory.refuses_raw = lambda _record: True
-    assert await retry_quarantined(quarantine, memory, name) == Stays("not even as bytes", is_final=True)
+    assert await retry_quarantined(quarantine, memory, name) == RetryFailure("not even as bytes", is_final=True)
     assert files(tmp_path) == before
     other = Memory("other")
-    assert await retry_quarantined(quarantine, other, name) == Stays("it is for memory", is_final=True)
+    assert await retry_quarantined(quarantine, other, name) == RetryFailure("it is for memory", is_final=True)
     assert other.records == {}
 
 
@@ -115,7 +116,7 @@ async def test_a_removal_that_was_killed_is_finished_and_nothing_comes_back_with
     with pytest.raises(FileNotFoundError):
         await retry_quarantined(quarantine, Memory(), name)
     quarantine = Quarantine(tmp_path)
-    quarantine.look()
+    quarantine.update_count()
     assert quarantine.count == 0
     assert files(tmp_path) == []
 
@@ -176,11 +177,7 @@ async def test_all_are_tried_again_when_a_version_changes_and_not_before(tmp_pat
         return versions
 
     async def once() -> None:
-        task = asyncio.create_task(QuarantineRetry(quarantine, memory, known).run())
-        for _ in range(50):
-            await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait({task})
+        await QuarantineRetry(quarantine, memory, known).check()
 
     memory.refuses, memory.refuses_raw = refuses, lambda _record: True
     await once()
@@ -200,18 +197,16 @@ async def test_all_are_tried_again_when_a_version_changes_and_not_before(tmp_pat
 async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quarantine_retry, "LOOK_S", 0.01)
-    monkeypatch.setattr(quarantine_retry, "CHECK_S", 0.05)
     memory, quarantine = Memory(), Quarantine(tmp_path)
     names = sorted(put(quarantine, *(record() for _ in range(3))))
-    looks, look, item = 0, quarantine.look, quarantine.item
+    counts, count, item = 0, quarantine.update_count, quarantine.item
 
-    def failing_look() -> None:
-        nonlocal looks
-        looks += 1
-        if 1 < looks < 5:
+    def failing_count() -> None:
+        nonlocal counts
+        counts += 1
+        if 1 < counts < 5:
             raise OSError(errno.EMFILE, "no descriptor")
-        look()
+        count()
 
     def failing_item(name: str) -> QuarantineItem:
         if name == names[0]:
@@ -221,27 +216,23 @@ async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other
     async def known() -> str:
         return "gateway 1"
 
-    monkeypatch.setattr(quarantine, "look", failing_look)
+    monkeypatch.setattr(quarantine, "update_count", failing_count)
     monkeypatch.setattr(quarantine, "item", failing_item)
-    task = asyncio.create_task(QuarantineRetry(quarantine, memory, known).run())
-    async with asyncio.timeout(5):
-        while len(memory.records) < 2:
-            assert not task.done()
-            await asyncio.sleep(0.01)
-        monkeypatch.setattr(quarantine, "item", item)
-        while len(memory.records) < 3:
-            await asyncio.sleep(0.01)
-    task.cancel()
-    await asyncio.wait({task})
+    retry = QuarantineRetry(quarantine, memory, known, options=QuarantineOptions(count_s=0.01, versions_s=0.05))
+    retry.start()
+    await until(lambda: len(memory.records) == 2)
+    monkeypatch.setattr(quarantine, "item", item)
+    await until(lambda: len(memory.records) == 3)
+    await retry.aclose()
 
 
 async def test_the_count_follows_what_others_bring_there_and_back(tmp_path: Path) -> None:
     ours, theirs, memory = Quarantine(tmp_path), Quarantine(tmp_path), Memory()
     names = put(theirs, record(), record())
-    ours.look()
+    ours.update_count()
     assert ours.count == 2
     await retry_quarantined(theirs, memory, names[0])
-    ours.look()
+    ours.update_count()
     assert ours.count == 1
 
 

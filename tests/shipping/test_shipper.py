@@ -1,4 +1,4 @@
-"""The shipper: every finished record reaches every keeper, whatever the keeper does meanwhile."""
+"""The shipper: every finished record reaches every sink, whatever the sink does meanwhile."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def shipping(
-    directory: Path, *keepers: Memory, settings: JournalSettings = SMALL, deadline_s: float = 5.0, **more: Any
+    directory: Path, *sinks: Memory, settings: JournalSettings = SMALL, deadline_s: float = 5.0, **more: Any
 ) -> AsyncIterator[tuple[Journal, Shipper]]:
     journal = Journal(settings, directory, options=JournalOptions(tick_s=0.02), **more)
-    shipper = Shipper(journal, keepers)
+    shipper = Shipper(journal, sinks)
     await journal.open()
     await shipper.start()
     try:
@@ -100,7 +100,7 @@ async def test_closing_ships_what_is_finished_and_leaves_nothing_behind(tmp_path
     assert files(tmp_path) == []
 
 
-async def test_a_keeper_that_is_away_gets_everything_when_it_is_back(tmp_path: Path) -> None:
+async def test_a_sink_that_is_down_gets_everything_when_it_is_back(tmp_path: Path) -> None:
     memory = Memory()
     async with shipping(tmp_path, memory) as (journal, shipper):
         memory.is_down = True
@@ -162,7 +162,7 @@ async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_
 
 
 @pytest.mark.stopwatch
-async def test_a_keeper_that_hangs_does_not_hang_the_end(tmp_path: Path) -> None:
+async def test_a_sink_that_hangs_does_not_hang_the_end(tmp_path: Path) -> None:
     memory = Memory()
     memory.gate.clear()
     started = time.monotonic()
@@ -285,7 +285,7 @@ async def test_an_error_that_nobody_foresaw_loses_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.stopwatch
-async def test_each_keeper_gets_everything_at_its_own_pace(tmp_path: Path) -> None:
+async def test_each_sink_gets_everything_at_its_own_pace(tmp_path: Path) -> None:
     quick, slow = Memory("quick"), Memory("slow")
     slow.is_down = True
     async with shipping(tmp_path, quick, slow, deadline_s=0.1) as (journal, _):

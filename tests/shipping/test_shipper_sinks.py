@@ -1,4 +1,4 @@
-"""Several keepers, each on its own way: none holds up another, and those that want order get the old before the new."""
+"""Several sinks: none delays another, and an ordered one gets dead processes' records before new ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_keeper_that_is_away_keeps_no_other_from_the_journals_of_the_dead(tmp_path: Path) -> None:
+async def test_a_sink_that_is_down_keeps_no_other_from_the_journals_of_dead_processes(tmp_path: Path) -> None:
     asked = [interaction() for _ in range(3)]
     folders = [orphan(tmp_path, [begun(one), finished(one, answer())]) for one in asked]
     here, away = Memory("here"), Memory("away")
@@ -35,14 +35,14 @@ async def test_a_keeper_that_is_away_keeps_no_other_from_the_journals_of_the_dea
     await journal.aclose()
 
 
-async def test_in_order_what_the_dead_have_left_comes_before_what_is_new(tmp_path: Path) -> None:
+async def test_an_ordered_sink_gets_dead_processes_records_before_new_ones(tmp_path: Path) -> None:
     asked = [interaction() for _ in range(3)]
     for one in asked:
         orphan(tmp_path, [begun(one), finished(one, answer())])
-    quick, strict = Memory("quick"), Memory("strict")
+    quick, strict = Memory("quick"), Memory("strict", is_ordered=True)
     strict.gate.clear()
     journal = Journal(SMALL, tmp_path)
-    shipper = Shipper(journal, [quick, strict], in_order={"strict"})
+    shipper = Shipper(journal, [quick, strict])
     await journal.open()
     new = say(journal)
     await shipper.start()
@@ -54,10 +54,10 @@ async def test_in_order_what_the_dead_have_left_comes_before_what_is_new(tmp_pat
     await journal.aclose()
 
 
-async def test_in_order_nothing_is_waited_for_when_nothing_was_left(tmp_path: Path) -> None:
-    strict = Memory("strict")
+async def test_an_ordered_sink_does_not_wait_when_no_journal_was_left(tmp_path: Path) -> None:
+    strict = Memory("strict", is_ordered=True)
     journal = Journal(SMALL, tmp_path)
-    shipper = Shipper(journal, [strict], in_order={"strict"})
+    shipper = Shipper(journal, [strict])
     await journal.open()
     await shipper.start()
     say(journal)
@@ -66,7 +66,7 @@ async def test_in_order_nothing_is_waited_for_when_nothing_was_left(tmp_path: Pa
     await journal.aclose()
 
 
-async def test_one_keeper_may_begin_before_the_others(tmp_path: Path) -> None:
+async def test_one_sink_can_start_before_the_others(tmp_path: Path) -> None:
     early, late = Memory("early"), Memory("late")
     journal = Journal(SMALL, tmp_path)
     shipper = Shipper(journal, [late, early])
@@ -74,7 +74,7 @@ async def test_one_keeper_may_begin_before_the_others(tmp_path: Path) -> None:
     old = interaction()
     folder = orphan(tmp_path, [begun(old), finished(old, answer())])
     (new,) = say(journal)
-    await shipper.start("early")
+    await shipper.start({"early"})
     await until(lambda: set(early.records) == {old.id, new})
     assert late.records == {}
     assert shipper.state().pending_for == {"late": 1, "early": 0}
@@ -86,20 +86,20 @@ async def test_one_keeper_may_begin_before_the_others(tmp_path: Path) -> None:
     await journal.aclose()
 
 
-async def test_a_folder_that_one_keeper_has_not_got_is_left_for_the_next_process(tmp_path: Path) -> None:
+async def test_a_folder_that_one_sink_has_not_got_stays_for_the_next_process(tmp_path: Path) -> None:
     old = interaction()
     folder = orphan(tmp_path, [begun(old), finished(old, answer())])
-    here, away = Memory("here"), Memory("away")
+    here, away = Memory("here"), Memory("away", is_ordered=True)
     away.is_down = True
     for _ in range(2):
         journal = Journal(SMALL, tmp_path)
-        shipper = Shipper(journal, [here, away], in_order={"away"})
+        shipper = Shipper(journal, [here, away])
         await journal.open()
         await shipper.start()
         await until(lambda: len(here.records) == 1)
         await asyncio.sleep(0.05)
         async with asyncio.timeout(3):
-            await shipper.aclose(10)  # what it would send next waits for the dead's: there is nothing to wait for
+            await shipper.aclose(10)  # its new records wait for those of the dead process, so it drains nothing
             await journal.aclose()
         away.is_abandoned = False
         assert folder.exists()

@@ -69,7 +69,7 @@ async def test_e8_a_host_that_fell_silent_is_named_with_what_waited_there(tmp_pa
         folder.create()
         progress = Progress(folder.path, "postgres")
         progress.waiting = 17
-        await other.note(progress)
+        await other.save_progress(progress)
         watching = watch(db, tmp_path)
         with capture_logs() as logs:
             assert await seen_leaving(watching) == ["gone"]
@@ -85,7 +85,7 @@ async def test_e8_a_host_that_comes_back_with_its_volume_is_no_longer_named(tmp_
     async with store(database) as (db, _):
         folder = lock.JournalFolder.new(tmp_path)
         folder.create()
-        await Interactions(db, host=host("back")).note(Progress(folder.path, "postgres"))
+        await Interactions(db, host=host("back")).save_progress(Progress(folder.path, "postgres"))
         watching = watch(db, tmp_path)
         assert await seen_leaving(watching) == ["back"]
         folder.release()
@@ -118,7 +118,7 @@ async def test_e8_after_an_outage_every_host_gets_time_to_be_heard_of(tmp_path: 
     async with store(database) as (db, _):
         folder = lock.JournalFolder.new(tmp_path)
         folder.create()
-        await Interactions(db, host=host("slow")).note(Progress(folder.path, "postgres"))
+        await Interactions(db, host=host("slow")).save_progress(Progress(folder.path, "postgres"))
         await rows_of(db, "update llm_logs.hosts set seen_at = now() - interval '1 hour'")
         watching = watch(db, tmp_path)
         await watching.tick()
@@ -138,7 +138,7 @@ async def test_e8_one_that_said_good_bye_with_records_left_is_named_with_all_of_
         progress = Progress(folder.path, "postgres")
         progress.waiting = 3
         other = Interactions(db, host=host("gone"))
-        await other.note(progress)
+        await other.save_progress(progress)
         await other.leave(progress.journal, is_clean=False)
         watching = watch(db, tmp_path)
         assert await seen_leaving(watching) == ["gone"]
@@ -155,7 +155,7 @@ async def test_rows_of_hosts_are_forgotten_when_their_folder_or_their_time_is_ov
             folder.create()
             progress = Progress(folder.path, "postgres")
             by = Interactions(db, host=ours if number < 3 else host("old"))
-            await by.note(progress)
+            await by.save_progress(progress)
             if number < 2:
                 await by.leave(progress.journal, is_clean=True)
             folder.release()

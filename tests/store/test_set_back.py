@@ -17,12 +17,12 @@ from gateway.journal import archive
 from gateway.journal.journal import Journal
 from gateway.model import ConversationEdit, Host, Principal
 from gateway.settings import JournalSettings
-from gateway.shipping import edits, reshipping
-from gateway.shipping.copies import Copies
-from gateway.shipping.edits import Edits, edits_in
+from gateway.shipping.edit_log import FILE, EditLog, read_edits
 from gateway.shipping.quarantine import Quarantine
 from gateway.shipping.quarantine_retry import retry_quarantined
-from gateway.shipping.shipper import Shipper
+from gateway.shipping.reshipping import ReshipOptions
+from gateway.shipping.shipped_records import ShippedRecords
+from gateway.shipping.shipper import Shipper, ShipperOptions
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.interactions import Interactions
 from tests.store.samples import chat, model, record, rows_of, store, user
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.store.pool import Database
 
 KEEPING = JournalSettings(segment_bytes=64 * 1024, max_bytes=16 << 20, min_free_bytes=0)
+RESHIP = ReshipOptions()
 TABLES = ("chatgpt_logs", "image_logs", "api_logs", "hosts")
 
 
@@ -58,17 +59,25 @@ class Process:
     async def filled(self, rows: int) -> None:
         """Wait until the database has so many rows, and nothing is to be shipped again."""
         async with asyncio.timeout(20):
-            while await count(self.database) < rows or self.shipper.again.is_at_it:
+            while await count(self.database) < rows or self.shipper.reship.is_running:
                 await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
-async def process(directory: Path, database: Database, settings: JournalSettings = KEEPING) -> AsyncIterator[Process]:
+async def process(
+    directory: Path, database: Database, settings: JournalSettings = KEEPING, reship: ReshipOptions = RESHIP
+) -> AsyncIterator[Process]:
     host = Host(uuid4(), "here", os.getpid(), "1", time.monotonic())
     interactions = Interactions(database, host=host)
     journal = Journal(settings, directory)
-    by_hand = ConversationSettings(database, Edits(journal.folder, settings.shipped_s).add)
-    shipper = Shipper(journal, [interactions], sink=interactions, apply_edits=by_hand.apply_again)
+    by_hand = ConversationSettings(database, EditLog(journal.folder, settings.shipped_s).add)
+    shipper = Shipper(
+        journal,
+        [interactions],
+        store=interactions,
+        apply_edits=by_hand.apply_again,
+        options=ShipperOptions(reship=reship),
+    )
     await journal.open()
     await shipper.start()
     try:
@@ -140,15 +149,15 @@ async def test_a7_rows_that_the_database_forgot_are_shipped_again_beside_live_tr
                 await one.keep(*talk[9:])  # these come before what they go on from
                 await one.filled(20)
                 await asyncio.sleep(0.2)
-            figures = one.shipper.again
-            assert (figures.set_backs, figures.shipped_again, figures.gone) == (1, 13, 0)
+            figures = one.shipper.reship
+            assert (figures.set_backs, figures.reshipped, figures.gone) == (1, 13, 0)
             assert [line["event"] for line in logs if line["event"].startswith("postgres_was")] == [
                 "postgres_was_set_back",
                 "postgres_was_filled_again",
             ]
             assert (await hosts(db))[0]["shipped"] == 20
             await one.keep(record())  # nothing is noticed a second time
-            assert one.shipper.again.set_backs == 1
+            assert one.shipper.reship.set_backs == 1
         rows = await rows_of(db, "select * from llm_logs.chatgpt_logs order by user_name, id")
         assert len(rows) == 21
         for by, whole in (("ann", talk), ("bob", other)):
@@ -178,10 +187,10 @@ async def test_a7_what_a_process_has_shipped_before_its_end_is_shipped_again_by_
         await set_back(db)
         async with process(tmp_path, db) as two:
             await two.filled(10)
-            assert two.shipper.again.shipped_again == 5
+            assert two.shipper.reship.reshipped == 5
         async with process(tmp_path, db) as three:
             await asyncio.sleep(0.3)
-            assert three.shipper.again.set_backs == 0
+            assert three.shipper.reship.set_backs == 0
         assert await count(db) == 10
 
 
@@ -198,7 +207,7 @@ async def test_a7_rows_whose_segments_are_gone_are_counted(tmp_path: Path, datab
             await one.keep(record())
             await one.filled(left + 1)
             await asyncio.sleep(0.2)
-        assert one.shipper.again.gone == 6
+        assert one.shipper.reship.gone == 6
         assert [line["records"] for line in logs if line["event"] == "records_gone"] == [6]
 
 
@@ -207,7 +216,7 @@ async def test_a_database_that_is_ahead_was_not_set_back(tmp_path: Path, databas
         await one.keep(*turns(3))
         await rows_of(db, "update llm_logs.hosts set shipped = shipped + 100, cursor_segment = 9")
         await one.keep(*turns(3, "bob"))
-        assert one.shipper.again.set_backs == 0
+        assert one.shipper.reship.set_backs == 0
         assert (await hosts(db))[0]["shipped"] == 106
 
 
@@ -240,20 +249,17 @@ REFUSE_NONE = "alter table llm_logs.chatgpt_logs drop constraint c"
 
 async def until_apart(one: Process, count: int) -> None:
     async with asyncio.timeout(20):
-        while one.shipper.state().apart != count:
+        while one.shipper.state().retrying != count:
             await asyncio.sleep(0.02)
 
 
-async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(
-    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(tmp_path: Path, database: str) -> None:
     """Nothing else has come since the snapshot, and their segments are gone, for they had waited for long."""
-    monkeypatch.setattr(reshipping, "CHECK_S", 0.1)
-    async with store(database) as (db, _), process(tmp_path, db) as one:
+    async with store(database) as (db, _), process(tmp_path, db, reship=ReshipOptions(check_s=0.1)) as one:
         await one.keep(record())
         await rows_of(db, REFUSE_BOB)
         await one.keep(*turns(3, "bob"), *turns(3))
-        assert one.shipper.state().apart == 3
+        assert one.shipper.state().retrying == 3
         await take_snapshot(db)
         await rows_of(db, REFUSE_NONE)
         await until_apart(one, 0)
@@ -261,17 +267,16 @@ async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(
             path.write_bytes(b"")
         await set_back(db)
         await one.filled(7)
-        figures = one.shipper.again
-        assert (figures.set_backs, figures.shipped_again, figures.gone) == (1, 3, 0)
+        figures = one.shipper.reship
+        assert (figures.set_backs, figures.reshipped, figures.gone) == (1, 3, 0)
 
 
 async def test_a7_what_was_kept_of_a_batch_before_the_database_was_set_back_is_kept_again(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest of the batch takes longer than all that is shipped again."""
-    monkeypatch.setattr(reshipping, "CHECK_S", 0.05)
     keep = Interactions.keep
-    async with store(database) as (db, _), process(tmp_path, db) as one:
+    async with store(database) as (db, _), process(tmp_path, db, reship=ReshipOptions(check_s=0.05)) as one:
         await rows_of(db, REFUSE_BOB)
         await one.keep(record())
         await take_snapshot(db)
@@ -300,8 +305,8 @@ async def test_a7_what_waits_apart_while_the_database_is_set_back_waits_once(tmp
         await set_back(db)
         await one.keep(record())
         await one.filled(5)
-        assert len(list((tmp_path / "retry-postgres").iterdir())) == one.shipper.state().apart == 3
-        assert one.shipper.again.shipped_again == 1
+        assert len(list((tmp_path / "retry-postgres").iterdir())) == one.shipper.state().retrying == 3
+        assert one.shipper.reship.reshipped == 1
         await rows_of(db, REFUSE_NONE)
         await until_apart(one, 0)
         assert await count(db) == 8
@@ -313,14 +318,14 @@ async def test_a7_what_came_back_from_quarantine_is_shipped_again(tmp_path: Path
         await take_snapshot(db)
         quarantine, each = Quarantine(tmp_path), record()
         quarantine.put_record(each, "it was odd", interactions.name)
-        copies = Copies(tmp_path, interactions.name, 60.0)
-        assert await retry_quarantined(quarantine, interactions, str(each.interaction.id), copies) is None
+        shipped = ShippedRecords(tmp_path, interactions.name, 60.0)
+        assert await retry_quarantined(quarantine, interactions, str(each.interaction.id), shipped) is None
         await one.keep(record())
         assert await count(db) == 3
         await set_back(db)
         await one.keep(record())
         await one.filled(4)
-        assert one.shipper.again.shipped_again == 2
+        assert one.shipper.reship.reshipped == 2
         assert len(archive.all_archived(tmp_path)) == 1
         archive.expire(one.journal.folder, -1)
         assert archive.all_archived(tmp_path) == []
@@ -336,7 +341,7 @@ async def test_journals_that_are_kept_are_compared_while_nothing_is_shipped(tmp_
         await set_back(db)
         await one.keep(record())
         await one.filled(8)
-        assert one.shipper.again.set_backs == 2
+        assert one.shipper.reship.set_backs == 2
 
 
 async def test_a_database_that_is_set_back_while_it_is_filled_again_is_filled_anew(
@@ -362,13 +367,12 @@ async def test_a_database_that_is_set_back_while_it_is_filled_again_is_filled_an
         monkeypatch.setattr(Interactions, "missing", missing)
         await one.keep(record())
         await one.filled(10)
-        assert one.shipper.again.set_backs == 2
+        assert one.shipper.reship.set_backs == 2
 
 
 async def test_a_kept_journal_that_cannot_be_shipped_again_now_does_not_hold_back_the_next_one(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reshipping, "RETRY_S", 0.05)
     async with store(database) as (db, _):
         for by in ("ann", "bob"):
             async with process(tmp_path, db) as one:
@@ -387,7 +391,7 @@ async def test_a_kept_journal_that_cannot_be_shipped_again_now_does_not_hold_bac
             return await asked(self, ids)
 
         monkeypatch.setattr(Interactions, "missing", missing)
-        async with process(tmp_path, db) as two:
+        async with process(tmp_path, db, reship=ReshipOptions(retry_s=0.05)) as two:
             await two.filled(6)
 
 
@@ -418,22 +422,21 @@ async def test_a7_titles_and_removals_are_set_again_and_later_ones_stay(tmp_path
         assert [found[root] for root in roots] == [("first", True), ("second", True), (None, False)]
 
 
-def test_edits_are_few_and_a_torn_line_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edits, "MOST", 10)
+def test_edits_are_few_and_a_torn_line_hides_none(tmp_path: Path) -> None:
     folder = tmp_path / str(uuid4())
     folder.mkdir()
-    kept_edits = Edits(folder, 3600.0)
+    log = EditLog(folder, 3600.0, max_lines=10)
     now = time.time()
     for number in range(10):
-        kept_edits.add(ConversationEdit("ann", "r", now - 7200 + number, title=f"old {number}"))
-    with (folder / edits.FILE).open("ab") as file:
+        log.add(ConversationEdit("ann", "r", now - 7200 + number, title=f"old {number}"))
+    with (folder / FILE).open("ab") as file:
         file.write(b'{"user": "torn\n')
     for number in range(3):
-        kept_edits.add(ConversationEdit("ann", "r", now + number, title=f"new {number}"))
-    assert [edit.title for edit in edits_in(tmp_path)] == ["new 0", "new 1", "new 2"]
-    assert (folder / edits.FILE).stat().st_mode & 0o777 == 0o600
+        log.add(ConversationEdit("ann", "r", now + number, title=f"new {number}"))
+    assert [edit.title for edit in read_edits(tmp_path)] == ["new 0", "new 1", "new 2"]
+    assert (folder / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_edits_are_not_kept_where_nothing_is(tmp_path: Path) -> None:
-    Edits(tmp_path, 0.0).add(ConversationEdit("ann", "r", 1.0, title="t"))
+    EditLog(tmp_path, 0.0).add(ConversationEdit("ann", "r", 1.0, title="t"))
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.ids import Ids
-from gateway.submissions.client import LONGEST_RETRY_AFTER_S, MonitorAway, MonitorClient, SubmissionRefused
+from gateway.submissions.client import LONGEST_RETRY_AFTER_S, MonitorClient, MonitorUnavailable, SubmissionRefused
 from tests.loopback import Fin, Flood, LoopbackUpstream, Rst, Script, Send, Stall, answer, garbage, head, redirect
 from tests.submissions.monitors import status
 
@@ -35,13 +35,13 @@ async def monitored(
             await monitor.aclose()
 
 
-async def fault_of(script: Script, timeout_s: float = 10.0) -> MonitorAway | SubmissionRefused:
+async def fault_of(script: Script, timeout_s: float = 10.0) -> MonitorUnavailable | SubmissionRefused:
     async with monitored(script, timeout_s=timeout_s) as (monitor, server):
-        with pytest.raises((MonitorAway, SubmissionRefused)) as caught:
+        with pytest.raises((MonitorUnavailable, SubmissionRefused)) as caught:
             await monitor.submit(ID, PAYLOAD)
         assert server.request_count == 1
     fault = caught.value
-    assert isinstance(fault, MonitorAway | SubmissionRefused)
+    assert isinstance(fault, MonitorUnavailable | SubmissionRefused)
     assert "hidden" not in fault.reason
     assert "secret" not in fault.reason
     return fault
@@ -83,7 +83,7 @@ async def test_a_4xx_refuses_this_one(code: int) -> None:
 @pytest.mark.parametrize("code", [401, 403, 404, 405, 407, 408, 425, 429, 500, 502, 503, 504, 599])
 async def test_what_is_not_this_ones_fault_is_tried_again(code: int) -> None:
     fault = await fault_of(status(code))
-    assert isinstance(fault, MonitorAway)
+    assert isinstance(fault, MonitorUnavailable)
     assert fault.reason == f"HTTP {code}"
     assert fault.retry_after_s is None
 
@@ -93,7 +93,7 @@ async def test_a_redirect_is_not_followed(code: int) -> None:
     async with LoopbackUpstream() as elsewhere:
         fault = await fault_of(redirect(code, f"{elsewhere.origin}/give-it-to-me"))
         assert elsewhere.request_count == 0
-    assert isinstance(fault, MonitorAway)
+    assert isinstance(fault, MonitorUnavailable)
     assert "not followed" in fault.reason
 
 
@@ -115,7 +115,7 @@ def in_a_minute() -> str:
 async def test_the_monitors_wish_for_a_pause_is_understood(given: str, low: float, high: float, code: int) -> None:
     value = in_a_minute() if given == "in a minute" else given
     fault = await fault_of(status(code, ("Retry-After", value)))
-    assert isinstance(fault, MonitorAway)
+    assert isinstance(fault, MonitorUnavailable)
     assert fault.retry_after_s is not None
     assert low <= fault.retry_after_s <= high
 
@@ -123,7 +123,7 @@ async def test_the_monitors_wish_for_a_pause_is_understood(given: str, low: floa
 @pytest.mark.parametrize("given", ["", "soon", "-5", "1e9", "nan", "²", "1.5"])
 async def test_a_wish_that_is_none_is_ignored(given: str) -> None:
     fault = await fault_of(status(503, ("Retry-After", given)))
-    assert isinstance(fault, MonitorAway)
+    assert isinstance(fault, MonitorUnavailable)
     assert fault.retry_after_s is None
 
 
@@ -144,13 +144,13 @@ async def test_a_wish_that_is_none_is_ignored(given: str) -> None:
 )
 async def test_what_is_no_answer_is_an_absence(script: Script) -> None:
     began = time.monotonic()
-    assert isinstance(await fault_of(script, timeout_s=0.3), MonitorAway)
+    assert isinstance(await fault_of(script, timeout_s=0.3), MonitorUnavailable)
     assert time.monotonic() - began < 5
 
 
 async def test_nobody_there_is_an_absence() -> None:
     monitor = MonitorClient("http://127.0.0.1:1/x?key=hidden")
-    with pytest.raises(MonitorAway, match="Connect") as caught:
+    with pytest.raises(MonitorUnavailable, match="Connect") as caught:
         await monitor.submit(ID, PAYLOAD)
     assert "hidden" not in caught.value.reason
     await monitor.aclose()

@@ -1,4 +1,4 @@
-"""Conversations are told apart on the way as the store tells them apart, without asking it."""
+"""The partition keys of records are those conversations that the store finds, without a query."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def reply(said: str) -> Answer:
     return answer(json.dumps(whole).encode())
 
 
-def lanes_of(*records: Record, lanes: Ordering | None = None) -> list[str]:
-    lanes = lanes or Ordering()
-    return [lanes.place(record, record_fingerprints(record)).lane for record in records]
+def keys_of(*records: Record, ordering: Ordering | None = None) -> list[str]:
+    ordering = ordering or Ordering()
+    return [ordering.assign(record, record_fingerprints(record)).value for record in records]
 
 
 FIRST = [message("user", "hello")]
@@ -36,27 +36,27 @@ SECOND = [*FIRST, message("assistant", "hi"), message("user", "how are you?")]
 THIRD = [*SECOND, message("assistant", "fine"), message("user", "good")]
 
 
-def test_a_plain_clients_turns_are_one_lane() -> None:
-    first, second, third = lanes_of(chat(FIRST, "hi"), chat(SECOND, "fine"), chat(THIRD, "bye"))
+def test_a_plain_clients_turns_have_one_key() -> None:
+    first, second, third = keys_of(chat(FIRST, "hi"), chat(SECOND, "fine"), chat(THIRD, "bye"))
     assert first == second == third
 
 
 def test_a_branch_stays_in_its_conversation() -> None:
     edited = [*SECOND[:2], message("user", "who are you?")]
-    first, second, branch = lanes_of(chat(FIRST, "hi"), chat(SECOND, "fine"), chat(edited, "a model"))
+    first, second, branch = keys_of(chat(FIRST, "hi"), chat(SECOND, "fine"), chat(edited, "a model"))
     assert first == second == branch
 
 
-def test_equal_questions_of_nobody_are_lanes_of_their_own() -> None:
+def test_equal_requests_without_a_conversation_have_different_keys() -> None:
     shots = [message("user", "2+2"), message("assistant", "4"), message("user", "3+3")]
-    lanes = lanes_of(*(chat(shots, "6") for _ in range(5)), *(chat(FIRST, "hi") for _ in range(5)))
-    assert len(set(lanes)) == 10
+    keys = keys_of(*(chat(shots, "6") for _ in range(5)), *(chat(FIRST, "hi") for _ in range(5)))
+    assert len(set(keys)) == 10
 
 
-def test_one_callers_words_never_lead_into_anothers_lane() -> None:
-    first, stranger = lanes_of(chat(FIRST, "hi"), chat(SECOND, "fine", user="bob"))
+def test_one_callers_messages_never_lead_to_another_callers_key() -> None:
+    first, stranger = keys_of(chat(FIRST, "hi"), chat(SECOND, "fine", user="bob"))
     assert first != stranger
-    mine, yours = lanes_of(chat(FIRST, "hi", root_id="r"), chat(FIRST, "hi", user="bob", root_id="r"))
+    mine, yours = keys_of(chat(FIRST, "hi", root_id="r"), chat(FIRST, "hi", user="bob", root_id="r"))
     assert mine != yours
 
 
@@ -64,11 +64,11 @@ def test_the_id_that_the_caller_gives_decides() -> None:
     first = chat(FIRST, "hi")
     second = chat([message("user", "something else")], "yes", root_id=str(first.interaction.id))
     other = chat(SECOND, "fine", root_id="another one")
-    lanes = lanes_of(first, second, other)
-    assert lanes[0] == lanes[1] != lanes[2]
+    keys = keys_of(first, second, other)
+    assert keys[0] == keys[1] != keys[2]
     image = Record(interaction(b'{"prompt":"x"}', kind=Kind.IMAGE, root_id="r"), answer(b"{}"))
     talk = Record(interaction(root_id="r"), answer(b"{}"))
-    assert len(set(lanes_of(image, talk))) == 1
+    assert len(set(keys_of(image, talk))) == 1
 
 
 def test_responses_go_on_from_the_response_that_they_name() -> None:
@@ -76,35 +76,35 @@ def test_responses_go_on_from_the_response_that_they_name() -> None:
         body = json.dumps({"model": "m", "input": "x", "previous_response_id": previous}).encode()
         return Record(interaction(body, kind=Kind.RESPONSE), answer(json.dumps({"id": own}).encode()))
 
-    first, second, third, other = lanes_of(
+    first, second, third, other = keys_of(
         response("r1", None), response("r2", "r1"), response("r3", "r2"), response("r9", "unknown")
     )
     assert first == second == third != other
 
 
-def test_responses_are_in_the_lane_of_the_conversation_or_the_items_that_they_bring_along() -> None:
+def test_responses_have_the_key_of_the_conversation_or_of_the_items_that_they_repeat() -> None:
     def response(asked: object, said: str, user: str = "ann", **more: object) -> Record:
         body = json.dumps({"model": "m", "input": asked, **more}).encode()
         output = [{"type": "message", "id": "msg_1", "content": said, "role": "assistant"}]
         asking = interaction(body, kind=Kind.RESPONSE, principal=Principal(user=user))
         return Record(asking, answer(json.dumps({"id": said, "output": output}).encode()))
 
-    first, second, third = lanes_of(response("hello", "hi"), response(SECOND, "fine"), response(THIRD, "bye"))
+    first, second, third = keys_of(response("hello", "hi"), response(SECOND, "fine"), response(THIRD, "bye"))
     assert first == second == third
     named = [response("1", "a", conversation="c"), response("2", "b", conversation={"id": "c"})]
     goes_on = response("3", "d", previous_response_id="b")
-    one, two, three, stranger = lanes_of(*named, goes_on, response("2", "b", user="bob", conversation="c"))
+    one, two, three, stranger = keys_of(*named, goes_on, response("2", "b", user="bob", conversation="c"))
     assert one == two == three != stranger
 
 
-def test_what_is_no_conversation_is_a_lane_of_its_own() -> None:
+def test_a_record_without_a_conversation_has_a_key_of_its_own() -> None:
     bodies = [b"", b"\xff", b"[]", b'{"messages": 7}', b'{"messages": [7]}', b"[" * 2000]
     records = [Record(interaction(body, kind=kind), answer(body)) for body in bodies for kind in Kind]
-    assert len(set(lanes_of(*records))) == len(records)
+    assert len(set(keys_of(*records))) == len(records)
 
 
 def test_only_so_many_are_remembered() -> None:
-    lanes = Ordering(most=3)
-    (first,) = lanes_of(chat(FIRST, "hi"), lanes=lanes)
-    lanes_of(*(chat([message("user", str(number))], "x") for number in range(3)), lanes=lanes)
-    assert lanes_of(chat(SECOND, "fine"), lanes=lanes) != [first]
+    ordering = Ordering(max_fingerprints=3)
+    (first,) = keys_of(chat(FIRST, "hi"), ordering=ordering)
+    keys_of(*(chat([message("user", str(number))], "x") for number in range(3)), ordering=ordering)
+    assert keys_of(chat(SECOND, "fine"), ordering=ordering) != [first]

@@ -1,4 +1,4 @@
-"""The monitor's keeper: whatever the monitor does, nothing is skipped, and each conversation arrives in order."""
+"""The monitor's sink: whatever the monitor does, no record is left out, and each conversation arrives in order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ from gateway.journal.journal import Journal, JournalOptions
 from gateway.model import Principal, Record
 from gateway.shipping.circuit_breaker import Backoff
 from gateway.shipping.shipper import Shipper
-from gateway.submissions.client import MonitorAway, MonitorClient, SubmissionRefused
-from gateway.submissions.submissions import Submissions, SubmissionsOptions
+from gateway.submissions.client import MonitorClient, MonitorUnavailable, SubmissionRefused
+from gateway.submissions.options import SubmissionsOptions
+from gateway.submissions.submissions import Submissions
 from tests.journal.samples import SMALL, Memory, answer, interaction
 from tests.shipping.test_shipper import until
 from tests.submissions.monitors import TROUBLES, LoopbackMonitor, slow, status
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 WEEK_S = 604_800.0
 QUICK = SubmissionsOptions(
-    backoff=Backoff(0.005, 0.05), later=Backoff(0.01, 0.05), patience_s=0.1, grace_s=0.2, review_s=0.05
+    backoff=Backoff(0.005, 0.05), spool_backoff=Backoff(0.01, 0.05), spool_after_s=0.1, grace_s=0.2, scan_s=0.05
 )
 
 
@@ -70,7 +72,7 @@ def holder(key: str) -> Principal:
     return Principal(user="ann", key_id=key)
 
 
-def talks(count: int, turns: int) -> list[Record]:
+def conversations(count: int, turns: int) -> list[Record]:
     """Conversations that go on side by side."""
     return [record(f"talk {number}") for _ in range(turns) for number in range(count)]
 
@@ -97,9 +99,9 @@ async def submitting(
     *,
     calls: int = 8,
     give_up_s: float = WEEK_S,
-    tuning: SubmissionsOptions = QUICK,
+    options: SubmissionsOptions = QUICK,
 ) -> AsyncIterator[Submissions]:
-    submissions = Submissions(monitor, directory, calls=calls, give_up_s=give_up_s, tuning=tuning)
+    submissions = Submissions(monitor, directory, calls=calls, give_up_s=give_up_s, options=options)
     await submissions.start()
     try:
         yield submissions
@@ -108,7 +110,7 @@ async def submitting(
 
 
 def away(_submission: object) -> Exception:
-    return MonitorAway("HTTP 500")
+    return MonitorUnavailable("HTTP 500")
 
 
 # --- order and pace ---------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def away(_submission: object) -> Exception:
 async def test_conversations_go_side_by_side_and_each_in_order(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.delay_s = 0.005
-    records = talks(20, 5)
+    records = conversations(20, 5)
     async with submitting(tmp_path, monitor, calls=4) as submissions:
         await submissions.keep(records)
         assert submissions.state().delivered == 100
@@ -137,8 +139,8 @@ async def test_one_conversation_is_never_under_way_twice(tmp_path: Path) -> None
 
 async def test_a_flaky_monitor_gets_everything_in_order(tmp_path: Path) -> None:
     monitor, chance = FakeMonitor(), random.Random(3)
-    monitor.mood = lambda _submission: MonitorAway("HTTP 500") if chance.random() < 0.5 else None
-    records = talks(10, 6)
+    monitor.mood = lambda _submission: MonitorUnavailable("HTTP 500") if chance.random() < 0.5 else None
+    records = conversations(10, 6)
     async with submitting(tmp_path, monitor) as submissions:
         await submissions.keep(records)
         await until(lambda: submissions.state().waiting == 0)
@@ -151,9 +153,9 @@ async def test_a_flaky_monitor_gets_everything_in_order(tmp_path: Path) -> None:
 async def test_a_monitor_that_is_away_is_asked_now_and_then_and_by_one_alone(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
-    tuning = SubmissionsOptions(backoff=Backoff(0.05, 0.2), patience_s=60)
-    async with submitting(tmp_path, monitor, tuning=tuning) as submissions:
-        keeping = asyncio.create_task(submissions.keep(talks(50, 2)))
+    options = SubmissionsOptions(backoff=Backoff(0.05, 0.2), spool_after_s=60)
+    async with submitting(tmp_path, monitor, options=options) as submissions:
+        keeping = asyncio.create_task(submissions.keep(conversations(50, 2)))
         await until(lambda: submissions.state().monitor == "away")
         monitor.most_at_once, before = 0, monitor.tries.total()
         await asyncio.sleep(0.5)
@@ -170,9 +172,9 @@ async def test_a_monitor_that_is_away_is_asked_now_and_then_and_by_one_alone(tmp
 
 async def test_a_monitor_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
     monitor = FakeMonitor()
-    monitor.mood = lambda _submission: MonitorAway("HTTP 429", 0.4)
+    monitor.mood = lambda _submission: MonitorUnavailable("HTTP 429", 0.4)
     async with submitting(tmp_path, monitor, calls=1) as submissions:
-        keeping = asyncio.create_task(submissions.keep(talks(5, 1)))
+        keeping = asyncio.create_task(submissions.keep(conversations(5, 1)))
         await until(lambda: submissions.state().monitor == "away")
         monitor.mood = lambda _submission: None
         await asyncio.sleep(0.25)
@@ -186,9 +188,9 @@ async def test_many_that_fail_together_count_as_one_failure(tmp_path: Path) -> N
     monitor = FakeMonitor()
     monitor.delay_s = 0.02
     monitor.mood = away
-    tuning = SubmissionsOptions(backoff=Backoff(0.02, 60), patience_s=60)
-    async with submitting(tmp_path, monitor, calls=50, tuning=tuning) as submissions:
-        keeping = asyncio.create_task(submissions.keep(talks(50, 1)))
+    options = SubmissionsOptions(backoff=Backoff(0.02, 60), spool_after_s=60)
+    async with submitting(tmp_path, monitor, calls=50, options=options) as submissions:
+        keeping = asyncio.create_task(submissions.keep(conversations(50, 1)))
         await asyncio.sleep(0.1)
         monitor.mood = lambda _submission: None
         async with asyncio.timeout(2):  # if each had counted, the pause would be a minute
@@ -200,7 +202,7 @@ async def test_many_that_fail_together_count_as_one_failure(tmp_path: Path) -> N
 
 async def test_what_the_monitor_does_not_want_is_a_dead_letter_after_a_few_tries(tmp_path: Path) -> None:
     monitor = FakeMonitor()
-    records = talks(3, 3)
+    records = conversations(3, 3)
     bad = records[1]
     monitor.mood = lambda told: SubmissionRefused("HTTP 422") if told["interaction_id"] == id_of(bad) else None
     async with submitting(tmp_path, monitor) as submissions:
@@ -222,9 +224,9 @@ async def test_what_the_monitor_does_not_want_is_a_dead_letter_after_a_few_tries
 @pytest.mark.stopwatch
 async def test_one_that_alone_fails_holds_up_its_own_conversation_only(tmp_path: Path) -> None:
     monitor = FakeMonitor()
-    records = talks(5, 4)
+    records = conversations(5, 4)
     bad = records[7]  # the second turn of the third conversation
-    monitor.mood = lambda told: MonitorAway("HTTP 500") if told["interaction_id"] == id_of(bad) else None
+    monitor.mood = lambda told: MonitorUnavailable("HTTP 500") if told["interaction_id"] == id_of(bad) else None
     async with submitting(tmp_path, monitor) as submissions:
         async with asyncio.timeout(5):
             await submissions.keep(records)
@@ -243,7 +245,7 @@ async def test_one_that_alone_fails_holds_up_its_own_conversation_only(tmp_path:
 
 async def test_many_that_all_fail_are_set_aside_for_those_behind_them(tmp_path: Path) -> None:
     monitor = FakeMonitor()
-    monitor.mood = lambda told: MonitorAway("HTTP 500") if told["api_token_id"] == "bad" else None
+    monitor.mood = lambda told: MonitorUnavailable("HTTP 500") if told["api_token_id"] == "bad" else None
     bad = [record(principal=holder("bad")) for _ in range(20)]
     async with submitting(tmp_path, monitor) as submissions:
         async with asyncio.timeout(20):
@@ -267,7 +269,7 @@ async def test_what_was_set_aside_outlives_the_process_and_keeps_its_place(tmp_p
     first = Record(interaction(plain), answer())
     second = Record(interaction(json.dumps({"model": "m", "messages": turns}).encode()), answer(b"{}"))
     others = [record() for _ in range(3)]
-    monitor.mood = lambda told: MonitorAway("HTTP 500") if told["interaction_id"] == id_of(first) else None
+    monitor.mood = lambda told: MonitorUnavailable("HTTP 500") if told["interaction_id"] == id_of(first) else None
     async with submitting(tmp_path, monitor) as submissions:
         await submissions.keep([first, *others])
         assert submissions.state().waiting == 1
@@ -302,7 +304,7 @@ async def test_an_absence_fills_the_journal_and_not_the_folder_of_those_set_asid
     monitor = FakeMonitor()
     monitor.mood = away
     async with submitting(tmp_path, monitor) as submissions:
-        keeping = asyncio.create_task(submissions.keep(talks(100, 1)))
+        keeping = asyncio.create_task(submissions.keep(conversations(100, 1)))
         await asyncio.sleep(1.0)
         assert submissions.state().waiting < 20
         assert not keeping.done()
@@ -312,15 +314,12 @@ async def test_an_absence_fills_the_journal_and_not_the_folder_of_those_set_asid
     assert len(monitor.taken) == 100
 
 
-async def test_a_full_waiting_room_makes_the_others_wait_in_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.shipping.retry_spool.MOST_WAITING", 2)
-    monkeypatch.setattr("gateway.submissions.submissions.DISK_PAUSE_S", 0.02)
+async def test_when_the_spool_is_full_the_others_wait_in_the_journal(tmp_path: Path) -> None:
+    options = replace(QUICK, max_spooled=2, disk_pause_s=0.02)
     monitor = FakeMonitor()
-    monitor.mood = lambda told: MonitorAway("HTTP 500") if told["api_token_id"] == "bad" else None
+    monitor.mood = lambda told: MonitorUnavailable("HTTP 500") if told["api_token_id"] == "bad" else None
     bad = [record("r", principal=holder("bad")) for _ in range(5)]
-    async with submitting(tmp_path, monitor) as submissions:
+    async with submitting(tmp_path, monitor, options=options) as submissions:
         keeping = asyncio.create_task(submissions.keep([*bad, record()]))
         await until(lambda: submissions.state().waiting == 2)
         await asyncio.sleep(0.1)
@@ -368,7 +367,7 @@ async def test_a_spoilt_file_is_put_with_the_dead_letters(tmp_path: Path) -> Non
 async def test_after_the_configured_time_they_are_dead_letters_all_of_them(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
-    old = talks(60, 1)
+    old = conversations(60, 1)
     async with submitting(tmp_path, monitor, give_up_s=0.5) as submissions:
         async with asyncio.timeout(5):
             await submissions.keep(old)
@@ -384,8 +383,8 @@ async def test_an_old_record_is_not_given_up_because_the_monitor_is_away_for_a_m
     monitor = FakeMonitor()
     monitor.mood = away
     old = [Record(interaction(), answer(finished_at=time.time() - 2 * WEEK_S)) for _ in range(10)]
-    tuning = SubmissionsOptions(backoff=Backoff(0.005, 0.02), patience_s=60, grace_s=30)
-    async with submitting(tmp_path, monitor, tuning=tuning) as submissions:
+    options = SubmissionsOptions(backoff=Backoff(0.005, 0.02), spool_after_s=60, grace_s=30)
+    async with submitting(tmp_path, monitor, options=options) as submissions:
         keeping = asyncio.create_task(submissions.keep(old))
         await asyncio.sleep(0.3)
         monitor.mood = lambda _told: None
@@ -400,7 +399,7 @@ async def test_an_old_record_is_not_given_up_because_the_monitor_is_away_for_a_m
 async def test_a_call_that_hangs_does_not_hang_the_end_and_is_made_again(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.delay_s = 60
-    submissions = Submissions(monitor, tmp_path, calls=1, give_up_s=WEEK_S, tuning=QUICK)
+    submissions = Submissions(monitor, tmp_path, calls=1, give_up_s=WEEK_S, options=QUICK)
     await submissions.start()
     keeping = asyncio.create_task(submissions.keep([record(), record()]))
     await asyncio.sleep(0.05)
@@ -417,7 +416,7 @@ async def test_an_error_that_nobody_foresaw_loses_nothing(tmp_path: Path) -> Non
     broken = [ZeroDivisionError("a bug"), ZeroDivisionError("a bug")]
     monitor.mood = lambda _told: broken.pop() if broken else None
     async with submitting(tmp_path, monitor) as submissions:
-        await submissions.keep(records := talks(2, 2))
+        await submissions.keep(records := conversations(2, 2))
     assert_in_order(records, monitor.taken)
 
 
@@ -434,13 +433,13 @@ async def test_nothing_to_send_is_no_error(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def behind_a_journal(
-    directory: Path, url: str, *keepers: Memory, timeout_s: float = 0.3, tuning: SubmissionsOptions = QUICK
+    directory: Path, url: str, *sinks: Memory, timeout_s: float = 0.3, options: SubmissionsOptions = QUICK
 ) -> AsyncIterator[tuple[Journal, Submissions]]:
     submissions = Submissions(
-        MonitorClient(url, "Bearer monitor", timeout_s=timeout_s), directory, calls=8, give_up_s=WEEK_S, tuning=tuning
+        MonitorClient(url, "Bearer monitor", timeout_s=timeout_s), directory, calls=8, give_up_s=WEEK_S, options=options
     )
     journal = Journal(SMALL, directory, options=JournalOptions(tick_s=0.02))
-    shipper = Shipper(journal, [*keepers, submissions], in_order={"submissions"})
+    shipper = Shipper(journal, [*sinks, submissions])
     await journal.open()
     await submissions.start()
     await shipper.start()
@@ -464,10 +463,10 @@ async def test_whatever_the_monitor_does_for_a_while_everything_arrives_in_order
     chance = random.Random(trouble)
     async with LoopbackMonitor() as monitor, behind_a_journal(tmp_path, monitor.url) as (journal, submissions):
         monitor.mood = lambda _told: TROUBLES[trouble]() if chance.random() < 0.4 else None
-        records = said(journal, talks(6, 4))
+        records = said(journal, conversations(6, 4))
         await until(lambda: len(monitor.asked) > 5)
         monitor.mood = lambda _told: TROUBLES[trouble]()
-        records += said(journal, talks(6, 2))
+        records += said(journal, conversations(6, 2))
         await asyncio.sleep(0.5)
         monitor.mood = lambda _told: None
         await until(lambda: len(monitor.ids) == 36, patience=30)
@@ -486,7 +485,7 @@ async def test_a_slow_monitor_delays_nobody_and_gets_everything(tmp_path: Path) 
     ):
         monitor.mood = lambda _told: slow(0.2)
         began = time.perf_counter()
-        records = said(journal, talks(10, 3))
+        records = said(journal, conversations(10, 3))
         assert time.perf_counter() - began < 1
         await until(lambda: len(memory.records) == 30, patience=1)
         assert len(monitor.ids) < 30
@@ -510,14 +509,14 @@ async def test_a_monitor_that_is_away_keeps_the_journal_and_not_the_rows(tmp_pat
     records: list[Record] = []
     for _ in range(3):  # the gateway is restarted meanwhile
         async with behind_a_journal(tmp_path, url, memory) as (journal, _):
-            records += said(journal, talks(5, 2))
+            records += said(journal, conversations(5, 2))
             wanted = len(records)
             await until(partial(holds, memory, wanted))
         memory.is_abandoned = False
     assert memory.taken == 30
     await monitor.come_back()
     async with behind_a_journal(tmp_path, url, memory) as (journal, _):
-        records += said(journal, talks(5, 1))
+        records += said(journal, conversations(5, 1))
         await until(lambda: len(monitor.ids) == 35)
     await monitor.go_away()
     assert_in_order(records, monitor.ids)
@@ -526,7 +525,7 @@ async def test_a_monitor_that_is_away_keeps_the_journal_and_not_the_rows(tmp_pat
 
 async def test_a_monitor_that_refuses_one_gets_the_others(tmp_path: Path) -> None:
     async with LoopbackMonitor() as monitor, behind_a_journal(tmp_path, monitor.url) as (journal, submissions):
-        records = talks(4, 3)
+        records = conversations(4, 3)
         bad = id_of(records[5])
         monitor.mood = lambda told: status(400) if told["interaction_id"] == bad else None
         said(journal, records)

@@ -1,6 +1,6 @@
-"""What users set by hand for their conversations, for a database that is set back: the last of it, in a small file.
+"""A small log of the titles and removals that users set by hand, to apply them again to a database that was set back.
 
-It lies in the process's journal folder and stays as long as that does. All functions block, for one small write.
+The file is in the process's journal folder and lives as long as the folder. All functions block, for a small write.
 """
 
 from __future__ import annotations
@@ -20,32 +20,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "edits"
-MOST = 10_000  # lines; then those whose time is over go, and if need be the oldest
+MAX_LINES = 10_000
 _NEW = ".new"
 
 
-class Edits:
-    """Of this process; `seconds` is how long an edit is kept."""
+class EditLog:
+    """The edits of this process; an edit is kept for `keep_s` seconds.
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    At `max_lines` lines the expired ones go, and then the oldest until half of them are left.
+    """
+
+    def __init__(self, folder: Path, keep_s: float, *, max_lines: int = MAX_LINES) -> None:
         self._path = folder / FILE
-        self._seconds = seconds
+        self._keep_s = keep_s
+        self._max_lines = max_lines
         self._lines = 0
 
     def add(self, edit: ConversationEdit) -> None:
-        """Never raises: the edit is in the database already."""
-        if self._seconds <= 0:
+        """Appends an edit that is in the database already. Never raises."""
+        if self._keep_s <= 0:
             return
         with suppress(OSError):
-            if self._lines >= MOST:
-                self._forget_old()
+            if self._lines >= self._max_lines:
+                self._drop_old()
             with _open(self._path, os.O_APPEND) as file:
                 file.write(orjson.dumps(asdict(edit)) + b"\n")
             self._lines += 1
 
-    def _forget_old(self) -> None:
-        oldest = time.time() - self._seconds
-        left = [edit for edit in _read(self._path) if edit.at > oldest][-MOST // 2 :]
+    def _drop_old(self) -> None:
+        oldest = time.time() - self._keep_s
+        left = [edit for edit in _read(self._path) if edit.at > oldest][-self._max_lines // 2 :]
         new = self._path.with_suffix(_NEW)
         with _open(new, os.O_TRUNC) as file:
             file.writelines(orjson.dumps(asdict(edit)) + b"\n" for edit in left)
@@ -57,8 +61,8 @@ def _open(path: Path, flags: int) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600), "wb")
 
 
-def edits_in(directory: Path) -> list[ConversationEdit]:
-    """Those of all processes whose journals lie here, in the order in which they were made."""
+def read_edits(directory: Path) -> list[ConversationEdit]:
+    """Returns the edits of all processes whose journals are in this directory, in the order of their times."""
     found = [edit for folder in lock.journal_folders(directory) for edit in _read(folder / FILE)]
     return sorted(found, key=lambda edit: edit.at)
 
@@ -67,6 +71,6 @@ def _read(path: Path) -> list[ConversationEdit]:
     found = []
     with suppress(OSError):
         for line in path.read_bytes().splitlines():
-            with suppress(ValueError, TypeError):  # torn
+            with suppress(ValueError, TypeError):  # a torn line
                 found.append(ConversationEdit(**orjson.loads(line)))
     return found
