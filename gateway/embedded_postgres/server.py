@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-import asyncpg
 import structlog
 
 from gateway.embedded_postgres.account import EmbeddedPostgresError
 from gateway.embedded_postgres.binaries import Binaries, find_binaries
 from gateway.embedded_postgres.cluster import Cluster, clear_the_way, hold, signal_all, survey
 from gateway.embedded_postgres.initdb import SUPERUSER, make_data
-from gateway.errors import safe_text
+from gateway.errors import StoreUnavailable, safe_text
+from gateway.store.server_probe import ensure_database, takes_connections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +34,6 @@ LOG_CHECK_S = 60.0
 SLOWEST_RESTART_S = 5.0
 STABLE_S = 60.0  # after so long a life, the next death counts as the first
 SHUTDOWN = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))  # fast, immediate, none
-NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
-NO_DATABASE = (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError)
 SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -187,7 +185,7 @@ class EmbeddedPostgres:
 
     async def _make_ready(self, server: asyncio.subprocess.Process, begin: int, patience_s: float) -> None:
         await self._until_ready(server, self._known.log, begin, patience_s)
-        await self._ensure_database()
+        await ensure_database(self.dsn, self.admin_dsn, CREATE_ROLE, CREATE_DATABASE)
 
     def _arguments(self, cluster: Cluster) -> list[str]:
         """On the command line they win over the files of the data directory, into which root must not write."""
@@ -198,7 +196,7 @@ class EmbeddedPostgres:
     async def _until_ready(self, server: asyncio.subprocess.Process, path: Path, begin: int, patience_s: float) -> None:
         clock = asyncio.get_running_loop().time
         started = clock()
-        while not await self._answers():
+        while not await takes_connections(self.admin_dsn):  # as superuser, for whom PostgreSQL reserves connections
             if server.returncode is not None:
                 said = _tail(path, begin)
                 raise EmbeddedPostgresError(f"PostgreSQL ended at its start (exit code {server.returncode}):\n{said}")
@@ -207,33 +205,11 @@ class EmbeddedPostgres:
                 raise EmbeddedPostgresError(f"PostgreSQL was not ready after {waited:.0f} s:\n{_tail(path, begin)}")
             await asyncio.sleep(0.01 if waited < 1 else 0.1)
 
-    async def _answers(self) -> bool:
-        """Whether the server takes connections, be it only to refuse this one. As superuser: for it a place is kept."""
-        try:
-            connection = await asyncpg.connect(self.admin_dsn, timeout=5)
-        except NOT_YET:
-            return False
-        except asyncpg.PostgresError:
-            return True
-        await connection.close()
-        return True
-
-    async def _ensure_database(self) -> None:
-        try:
-            connection = await asyncpg.connect(self.dsn, timeout=READY_S)
-        except NO_DATABASE:
-            connection = await asyncpg.connect(self.admin_dsn, timeout=READY_S)
-            with suppress(asyncpg.DuplicateObjectError):
-                await connection.execute(CREATE_ROLE)
-            with suppress(asyncpg.DuplicateDatabaseError):
-                await connection.execute(CREATE_DATABASE)
-        await connection.close()
-
     async def _supervise(self, cluster: Cluster, server: asyncio.subprocess.Process, first: asyncio.Task[None]) -> None:
         """Restart the server each time it ends, until cancelled; the more often in a row, the later."""
         try:
             await first
-        except (EmbeddedPostgresError, OSError, asyncpg.PostgresError) as error:
+        except (StoreUnavailable, OSError) as error:
             log.error("embedded postgres did not start", error=safe_text(error))  # noqa: TRY400
             await self._end(cluster)
             server, _ = await self._relaunch(cluster, 0.0)
