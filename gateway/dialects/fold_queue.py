@@ -1,79 +1,47 @@
-"""What was said and is not folded yet: blocks of events, and runs of events that differ in nothing but one text."""
+"""Events that the assembler has not seen yet: blocks of whole events, and runs of events that differ in one text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.codec.sse import data_payloads
+from gateway.dialects.parsing import ParsedObject
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Callable
-
-    from gateway.dialects.classifier import Assembler
-    from gateway.model import Json
-
-
-class Parsed(NamedTuple):
-    """An event's JSON object as `jsontext.parse` gave it; for one who may change it."""
-
-    body: Json
-    is_plain: bool
-
-
-class Slot(NamedTuple):
-    """What stands before a value that differs from event to event, and how to get over that value."""
-
-    before: bytes
-    length: int  # of that
-    over: Callable[[bytes, int], re.Match[bytes] | None]
-    is_text: bool  # the value is what the event says
-
-
-class ChunkTemplate(NamedTuple):
-    """How events look that are like the one before."""
-
-    pieces: tuple[Slot, ...] = ()
-    back: bytes = b"\0"  # what stands behind the last value
-    text: str | None = None  # the member of the delta that is all such events say; None: they say more
-
-    def event(self, text: bytes) -> bytes:
-        """Such an event that says this JSON string."""
-        return b"".join([piece.before + (text if piece.is_text else b'""') for piece in self.pieces]) + self.back
-
-
-NO_SHAPE = ChunkTemplate()  # no event has it
+    from gateway.dialects.assembler import Assembler
+    from gateway.dialects.chunk_template import ChunkTemplate
 
 
 class _Run(NamedTuple):
-    shape: ChunkTemplate
+    template: ChunkTemplate
     texts: list[bytes]
 
 
 class FoldQueue:
-    """In order. Of a run, only the texts are kept and read: a tenth of what reading whole events costs."""
+    """Keeps the order. Of a run it keeps and reads only the texts, at a tenth of the cost of whole events."""
 
     __slots__ = ("_blocks", "count")
 
     def __init__(self) -> None:
-        self._blocks: list[bytes | Parsed | _Run] = []
-        self.count = 0  # of blocks, as they came
+        self._blocks: list[bytes | ParsedObject | _Run] = []
+        self.count = 0  # of blocks, as they were added
 
-    def add(self, block: bytes | Parsed) -> None:
-        """Whole events, or one that is parsed already."""
+    def add(self, block: bytes | ParsedObject) -> None:
+        """Add whole events, or one that is parsed already."""
         self.count += 1
         self._blocks.append(block)
 
-    def add_run(self, shape: ChunkTemplate, texts: list[bytes]) -> None:
-        """Events of this shape, whose text is known by its name."""
+    def add_run(self, template: ChunkTemplate, texts: list[bytes]) -> None:
+        """Add events that match a template with a known text."""
         self.count += 1
         last = self._blocks[-1] if self._blocks else None
-        if type(last) is _Run and last.shape is shape:
+        if type(last) is _Run and last.template is template:
             last.texts.extend(texts)
         else:
-            self._blocks.append(_Run(shape, texts))
+            self._blocks.append(_Run(template, texts))
 
     def fold_into(self, assembler: Assembler) -> None:
+        """Feed all events to the assembler, in order, and forget them."""
         blocks, self._blocks = self._blocks, []
         self.count = 0
         whole: list[bytes] = []
@@ -84,8 +52,8 @@ class FoldQueue:
             if whole:
                 assembler.feed(data_payloads(b"".join(whole)))
                 whole = []
-            if type(block) is Parsed:
-                assembler.take(*block)
+            if type(block) is ParsedObject:
+                assembler.add(*block)
             else:
                 assert type(block) is _Run
                 _fold_run(block, assembler)
@@ -94,9 +62,9 @@ class FoldQueue:
 
 
 def _fold_run(run: _Run, assembler: Assembler) -> None:
-    """The first event tells the assembler what the others are like; where it has more to say, each is read whole."""
-    shape, texts = run
-    assembler.feed(data_payloads(shape.event(texts[0])))
+    """Feed the first event whole and only the texts of the others; all of them whole where that is not possible."""
+    template, texts = run
+    assembler.feed(data_payloads(template.event(texts[0])))
     rest = texts[1:]
-    if rest and not (shape.text is not None and assembler.take_texts(shape.text, rest)):
-        assembler.feed(data_payloads(b"".join(map(shape.event, rest))))
+    if rest and not (template.text is not None and assembler.add_texts(template.text, rest)):
+        assembler.feed(data_payloads(b"".join(map(template.event, rest))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.dialects.classifier import CHAT, RESPONSES
+from gateway.dialects.dialect import CHAT, RESPONSES
 from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
 from gateway.edge.http.bodies import (
     BodyChunks,
@@ -30,7 +30,7 @@ from gateway.model import Kind
 from gateway.transport.origin import CHAT_PATH
 
 if TYPE_CHECKING:
-    from gateway.dialects.classifier import Dialect
+    from gateway.dialects.dialect import Dialect
     from gateway.model import Principal
     from gateway.settings import Settings
 

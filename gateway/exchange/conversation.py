@@ -23,7 +23,8 @@ from gateway.transport.call import Call, Ending
 from gateway.transport.encoding import decoded, plain_head
 
 if TYPE_CHECKING:
-    from gateway.dialects.classifier import Assembler, Dialect
+    from gateway.dialects.assembler import Assembler
+    from gateway.dialects.dialect import Dialect
     from gateway.exchange.client import Client
     from gateway.exchange.context import RequestContext
     from gateway.exchange.options import ExchangeOptions

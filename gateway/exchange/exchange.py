@@ -22,7 +22,7 @@ from gateway.relay.usage import UncountedModels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.dialects.classifier import Dialect
+    from gateway.dialects.dialect import Dialect
     from gateway.exchange.client import Client
     from gateway.exchange.context import RequestContext, Upload
     from gateway.exchange.gates import Gate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.dialects.classifier import Dialect
+    from gateway.dialects.dialect import Dialect
     from gateway.exchange.context import RequestContext
     from gateway.relay.stage import Stage
 

@@ -8,20 +8,13 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.codec.sse import data_payloads
-from gateway.dialects.openai_chat.assembler import ChatAssembler
-from gateway.dialects.openai_responses.assembler import ResponsesAssembler
+from gateway.dialects.dialect import BY_KIND
 from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED, estimate_usage
-from gateway.model import Answer, Kind, Outcome
+from gateway.model import Answer, Outcome
 
 if TYPE_CHECKING:
     from gateway.model import Interaction, Json, Usage
-
-ASSEMBLERS: dict[Kind, type[ChatAssembler] | type[ResponsesAssembler]] = {
-    Kind.CHAT: ChatAssembler,
-    Kind.RESPONSE: ResponsesAssembler,
-}
-
 
 PROCESS_DIED = "the gateway went away before the answer was whole"
 
@@ -41,11 +34,11 @@ def interrupted_answer(interaction: Interaction, parts: bytes, at: float, fault:
         bytes_out=len(parts),
         error=fault or PROCESS_DIED,
     )
-    assemble = ASSEMBLERS.get(interaction.kind) if interaction.is_stream else None
-    payloads = data_payloads(parts) if assemble is not None else []
-    if assemble is None or not payloads:
+    dialect = BY_KIND.get(interaction.kind) if interaction.is_stream else None
+    payloads = data_payloads(parts) if dialect is not None else []
+    if dialect is None or not payloads:
         return replace(answer, body=parts)
-    assembler = assemble()
+    assembler = dialect.assembler()
     assembler.feed(payloads)
     body = assembler.completion_json()
     if assembler.unparsed:

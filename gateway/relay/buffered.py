@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, structs
 
 from gateway.codec import jsontext
-from gateway.dialects.classifier import parsed
+from gateway.dialects.parsing import object_in
 from gateway.dialects.shapes import error_in, usage_of
 from gateway.errors import GatewayError, UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
@@ -19,7 +19,7 @@ from gateway.transport.encoding import InflatingSink, decoded, plain_head
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.dialects.classifier import Dialect
+    from gateway.dialects.dialect import Dialect
     from gateway.model import Json, Usage
     from gateway.relay.passthrough import Digest
     from gateway.transport.call import Head, Reply
@@ -92,7 +92,7 @@ def _cut() -> UpstreamCut:
 def classified(head: Head, held: BufferSink, dialect: Dialect, *, is_proved: bool) -> BufferedAnswer:
     """Classify a body that came to its end: an answer, the upstream's error, or not this protocol. `is_proved`: its end
     is certain, by Content-Length or the last chunk."""
-    body = parsed(held.body)
+    body = object_in(held.body)
     if head.status < 300 and body is not None and dialect.is_answer(body):
         has_failed = body.get("status") == "failed" or error_in(body) is not None
         return BufferedAnswer(
@@ -159,7 +159,7 @@ def _kind(head: Head) -> str:
 def kept_fields(digest: Digest, head: Head, uploaded: Digest | None) -> dict[str, Any]:
     """Fields of `Answer` for a call that was streamed through: small texts whole, the rest as size and digest."""
     kept = digest.body if is_text(head) else None
-    body = parsed(kept or b"") or {}
+    body = object_in(kept or b"") or {}
     known: dict[str, Any] = {
         "body": kept or b"",
         "body_type": head.media_type,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from gateway.codec.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
-from gateway.dialects.classifier import Assembler, EventAction, EventClassifier
+from gateway.dialects.classifier import EventAction, EventClassifier
 from gateway.dialects.fold_queue import FoldQueue
 from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED
@@ -19,6 +19,7 @@ from gateway.relay.stage import StagedSplitter
 from gateway.transport.call import BodySink, Ending
 
 if TYPE_CHECKING:
+    from gateway.dialects.assembler import Assembler
     from gateway.errors import GatewayError
     from gateway.relay.stage import Stage
 
@@ -145,7 +146,7 @@ class Relay(BodySink):
         if self.bytes_in > self._limit:
             return self._broken(f"the answer is longer than {self._limit} bytes")
         classifier = self._classifier
-        plain, texts = classifier.plain(block)
+        plain, texts = classifier.scan_deltas(block)
         if plain < len(block):
             if plain:
                 self._keep(block[:plain])
@@ -153,7 +154,7 @@ class Relay(BodySink):
         if texts is None:
             self._keep(block)
         else:
-            self._fold_queue.add_run(classifier.shape, texts)
+            self._fold_queue.add_run(classifier.template, texts)
             self._tee_off(block)
         self._pass_on(block)
         if self._fold_queue.count >= FOLD_EVERY or len(block) > FOLD_AT_BYTES:
@@ -209,7 +210,7 @@ class Relay(BodySink):
     def _unfinished(self) -> bytes:
         """The last event, completed if only its blank line is missing; nothing if the event itself was cut off."""
         event = self._splitter.pending
-        if not event or self._classifier.judge_raw(event) in (EventAction.GARBLED, EventAction.PASS_UNKEPT):
+        if not event or self._classifier.classify_raw(event) in (EventAction.GARBLED, EventAction.PASS_UNKEPT):
             return b""
         return event + (b"\n" if event.endswith(b"\n") else b"\n\n")
 
@@ -253,7 +254,7 @@ class Relay(BodySink):
         passing = [block[:plain]]
         waiting: list[bytes] = []
         for raw in split_events(block[plain:]):
-            action = self._classifier.judge_raw(raw)
+            action = self._classifier.classify_raw(raw)
             if action is not EventAction.PASS_UNKEPT:
                 self._keep(raw)
             if self.outcome is not None:

@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from gateway.dialects.classifier import parsed
+from gateway.dialects.parsing import object_in
 from gateway.dialects.request_body import OPTIONS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def refuses_usage(refusal: bytes, accepted: bytes) -> bool:
 
     A refusal may quote the caller's own text. If that text names the member, the message proves nothing.
     """
-    body = parsed(refusal) or {}
+    body = object_in(refusal) or {}
     error = body.get("error")
     members = error if isinstance(error, dict) else body
     if members.get("param") in _PARAMS or _names_place(body.get("detail")):

@@ -13,7 +13,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.codec import jsontext
-from gateway.dialects.fingerprints import NONE, fingerprints_of
+from gateway.dialects.dialect import fingerprints_of
+from gateway.dialects.fingerprints import NONE
 from gateway.journal.disk import in_thread
 from gateway.model import Kind
 

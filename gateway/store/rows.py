@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from msgspec import Struct
 
-from gateway.dialects.fingerprints import NONE, Fingerprints, fingerprints_of
+from gateway.dialects.dialect import fingerprints_of
+from gateway.dialects.fingerprints import NONE, Fingerprints
 from gateway.errors import RecordRefused, safe_text
 from gateway.model import Kind, Outcome
 from gateway.store.jsonb import NOTHING, JsonbValue, to_jsonb

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import EventSplitter, parse_event, split_events
-from gateway.dialects.classifier import ChatClassifier, EventAction, EventClassifier, ResponsesClassifier
+from gateway.dialects.classifier import EventAction, EventClassifier
+from gateway.dialects.openai_chat.classifier import ChatClassifier
+from gateway.dialects.openai_responses.classifier import ResponsesClassifier
 from tests.dialects.streams import CHATS, recorded
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable
 
     from gateway.codec.sse import Event
@@ -111,7 +112,7 @@ def check(classifier: EventClassifier, events: list[bytes], sizes: list[int]) ->
     while events:
         size = sizes.pop() if sizes else 1
         block, events = b"".join(events[:size]), events[size:]
-        length = classifier.plain(block)[0]
+        length = classifier.scan_deltas(block)[0]
         plain = split_events(block[:length])
         assert b"".join(plain) + b"".join(split_events(block[length:])) == block
         for event in plain:
@@ -147,8 +148,8 @@ LAST_WORDS = [
 
 def teach(classifier: EventClassifier, usual: bytes) -> None:
     """It has seen so many of these that it knows the next one without a look."""
-    assert classifier.plain(usual * 3)[0] == 3 * len(usual)
-    assert classifier.shape.pieces
+    assert classifier.scan_deltas(usual * 3)[0] == 3 * len(usual)
+    assert classifier.template.slots
 
 
 @given(seed=st.integers(), edits=st.integers(1, 3))
@@ -172,15 +173,10 @@ def test_no_small_change_of_a_plain_event_smuggles_something_past(seed: int, edi
 
 class CountingChat(ChatClassifier):
     looks = 0
-    lessons = 0
 
     def classify(self, event: Event) -> EventAction:
         self.looks += 1
         return super().classify(event)
-
-    def _learn(self, event: bytes, members: re.Pattern[bytes]) -> None:
-        self.lessons += 1
-        super()._learn(event, members)
 
 
 class CountingResponses(ResponsesClassifier):
@@ -201,7 +197,7 @@ def test_most_of_what_may_pass_of_a_vendors_stream_passes_unread(name: str, size
     classifier.looks = 0
     for start in range(0, len(passing), size):
         block = b"".join(passing[start : start + size])
-        assert classifier.plain(block)[0] == len(block)
+        assert classifier.scan_deltas(block)[0] == len(block)
     assert classifier.looks <= max(6, len(passing) // 2)
 
 
@@ -230,15 +226,18 @@ def test_usual_event_is_looked_at_until_it_is_known(
 ) -> None:
     for start in range(0, 1000, together):
         block = b"".join(map(usual, range(start, start + together)))
-        assert classifier.plain(block)[0] == len(block)
+        assert classifier.scan_deltas(block)[0] == len(block)
     assert classifier.looks == 3
 
 
-def test_upstream_whose_events_are_never_alike_is_not_learned_from_for_ever() -> None:
+def test_templates_are_no_longer_made_when_events_never_match() -> None:
     classifier = CountingChat(drops_usage=True)
     events = [b'data: {"id":"%d","choices":[{"delta":{"content":"x"}}]}\n\n' % number for number in range(500)]
-    assert all(classifier.plain(event)[0] == len(event) for event in events)
-    assert classifier.lessons == 64
+    templates = []
+    for event in events:
+        assert classifier.scan_deltas(event)[0] == len(event)
+        templates.append(classifier.template)
+    assert len({id(template) for template in templates if template.slots}) == 64
 
 
 USUAL = '{"object":"x","choices":[{"delta":{"content":"a"},"finish_reason":""}],"error":"","type":"","usage":""}'
@@ -262,29 +261,29 @@ def test_twin_of_a_usual_event_that_says_one_thing_more_is_looked_at(
     twin = event.replace(usual.encode(), telling.encode())
     assert twin != event
     teach(classifier, event)
-    assert classifier.plain(event)[0] == len(event)
-    assert classifier.plain(twin)[0] == 0
-    assert classifier.plain(event + twin)[0] == len(event)
+    assert classifier.scan_deltas(event)[0] == len(event)
+    assert classifier.scan_deltas(twin)[0] == 0
+    assert classifier.scan_deltas(event + twin)[0] == len(event)
 
 
 def test_an_event_that_may_not_pass_unread_is_judged_once() -> None:
     classifier = CountingChat(drops_usage=True)
     last = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
-    assert classifier.plain(last)[0] == 0
-    assert classifier.judge_raw(last) is EventAction.KEEP_THEN_PASS
+    assert classifier.scan_deltas(last)[0] == 0
+    assert classifier.classify_raw(last) is EventAction.KEEP_THEN_PASS
     assert classifier.looks == 1
-    assert classifier.judge_raw(b"data: [DONE]\n\n") is EventAction.LAST
+    assert classifier.classify_raw(b"data: [DONE]\n\n") is EventAction.LAST
 
 
 def test_what_was_parsed_of_an_event_is_taken_once_and_for_no_other() -> None:
     classifier = ChatClassifier(drops_usage=True)
     first, second = b'data: {"id":"a","choices":[]}\n\n', b'data: {"id":"b","n":18446744073709551616}\n\n'
-    assert classifier.judge_raw(first) is EventAction.PASS
+    assert classifier.classify_raw(first) is EventAction.PASS
     assert classifier.take_parsed(second) is None
     assert classifier.take_parsed(first) == ({"id": "a", "choices": []}, True)
     assert classifier.take_parsed(first) is None
-    assert classifier.plain(second)[0] == len(second)
+    assert classifier.scan_deltas(second)[0] == len(second)
     assert classifier.take_parsed(second) == ({"id": "b", "n": 2**64}, False)
     for empty in (b"data: [DONE]\n\n", b": nothing\n\n", b"data: [1]\n\n", b"data: {\n\n"):
-        assert classifier.judge_raw(empty) is not EventAction.PASS
+        assert classifier.classify_raw(empty) is not EventAction.PASS
         assert classifier.take_parsed(empty) is None

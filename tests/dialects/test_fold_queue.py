@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import data_payloads, split_events
-from gateway.dialects.classifier import ChatClassifier
 from gateway.dialects.openai_chat.assembler import ChatAssembler
+from gateway.dialects.openai_chat.classifier import ChatClassifier
 from gateway.relay.stream import Relay
 from gateway.transport.call import Ending
 from tests.dialects.streams import CHATS, recorded

@@ -182,7 +182,7 @@ def take_parsed(assembler: ChatAssembler | ResponsesAssembler, payload: bytes) -
         assembler.feed([payload])
         return
     if isinstance(body, dict):
-        assembler.take(body, is_plain)
+        assembler.add(body, is_plain)
     else:
         assembler.feed([payload])
 

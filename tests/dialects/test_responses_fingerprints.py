@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
-from gateway.dialects.fingerprints import NONE, Fingerprints, fingerprints_of
+from gateway.dialects.dialect import fingerprints_of
+from gateway.dialects.fingerprints import NONE, Fingerprints
 from gateway.dialects.openai_responses.fingerprints import references_in, turn_of
 from gateway.model import Kind
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import heartbeat_after
-from gateway.dialects.classifier import CHAT
+from gateway.dialects.dialect import CHAT
 from gateway.edge.http.response import HttpClient
 from gateway.errors import Stopped
 from gateway.model import Outcome

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.dialects.classifier import CHAT, RESPONSES
+from gateway.dialects.dialect import CHAT, RESPONSES
 from gateway.errors import UpstreamCut, UpstreamGarbled, UpstreamStalled
 from gateway.model import Outcome
 from gateway.relay.buffered import BufferedAnswer, is_text, read_whole
@@ -19,7 +19,7 @@ from tests import loopback
 from tests.fakes import FakeReply, head
 
 if TYPE_CHECKING:
-    from gateway.dialects.classifier import Dialect
+    from gateway.dialects.dialect import Dialect
 
 ANSWER = loopback.chat_completion("Hello there, you.").payload
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}

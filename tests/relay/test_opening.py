@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import begins_like_events, begins_like_json
-from gateway.dialects.classifier import CHAT
+from gateway.dialects.dialect import CHAT
 from gateway.relay.opening import FIRST_EVENT_S, MOST_UNDECIDED, Enough, Opening
 from gateway.relay.stream import Relay
 from gateway.transport.call import Ending, Head

@@ -14,7 +14,7 @@ from openai._models import construct_type
 from openai.types.responses import Response, ResponseErrorEvent, ResponseFailedEvent, ResponseStreamEvent
 
 from gateway.codec.sse import parse_event, split_events
-from gateway.dialects.classifier import CHAT, RESPONSES, Dialect
+from gateway.dialects.dialect import CHAT, RESPONSES, Dialect
 from gateway.errors import ShuttingDown, Stopped
 from gateway.model import Outcome
 from gateway.relay.stream import Relay

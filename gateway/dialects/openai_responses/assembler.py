@@ -1,11 +1,11 @@
-"""Events of a Responses API stream in, one `response` object out: the terminal event's, or what the deltas said."""
+"""Assembles the events of a Responses API stream into one `response` object: the terminal event's, or the deltas'."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.codec import jsontext
-from gateway.dialects.folding import Fragments, Misfits, index_of
+from gateway.dialects.merging import Fragments, Unmerged, index_of
 from gateway.dialects.shapes import error_in, usage_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 
 
-class _Place(NamedTuple):
-    """Where the text of a kind of event belongs: in a field of an item, or of a part of it."""
+class _TextField(NamedTuple):
+    """The field of an output item, or of a part of one, to which a type of event adds its text."""
 
     item: str  # type of an item that was never announced
     field: str
@@ -26,65 +26,76 @@ class _Place(NamedTuple):
 
 
 _TEXT = "response.output_text"
-_PLACES = {
-    _TEXT: _Place("message", "text", "content", "output_text"),
-    "response.refusal": _Place("message", "refusal", "content", "refusal"),
-    "response.reasoning_text": _Place("reasoning", "text", "content", "reasoning_text"),
-    "response.reasoning_summary_text": _Place("reasoning", "text", "summary", "summary_text"),
-    "response.function_call_arguments": _Place("function_call", "arguments"),
-    "response.mcp_call_arguments": _Place("mcp_call", "arguments"),
-    "response.custom_tool_call_input": _Place("custom_tool_call", "input"),
-    "response.code_interpreter_call_code": _Place("code_interpreter_call", "code"),
+_TEXT_FIELDS = {
+    _TEXT: _TextField("message", "text", "content", "output_text"),
+    "response.refusal": _TextField("message", "refusal", "content", "refusal"),
+    "response.reasoning_text": _TextField("reasoning", "text", "content", "reasoning_text"),
+    "response.reasoning_summary_text": _TextField("reasoning", "text", "summary", "summary_text"),
+    "response.function_call_arguments": _TextField("function_call", "arguments"),
+    "response.mcp_call_arguments": _TextField("mcp_call", "arguments"),
+    "response.custom_tool_call_input": _TextField("custom_tool_call", "input"),
+    "response.code_interpreter_call_code": _TextField("code_interpreter_call", "code"),
 }
-_PARTS = {
-    "response.content_part": _Place("message", "", "content"),
-    "response.reasoning_summary_part": _Place("reasoning", "", "summary"),
+_PART_FIELDS = {
+    "response.content_part": _TextField("message", "", "content"),
+    "response.reasoning_summary_part": _TextField("reasoning", "", "summary"),
 }
 
 
 class ResponsesAssembler:
-    """Folds the payloads of a stream. Never raises, whatever an upstream says.
+    """Assembles the payloads of a stream. Never raises, whatever an upstream sends.
 
-    A payload that is no JSON object stands in `unparsed`. Of events that say nothing of the answer itself the last one
-    of each type stands in a partial answer, as `unmerged: {type: [event]}`. A terminal event's answer stays as it came.
+    A payload that is not a JSON object goes into `unparsed`. Events that are not part of the answer go into a partial
+    answer, the last of each type, as `unmerged: {type: [event]}`. A terminal event's answer stays unchanged.
     """
 
-    __slots__ = ("_base", "_error", "_is_plain", "_items", "_misfits", "_next_number", "finished", "has_content",
-                 "has_text", "is_done", "unparsed")  # fmt: skip
+    __slots__ = (
+        "_base",
+        "_error",
+        "_is_plain",
+        "_items",
+        "_next_number",
+        "_unmerged",
+        "finished",
+        "has_content",
+        "has_text",
+        "is_done",
+        "unparsed",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_done = False  # a terminal event or `[DONE]` was seen
         self.finished = False  # a terminal event was seen; `status` says whether the answer is complete
-        self.has_text = False  # something to read was said: output text or a refusal
-        self.has_content = False  # something was said at all
+        self.has_text = False  # there is something to read: output text or a refusal
+        self.has_content = False  # there is anything at all
         self.unparsed: list[bytes] = []
         self._base: dict[str, Any] = {}  # the newest `response` object
         self._items: dict[int | str, _Node] = {}
         self._error: Any = None
-        self._misfits = Misfits()
+        self._unmerged = Unmerged()
         self._is_plain = True
-        self._next_number = 0  # what the next event's `sequence_number` would be
+        self._next_number = 0  # the next event's `sequence_number`
 
-    def take_texts(self, name: str, texts: Sequence[bytes]) -> bool:
-        """As of `ChatAssembler`. Events of this API are numbered, so that none is like the one before."""
+    def add_texts(self, name: str, texts: Sequence[bytes]) -> bool:
+        """False: events of this API are numbered, so no event is like the previous one."""
         return False
 
     def feed(self, payloads: Iterable[bytes]) -> None:
-        """Takes the data of events, in order."""
+        """Add the data of events, in order."""
         for payload in payloads:
             try:
                 event, is_plain = jsontext.parse(payload)
             except ValueError:
                 event, is_plain = None, True
             if isinstance(event, dict):
-                self.take(event, is_plain)
+                self.add(event, is_plain)
             elif payload.strip() == b"[DONE]":
                 self.is_done = True
             elif payload.strip():
                 self.unparsed.append(payload)
 
-    def take(self, event: dict[str, Any], is_plain: bool) -> None:
-        """Takes the data of an event as `jsontext.parse` gave it, and keeps it."""
+    def add(self, event: dict[str, Any], is_plain: bool) -> None:
+        """Add the data of an event as `jsontext.parse` returns it. Keeps references to `event`."""
         self._is_plain = self._is_plain and is_plain
         kind = event.get("type")
         if not isinstance(kind, str):
@@ -92,46 +103,46 @@ class ResponsesAssembler:
         number = event.get("sequence_number")
         if type(number) is int and number >= self._next_number:
             self._next_number = number + 1
-        stem, _, verb = kind.rpartition(".")
-        if (place := _PLACES.get(stem)) and verb in ("delta", "done"):
-            self._take_text(event, place, is_whole=verb == "done")
-        elif (place := _PARTS.get(stem)) and isinstance(event.get("part"), dict):
-            self._node(event, place).take(event["part"], is_whole=verb == "done")
-        elif stem == "response.output_item" and isinstance(event.get("item"), dict):
-            self._take_item(event, is_whole=verb == "done")
+        event_name, _, stage = kind.rpartition(".")
+        if (target := _TEXT_FIELDS.get(event_name)) and stage in ("delta", "done"):
+            self._add_text(event, target, is_final=stage == "done")
+        elif (target := _PART_FIELDS.get(event_name)) and isinstance(event.get("part"), dict):
+            self._node(event, target).add(event["part"], is_final=stage == "done")
+        elif event_name == "response.output_item" and isinstance(event.get("item"), dict):
+            self._add_item(event, is_final=stage == "done")
         elif kind == f"{_TEXT}.annotation.added":
-            self._node(event, _PLACES[_TEXT]).extend("annotations", [event.get("annotation")])
+            self._node(event, _TEXT_FIELDS[_TEXT]).extend("annotations", [event.get("annotation")])
         elif isinstance(response := event.get("response"), dict):
-            self._take_response(response, is_terminal=kind in _TERMINAL)
+            self._add_response(response, is_terminal=kind in _TERMINAL)
         elif kind == "error":
             self._error = event.get("error") or event
         elif kind in _TERMINAL:
-            self.is_done = self.finished = True  # it forgot its `response`
+            self.is_done = self.finished = True  # the event lacks its `response`
         else:
-            self._misfits.keep_last(kind, event)
+            self._unmerged.keep_last(kind, event)
 
-    def _take_text(self, event: dict[str, Any], place: _Place, *, is_whole: bool) -> None:
-        text = event.get(place.field if is_whole else "delta")
+    def _add_text(self, event: dict[str, Any], target: _TextField, *, is_final: bool) -> None:
+        text = event.get(target.field if is_final else "delta")
         if not isinstance(text, str):
-            self._misfits.keep(f"{event.get('type')}", event)
+            self._unmerged.keep(f"{event.get('type')}", event)
             return
-        node = self._node(event, place)
-        node.say(place.field, text, is_whole=is_whole)
-        if not is_whole and isinstance(logprobs := event.get("logprobs"), list):
+        node = self._node(event, target)
+        node.append_text(target.field, text, is_final=is_final)
+        if not is_final and isinstance(logprobs := event.get("logprobs"), list):
             node.extend("logprobs", logprobs)
         if text:
             self.has_content = True
-            self.has_text = self.has_text or place.item == "message"
+            self.has_text = self.has_text or target.item == "message"
 
-    def _take_item(self, event: dict[str, Any], *, is_whole: bool) -> None:
-        self._item(event, "").take(event["item"], is_whole=is_whole)
-        if is_whole:
+    def _add_item(self, event: dict[str, Any], *, is_final: bool) -> None:
+        self._item(event, "").add(event["item"], is_final=is_final)
+        if is_final:
             self.has_content = True
-            self.has_text = self.has_text or _has_words(event["item"])
+            self.has_text = self.has_text or _has_text(event["item"])
 
-    def _take_response(self, response: dict[str, Any], *, is_terminal: bool) -> None:
+    def _add_response(self, response: dict[str, Any], *, is_terminal: bool) -> None:
         if self.finished and not is_terminal:
-            self._misfits.keep_last("response", response)
+            self._unmerged.keep_last("response", response)
             return
         self._base = response
         if is_terminal:
@@ -139,27 +150,27 @@ class ResponsesAssembler:
             output = response.get("output")
             items = output if isinstance(output, list) else []
             self.has_content = self.has_content or bool(items)
-            self.has_text = self.has_text or any(map(_has_words, items))
+            self.has_text = self.has_text or any(map(_has_text, items))
 
     def _item(self, event: dict[str, Any], kind: str) -> _Node:
         index, item_id = index_of(event.get("output_index")), event.get("item_id")
         key: int | str = index if index is not None else f"{item_id}"
         item = self._items.get(key)
         if item is None:
-            said = {"id": item_id, "type": kind} | ({"role": "assistant"} if kind == "message" else {})
-            item = self._items[key] = _Node({name: value for name, value in said.items() if value})
+            announced = {"id": item_id, "type": kind} | ({"role": "assistant"} if kind == "message" else {})
+            item = self._items[key] = _Node({name: value for name, value in announced.items() if value})
         return item
 
-    def _node(self, event: dict[str, Any], place: _Place) -> _Node:
-        item = self._item(event, place.item)
-        if place.parts is None:
+    def _node(self, event: dict[str, Any], target: _TextField) -> _Node:
+        item = self._item(event, target.item)
+        if target.parts is None:
             return item
-        index = index_of(event.get("content_index" if place.parts == "content" else "summary_index"))
-        return item.part(place.parts, index or 0, place.part)
+        index = index_of(event.get("content_index" if target.parts == "content" else "summary_index"))
+        return item.part(target.parts, index or 0, target.part)
 
     @property
     def status(self) -> str | None:
-        """What the newest `response` object says of itself: in_progress, completed, incomplete, failed…"""
+        """The status of the newest `response` object: in_progress, completed, incomplete, failed…"""
         status = self._base.get("status")
         return status if isinstance(status, str) else None
 
@@ -174,40 +185,40 @@ class ResponsesAssembler:
 
     @property
     def error(self) -> Any:
-        """The error that the upstream told of, as it said it; None if it told of none."""
+        """The error that the upstream reported, unchanged; None if it reported none."""
         return self._error or self._base.get("error") or None
 
     def error_events(self, message: str, type: str, code: str) -> bytes:
-        """The gateway's own error, as this dialect ends a stream with one: `error`, and `response.failed` where the
-        upstream has introduced its response.
+        """The gateway's own error, in the events with which this dialect ends a failed stream.
 
-        Each client knows one of the two: codex reads `response.failed` alone. SDKs raise at the member `error`, and the
-        same members beside it are the documented form of the event.
+        These are `error`, and `response.failed` where the upstream has sent its `response` object. Clients handle one
+        of the two: codex reads `response.failed` alone. SDKs raise at the member `error`; the same members beside it
+        are the documented form of the event.
         """
         error = {"type": type, "code": code, "message": message, "param": None}
         numbered = {"type": "error", "sequence_number": self._next_number}
         events = _event(numbered | {name: error[name] for name in ("code", "message", "param")} | {"error": error})
         if self._base.get("id"):
             failure = {"status": "failed", "error": {"code": code, "message": message}, "output": []}
-            told = {"type": "response.failed", "sequence_number": self._next_number + 1}
-            events += _event(told | {"response": self._base | failure}, is_plain=self._is_plain)
+            failed = {"type": "response.failed", "sequence_number": self._next_number + 1}
+            events += _event(failed | {"response": self._base | failure}, is_plain=self._is_plain)
         return events
 
     def completion(self) -> dict[str, Any]:
         """The answer so far. Its inner values are shared: do not change them.
 
-        Terminal events that bring no output (a failure; servers that store nothing) get what was said before them.
+        A terminal event without output (a failure; servers that store nothing) gets the output of the events before it.
         """
-        whole = {"object": "response", "status": "in_progress", **self._base}
-        if self._items and not (self.finished and whole.get("output")):
+        result = {"object": "response", "status": "in_progress", **self._base}
+        if self._items and not (self.finished and result.get("output")):
             keys = sorted(self._items, key=lambda key: (1, 0) if isinstance(key, str) else (0, key))
-            whole["output"] = [self._items[key].whole() for key in keys]
-        whole.setdefault("output", [])
-        if self._error and not whole.get("error"):
-            whole["error"] = self._error
-        if self._misfits and not self.finished:
-            whole["unmerged"] = self._misfits.copy()
-        return whole
+            result["output"] = [self._items[key].result() for key in keys]
+        result.setdefault("output", [])
+        if self._error and not result.get("error"):
+            result["error"] = self._error
+        if self._unmerged and not self.finished:
+            result["unmerged"] = self._unmerged.copy()
+        return result
 
     def completion_json(self) -> bytes:
         return jsontext.write(self.completion(), is_plain=self._is_plain)
@@ -218,37 +229,37 @@ def _event(body: dict[str, Any], *, is_plain: bool = True) -> bytes:
 
 
 class _Node:
-    """An output item, or a part of one: what was announced of it, the texts that grow, and its own parts."""
+    """An output item, or a part of one: its announced fields, the texts that grow, and its own parts."""
 
-    __slots__ = ("_parts", "_said", "_texts")
+    __slots__ = ("_announced", "_parts", "_texts")
 
-    def __init__(self, said: dict[str, Any]) -> None:
-        self._said = said
+    def __init__(self, announced: dict[str, Any]) -> None:
+        self._announced = announced
         self._texts: dict[str, Fragments] = {}
         self._parts: dict[str, dict[int, _Node]] = {}
 
-    def take(self, said: dict[str, Any], *, is_whole: bool) -> None:
-        """An announcement; `is_whole` when nothing follows it, so that it stands for all the pieces before."""
-        self._said = said
-        if is_whole:
+    def add(self, announced: dict[str, Any], *, is_final: bool) -> None:
+        """Set the announced fields. A final announcement replaces all earlier pieces."""
+        self._announced = announced
+        if is_final:
             self._texts.clear()
             self._parts.clear()
 
-    def say(self, field: str, text: str, *, is_whole: bool) -> None:
+    def append_text(self, field: str, text: str, *, is_final: bool) -> None:
         pieces = self._texts.get(field)
-        if is_whole or pieces is None:
-            begun = self._said.get(field)
-            is_begun = isinstance(begun, str) and not is_whole
+        if is_final or pieces is None:
+            begun = self._announced.get(field)
+            is_begun = isinstance(begun, str) and not is_final
             self._texts[field] = Fragments((begun, text) if is_begun else (text,))
         else:
             pieces.append(text)
 
     def extend(self, field: str, values: list[Any]) -> None:
-        said = self._said.get(field)
-        if isinstance(said, list):
-            said.extend(values)
+        announced = self._announced.get(field)
+        if isinstance(announced, list):
+            announced.extend(values)
         elif values:
-            self._said[field] = list(values)
+            self._announced[field] = list(values)
 
     def part(self, name: str, index: int, kind: str) -> _Node:
         parts = self._parts.get(name)
@@ -259,14 +270,14 @@ class _Node:
             part = parts[index] = _Node({"type": kind} if kind else {})
         return part
 
-    def whole(self) -> dict[str, Any]:
-        texts = {field: pieces.whole() for field, pieces in self._texts.items()}
-        parts = {name: [part.whole() for _, part in sorted(parts.items())] for name, parts in self._parts.items()}
-        return {**self._said, **texts, **parts}
+    def result(self) -> dict[str, Any]:
+        texts = {field: pieces.result() for field, pieces in self._texts.items()}
+        parts = {name: [part.result() for _, part in sorted(parts.items())] for name, parts in self._parts.items()}
+        return {**self._announced, **texts, **parts}
 
 
-def _has_words(item: Any) -> bool:
-    """Whether an output item says something to read."""
+def _has_text(item: Any) -> bool:
+    """Whether an output item has something to read."""
     parts = item.get("content") if isinstance(item, dict) and item.get("type") == "message" else None
     return isinstance(parts, list) and any(
         isinstance(part, dict) and bool(part.get("text") or part.get("refusal")) for part in parts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.dialects.classifier import CHAT
+from gateway.dialects.dialect import CHAT
 from gateway.edge.chats import peer_answers
 from gateway.edge.http.app_keys import EXCHANGE, LIVE, RECENT, ROOM, SETTINGS
 from gateway.edge.http.bodies import parse_chat, read_body, require_json

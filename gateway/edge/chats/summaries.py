@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from gateway.dialects.classifier import CHAT
+from gateway.dialects.dialect import CHAT
 from gateway.dialects.summaries import (
     NotMetadataError,
     answer_text,
