@@ -38,7 +38,7 @@ def test_id_is_what_the_standard_library_makes_of_its_number() -> None:
     assert orjson.dumps(made) == orjson.dumps(same)
 
 
-def test_ids_made_in_a_hurry_only_grow_and_never_meet() -> None:
+def test_ids_made_quickly_grow_and_are_unique() -> None:
     ids = Ids()
     made = [ids.new() for _ in range(20_000)]
     assert made == sorted(made)
@@ -67,7 +67,7 @@ def test_fraction_of_a_millisecond_sorts_too() -> None:
     assert ((first.int >> 64) & 0xFFF, (second.int >> 64) & 0xFFF) == (0, 2048)
 
 
-def test_most_bits_are_chance() -> None:
+def test_most_bits_are_random() -> None:
     tails = [Ids(lambda: 1_700_000_000_000_000_000).new().int & ((1 << 62) - 1) for _ in range(2000)]
     for bit in range(62):
         assert 800 < sum(tail >> bit & 1 for tail in tails) < 1200

@@ -1,4 +1,4 @@
-"""What an interaction costs: by the company's own prices, else by the lists; where nothing is known nothing is said."""
+"""Costs of interactions: by the company's own prices, else by list prices; None if no price is known."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_own_prices_are_for_a_million_tokens_and_cached_ones_are_counted_apart()
 
 
 @pytest.mark.parametrize("count", [-5, True, "many", None, 1.5, {}, 2**70])
-def test_what_an_upstream_says_of_its_cache_is_not_believed_beyond_reason(count: object) -> None:
+def test_an_absurd_count_of_cached_tokens_is_bounded(count: object) -> None:
     usage = Usage(100, 0, raw={"prompt_tokens_details": {"cached_tokens": count}})
     cost = OWN.cost_of(said("ours", usage))
     assert cost is not None
     assert 100 * 1e-6 <= cost <= 100 * 10e-6
 
 
-def test_a_list_price_is_found_by_what_was_asked_or_by_what_answered() -> None:
+def test_a_list_price_is_found_by_the_requested_or_the_answering_model() -> None:
     price = list_price("gpt-4o")
     assert price is not None
     assert 0 < price.cached < price.prompt < price.completion
@@ -48,7 +48,7 @@ def test_a_list_price_is_found_by_what_was_asked_or_by_what_answered() -> None:
     assert OWN.price_of("gpt-4o", "ours") == Price(10e-6, 1e-6, 100e-6), "the company's own comes first"
 
 
-def test_nothing_is_said_where_tokens_or_price_are_not_known() -> None:
+def test_the_cost_is_none_if_tokens_or_price_are_not_known() -> None:
     assert OWN.cost_of(said("ours", None)) is None
     assert OWN.cost_of(said("demo", Usage(1, 1))) is None
     assert OWN.cost_of(said(None, Usage(1, 1))) is None
@@ -56,7 +56,7 @@ def test_nothing_is_said_where_tokens_or_price_are_not_known() -> None:
     assert OWN.cost_of(said(None, None, usage_cost=0.25)) == 0.25
 
 
-def test_names_that_nobody_knows_fill_no_memory() -> None:
+def test_unknown_models_do_not_fill_the_cache() -> None:
     prices = Prices()
     for number in range(MAX_CACHED_MODELS + 5):
         prices.price_of(f"{'z' * MAX_NAME_LENGTH}{number}")

@@ -1,6 +1,6 @@
-"""What the log costs: `python -m tests.journal.bench_journal`. CPU microseconds of this process, 1 kB bodies.
+"""CPU cost of the log: `python -m tests.journal.bench_journal`. microseconds of this process, 1 kB bodies.
 
-The medians of several rounds; on a busy machine they grow, so look at the smallest, too.
+Medians of several rounds; they grow on a busy machine, so compare the smallest, too.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ async def syncs() -> None:
 
 
 async def shipped(cached_bytes: int) -> list[float]:
-    """To a keeper that does nothing."""
+    """Ships to a sink that does nothing."""
     costs = []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as directory:

@@ -1,6 +1,6 @@
-"""Processes that tests kill: `write DIRECTORY SEED` records for ever, `adopt DIRECTORY` ships what the dead have left.
+"""Processes that tests kill: `write DIRECTORY SEED` writes records forever, `takeover DIRECTORY` ships dead journals.
 
-Each line on standard output is written after what it says has happened.
+A line on standard output reports each event after it has happened.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def say(*words: object) -> None:
 
 
 async def write(directory: Path, seed: int) -> None:
-    """Many streams at once, in all states; the ledger on standard output says how far each one is known to be."""
+    """Writes many streams at once, in all states; standard output is the ledger of their progress."""
     chance = random.Random(seed)
     journal = Journal(WORDS, directory)
     journal.subscribe("memory")
@@ -66,7 +66,7 @@ class Loud(Memory):
             say("kept", record.interaction.id)
 
 
-async def adopt(directory: Path) -> None:
+async def takeover(directory: Path) -> None:
     journal = Journal(WORDS, directory)
     shipper = Shipper(journal, [Loud()])
     await journal.open()
@@ -80,4 +80,4 @@ async def adopt(directory: Path) -> None:
 
 if __name__ == "__main__":
     where = Path(sys.argv[2])
-    asyncio.run(write(where, int(sys.argv[3])) if sys.argv[1] == "write" else adopt(where))
+    asyncio.run(write(where, int(sys.argv[3])) if sys.argv[1] == "write" else takeover(where))

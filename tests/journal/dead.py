@@ -1,4 +1,4 @@
-"""Journals of processes that were killed, and what becomes of them."""
+"""Journals of killed processes, and their takeover."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
-    """A folder in `directory` as the journal's process would leave it, were it killed now."""
+    """Copies the journal's folder as a kill of its process would leave it now."""
     if has_noted:  # as it does every second
         journal._segments.write_checkpoint()
     directory.mkdir(exist_ok=True)
@@ -29,14 +29,14 @@ def kill(journal: Journal, directory: Path, *, has_noted: bool = True) -> Path:
     return folder
 
 
-async def adopt_all(directory: Path, *sinks: Memory, patience_s: float = 10) -> Journal:
-    """Ship all that the dead have left there; the journal that did it, for what it has counted."""
+async def take_over_all(directory: Path, *sinks: Memory, timeout_s: float = 10) -> Journal:
+    """Takes over and ships all dead processes' journals; returns the journal whose process did it."""
     journal = Journal(SMALL, directory, options=JournalOptions(tick_s=0.05))
     shipper = Shipper(journal, sinks)
     await journal.open()
     await shipper.start()
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(timeout_s):
             while _others(directory, journal.folder):
                 await asyncio.sleep(0.01)
     finally:
@@ -46,7 +46,7 @@ async def adopt_all(directory: Path, *sinks: Memory, patience_s: float = 10) -> 
 
 
 def _others(directory: Path, own: Path) -> bool:
-    """Whether there is anything yet to ship."""
+    """Whether some journal has records to ship."""
     found = [path for path in directory.iterdir() if path != own and path.name != "quarantine" and path.is_dir()]
     with suppress(FileNotFoundError):  # it is just going
         return any(segment_numbers(path) or (path / "lock").stat().st_size for path in found)

@@ -71,7 +71,7 @@ class FaultyDisk(Disk):
         super().sync(fd)
 
     def aio_fdsync(self) -> None:
-        """Its syncs are in our hands, which the kernel's would not be."""
+        """None: the tests control its syncs, which go through `sync`."""
 
     def reserve(self, fd: int, size: int) -> None:
         if not self.can_reserve:

@@ -1,4 +1,4 @@
-"""Syncs in the kernel's own queue, on a real disk, and what the journal does where there is no such queue."""
+"""Syncs in the kernel's AIO queue, on a real disk, and in the thread if there is no such queue."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def keep_one(journal: Journal, body: bytes = b"{}") -> None:
     await entry.kept()
 
 
-async def test_the_kernel_tells_when_what_was_written_is_durable(tmp_path: Path) -> None:
+async def test_the_kernel_calls_back_when_the_data_is_durable(tmp_path: Path) -> None:
     ended: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     with closing(AioFdsync()) as queue:
@@ -82,7 +82,7 @@ async def test_many_syncs_end_each_with_its_own_call(tmp_path: Path) -> None:
     assert ended == list(range(100))
 
 
-async def test_what_the_kernel_does_not_take_is_told_at_once() -> None:
+async def test_a_sync_that_the_kernel_refuses_raises_at_once() -> None:
     reading, writing = os.pipe()
     with closing(AioFdsync()) as queue:
         for fd in (writing, 1 << 20):
@@ -109,7 +109,7 @@ async def test_the_journal_syncs_by_the_kernel_alone(tmp_path: Path) -> None:
     await journal.aclose()
 
 
-async def test_what_lies_in_two_files_is_synced_by_the_thread(tmp_path: Path) -> None:
+async def test_two_files_are_synced_by_the_thread(tmp_path: Path) -> None:
     disk = WatchedDisk()
     journal = Journal(SETTINGS, tmp_path, disk=disk)
     await journal.open()
@@ -119,7 +119,7 @@ async def test_what_lies_in_two_files_is_synced_by_the_thread(tmp_path: Path) ->
     await journal.aclose()
 
 
-async def test_a_file_system_that_does_not_take_part_is_synced_by_the_thread(tmp_path: Path) -> None:
+async def test_a_file_system_without_aio_is_synced_by_the_thread(tmp_path: Path) -> None:
     disk = WatchedDisk()
     disk.refuses = True
     journal = Journal(SETTINGS, tmp_path, disk=disk)
@@ -129,7 +129,7 @@ async def test_a_file_system_that_does_not_take_part_is_synced_by_the_thread(tmp
     await journal.aclose()
 
 
-async def test_a_sync_that_the_kernel_says_failed_is_told(tmp_path: Path) -> None:
+async def test_a_failed_kernel_sync_is_reported(tmp_path: Path) -> None:
     disk = WatchedDisk()
     disk.fault = OSError(errno.EIO, os.strerror(errno.EIO))
     journal = Journal(SETTINGS, tmp_path, disk=disk)

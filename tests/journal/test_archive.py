@@ -1,4 +1,4 @@
-"""Shipped segments stay for a while, take no room from anybody, and are never taken for unshipped ones."""
+"""Archived segments stay for a while, give way when space is short, and are not shipped again by a takeover."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def record_some(journal: Journal, count: int) -> None:
     for _ in range(count):
         journal.begin(interaction(BIG)).finish(answer(BIG))
         if journal.subscriptions:
-            feed = journal.subscriptions[0]
-            feed.acknowledge(feed.peek(1000, 1 << 30))
+            subscription = journal.subscriptions[0]
+            subscription.acknowledge(subscription.peek(1000, 1 << 30))
 
 
 async def opened(directory: Path, settings: JournalSettings = KEEPING, disk: FaultyDisk | None = None) -> Journal:
@@ -44,7 +44,7 @@ async def opened(directory: Path, settings: JournalSettings = KEEPING, disk: Fau
 
 
 async def shipped_elsewhere(directory: Path, settings: JournalSettings = KEEPING) -> Memory:
-    """Another process comes to the same directory, looks once, and leaves."""
+    """Opens and closes another process's journal in the same directory."""
     memory = Memory()
     journal = Journal(settings, directory)
     shipper = Shipper(journal, [memory])
@@ -56,14 +56,14 @@ async def shipped_elsewhere(directory: Path, settings: JournalSettings = KEEPING
     return memory
 
 
-async def until(is_so: object, patience: float = 5.0) -> None:
+async def until(is_so: object, timeout_s: float = 5.0) -> None:
     assert callable(is_so)
-    async with asyncio.timeout(patience):
+    async with asyncio.timeout(timeout_s):
         while not is_so():
             await asyncio.sleep(0.005)
 
 
-async def test_shipped_segments_are_kept_and_survive_a_clean_end(tmp_path: Path) -> None:
+async def test_shipped_segments_are_archived_and_survive_a_clean_end(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     record_some(journal, 12)
     assert segment_numbers(journal.folder)[0] > 1
@@ -73,7 +73,7 @@ async def test_shipped_segments_are_kept_and_survive_a_clean_end(tmp_path: Path)
     assert len(archive.archived_in(journal.folder)) == 4
 
 
-async def test_what_is_kept_is_not_shipped_by_the_next_process(tmp_path: Path) -> None:
+async def test_archived_segments_are_not_shipped_by_the_next_process(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     record_some(journal, 12)
     await journal.aclose()
@@ -82,7 +82,7 @@ async def test_what_is_kept_is_not_shipped_by_the_next_process(tmp_path: Path) -
     assert journal.folder.exists()
 
 
-async def test_kept_segments_of_a_dead_owner_go_with_their_folder_when_their_time_is_over(tmp_path: Path) -> None:
+async def test_archived_segments_of_a_dead_process_expire_with_their_folder(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     record_some(journal, 12)
     await journal.aclose()
@@ -91,14 +91,14 @@ async def test_kept_segments_of_a_dead_owner_go_with_their_folder_when_their_tim
     assert not journal.folder.exists()
 
 
-async def test_kept_segments_of_a_living_owner_go_when_their_time_is_over(tmp_path: Path) -> None:
+async def test_archived_segments_of_a_living_process_expire(tmp_path: Path) -> None:
     journal = await opened(tmp_path, replace(KEEPING, shipped_s=0.1))
     record_some(journal, 12)
     await until(lambda: not archive.archived_in(journal.folder))
     await journal.aclose()
 
 
-async def test_a_journal_that_is_full_of_kept_segments_has_all_its_room(tmp_path: Path) -> None:
+async def test_archived_segments_leave_a_journal_all_its_space(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     for _ in range(20):  # 60 times 20 kB, of 1 MiB
         record_some(journal, 3)
@@ -113,7 +113,7 @@ async def test_a_journal_that_is_full_of_kept_segments_has_all_its_room(tmp_path
     await journal.aclose()
 
 
-async def test_kept_segments_of_dead_owners_make_room_too(tmp_path: Path) -> None:
+async def test_archived_segments_of_dead_processes_make_room_too(tmp_path: Path) -> None:
     for _ in range(3):
         journal = await opened(tmp_path)
         record_some(journal, 12)
@@ -128,7 +128,7 @@ async def test_kept_segments_of_dead_owners_make_room_too(tmp_path: Path) -> Non
     await journal.aclose()
 
 
-async def test_kept_segments_go_when_the_disk_gets_short(tmp_path: Path) -> None:
+async def test_archived_segments_are_removed_when_the_disk_is_short(tmp_path: Path) -> None:
     disk = FaultyDisk()
     journal = await opened(tmp_path, replace(KEEPING, min_free_bytes=1 << 20), disk)
     record_some(journal, 12)
@@ -139,7 +139,7 @@ async def test_kept_segments_go_when_the_disk_gets_short(tmp_path: Path) -> None
     await journal.aclose()
 
 
-async def test_a_living_owners_kept_segments_are_left_alone(tmp_path: Path) -> None:
+async def test_archived_segments_of_another_living_process_stay(tmp_path: Path) -> None:
     living = await opened(tmp_path)
     record_some(living, 12)
     before = sorted(found.path for found in archive.archived_in(living.folder))
@@ -149,7 +149,7 @@ async def test_a_living_owners_kept_segments_are_left_alone(tmp_path: Path) -> N
     await living.aclose()
 
 
-async def test_an_unshipped_segment_beside_kept_ones_is_shipped_and_then_kept(tmp_path: Path) -> None:
+async def test_an_unshipped_segment_beside_archived_ones_is_shipped_and_then_archived(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     record_some(journal, 12)
     left = journal.begin(interaction())
@@ -168,7 +168,7 @@ async def test_nothing_stays_of_a_process_that_recorded_nothing(tmp_path: Path) 
     assert not journal.folder.exists()
 
 
-async def test_a_process_that_recorded_nothing_does_not_touch_what_others_keep(tmp_path: Path) -> None:
+async def test_a_process_without_records_does_not_touch_other_archives(tmp_path: Path) -> None:
     first = await opened(tmp_path)
     record_some(first, 12)
     await first.aclose()
@@ -180,7 +180,7 @@ async def test_a_process_that_recorded_nothing_does_not_touch_what_others_keep(t
     assert not segment_path(first.folder, 1).exists()
 
 
-async def test_a_kept_journal_that_cannot_be_looked_at_does_not_hold_back_an_unshipped_one(
+async def test_an_unreadable_archive_does_not_hold_back_an_unshipped_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when no descriptor is left: the locks of those found before must not stay with nobody."""

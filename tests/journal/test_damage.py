@@ -26,7 +26,7 @@ from gateway.journal.locations import segment_numbers, segment_path
 from gateway.model import Outcome
 from gateway.shipping.quarantine import Quarantine
 from gateway.shipping.shipper import Shipper
-from tests.journal.dead import adopt_all, flip, frames_of, kill
+from tests.journal.dead import flip, frames_of, kill, take_over_all
 from tests.journal.samples import SMALL, Memory, answer, chunk, interaction
 from tests.journal.test_journal import opened, taken, until
 
@@ -80,7 +80,7 @@ def set_aside(directory: Path) -> list[str]:
 # --- segments that a gateway from before their format has set aside ---------------------------------------------------
 
 
-async def test_segments_that_an_older_gateway_set_aside_become_rows(tmp_path: Path) -> None:
+async def test_segments_in_an_older_gateways_quarantine_become_rows(tmp_path: Path) -> None:
     """It does so with the whole file; the oldest ones had been shipped before."""
     async with written(tmp_path, 200) as journal:
         folder, directory = kill(journal, tmp_path / "dead"), tmp_path / "again"
@@ -93,7 +93,7 @@ async def test_segments_that_an_older_gateway_set_aside_become_rows(tmp_path: Pa
             data = segment_path(folder, number).read_bytes().rstrip(b"\0")
             quarantine.put_frames(f"{folder.name}-{number}-0", data, "unknown kind 248")
         quarantine.put_frames("x", b"something else", "cut short")
-        live = await adopt_all(directory, memory)
+        live = await take_over_all(directory, memory)
         assert set(memory.records) == whole_in(memory) == wanted
         assert live.losses.records == 0
         assert set_aside(directory) == ["x"]
@@ -117,13 +117,13 @@ async def test_e5_one_flipped_bit_costs_at_most_the_one_record_that_it_touches_a
             flip(path, at, chance.randrange(8))
             memory = Memory()
             with capture_logs() as lines:
-                adopter = await adopt_all(directory, memory)
+                successor = await take_over_all(directory, memory)
             touched = next((one for one in frames if one.start <= at < one.end), None)
             assert isinstance(touched, Frame | None)
             lost = wanted - whole_in(memory)
             assert lost <= ({UUID(bytes=touched.key)} if touched else set())
-            assert adopter.state.lost_records == len(lost)
-            assert (adopter.state.loss is not None) is bool(lost)
+            assert successor.state.lost_records == len(lost)
+            assert (successor.state.loss is not None) is bool(lost)
             damaged = [line for line in lines if line["event"] == "journal_damaged"]
             is_marker = touched is not None and at - touched.start < MARKER_SIZE
             assert len(damaged) == (0 if is_marker else 1), (at, touched)
@@ -142,7 +142,7 @@ WHERE = {"length": MARKER_SIZE, "crc": 12, "kind": 16, "id": 20, "payload": HEAD
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_e5_of_a_record_whose_request_is_damaged_all_frames_go_to_quarantine(tmp_path: Path, where: str) -> None:
+async def test_e5_a_damaged_request_sends_all_frames_of_its_record_to_quarantine(tmp_path: Path, where: str) -> None:
     async with written(tmp_path, 60) as journal:
         folder = kill(journal, tmp_path / "dead")
         wanted = all_keys(folder)
@@ -150,31 +150,31 @@ async def test_e5_of_a_record_whose_request_is_damaged_all_frames_go_to_quaranti
     whole = path.read_bytes()[frame.start : frame.end]
     flip(path, frame.start + WHERE[where], 1)
     memory = Memory()
-    adopter = await adopt_all(tmp_path / "dead", memory)
+    successor = await take_over_all(tmp_path / "dead", memory)
     key = UUID(bytes=frame.key)
     assert memory.records.keys() == whole_in(memory) == wanted - {key}
-    assert adopter.state.lost_records == 1
+    assert successor.state.lost_records == 1
     aside = (tmp_path / "dead" / "quarantine" / f"{key}.frames").read_bytes()
     assert whole[HEADER_SIZE + 40 :] in aside  # the request
     assert b"said" in aside  # and its answer
 
 
 @pytest.mark.parametrize("where", WHERE)
-async def test_e5_of_a_record_whose_end_is_damaged_the_row_has_what_was_said_before(tmp_path: Path, where: str) -> None:
+async def test_e5_a_record_with_a_damaged_end_has_its_parts_in_the_row(tmp_path: Path, where: str) -> None:
     async with written(tmp_path, 60) as journal:
         folder = kill(journal, tmp_path / "dead")
         wanted = all_keys(folder)
     path, frame = place_of(folder, FrameKind.FINISHED, 5)
     flip(path, frame.start + WHERE[where], 1)
     memory = Memory()
-    adopter = await adopt_all(tmp_path / "dead", memory)
+    successor = await take_over_all(tmp_path / "dead", memory)
     key = UUID(bytes=frame.key)
     assert memory.records.keys() == wanted
     assert wanted - whole_in(memory) == {key}
     said = memory.records[key].answer
     assert said.outcome is Outcome.INTERRUPTED
     assert orjson.loads(said.body)["choices"][0]["message"]["content"].endswith(" more")
-    assert adopter.state.lost_records == 1
+    assert successor.state.lost_records == 1
     (name,) = set_aside(tmp_path / "dead")
     assert name == f"{folder.name}-{int(path.stem)}-{frame.start}"
 
@@ -193,10 +193,10 @@ async def test_e5_an_interrupted_answer_ends_before_a_damaged_piece_of_it(tmp_pa
         shutil.copytree(tmp_path / "dead", directory)
         flip(segment_path(directory / folder.name, 1), parts[3].start + at)
         memory = Memory()
-        adopter = await adopt_all(directory, memory)
+        successor = await take_over_all(directory, memory)
         body = orjson.loads(memory.records[entry.id].answer.body)
         assert body["choices"][0]["message"]["content"] == "0 1 2 "
-        assert adopter.state.lost_records == 0
+        assert successor.state.lost_records == 0
         assert len(set_aside(directory)) == 1
 
 
@@ -210,13 +210,13 @@ async def test_e5_damage_to_a_finished_answers_parts_or_a_segments_header_costs_
         if frames_of(folder, number):
             flip(segment_path(folder, number), number)
     memory = Memory()
-    adopter = await adopt_all(tmp_path / "dead", memory)
+    successor = await take_over_all(tmp_path / "dead", memory)
     assert whole_in(memory) == wanted
-    assert adopter.state.lost_records == 0
-    assert adopter.state.loss is None
+    assert successor.state.lost_records == 0
+    assert successor.state.loss is None
 
 
-async def test_e5_a_straggler_that_was_moved_survives_damage_to_either_copy(tmp_path: Path) -> None:
+async def test_e5_a_compacted_record_survives_damage_to_either_copy(tmp_path: Path) -> None:
     async with opened(tmp_path / "live", MANY) as journal:
         slow = journal.begin(interaction(b"slow", is_stream=True))
         slow.part([chunk("one "), chunk("two ")])
@@ -240,7 +240,7 @@ async def test_e5_a_straggler_that_was_moved_survives_damage_to_either_copy(tmp_
         frame = next(one for one in frames_of(folder, number) if one.header and one.header[3:5] == (kind, slow.key))
         flip(segment_path(directory / folder.name, number), frame.end - 1)
         memory = Memory()
-        await adopt_all(directory, memory)
+        await take_over_all(directory, memory)
         body = orjson.loads(memory.records[slow.id].answer.body)
         assert body["choices"][0]["message"]["content"] == said, (number, kind)
         assert memory.records[slow.id].interaction.body == b"slow"
@@ -265,9 +265,9 @@ async def test_pages_that_the_disk_cannot_read_cost_the_records_in_them(
 
     monkeypatch.setattr(os, "pread", pread)
     memory = Memory()
-    adopter = await adopt_all(tmp_path / "dead", memory)
+    successor = await take_over_all(tmp_path / "dead", memory)
     lost = wanted - whole_in(memory)
-    assert 0 < adopter.state.lost_records <= len(lost)
+    assert 0 < successor.state.lost_records <= len(lost)
     assert {key.bytes for key in lost} <= touched
 
 
@@ -285,39 +285,39 @@ async def test_e6_a_missing_segment_is_reported_with_its_number_and_its_records(
     segment_path(folder, number).unlink()
     memory = Memory()
     with capture_logs() as lines:
-        adopter = await adopt_all(tmp_path / "dead", memory)
+        successor = await take_over_all(tmp_path / "dead", memory)
     assert wanted - whole_in(memory) == begun | finished
     assert wanted - memory.records.keys() == begun
     (line,) = [line for line in lines if line["event"] == "journal_segment_missing"]
     assert number in line["segments"]
-    assert line["records"] == max(len(begun), len(finished)) == adopter.state.lost_records
-    assert str(number) in (adopter.state.loss or "")
+    assert line["records"] == max(len(begun), len(finished)) == successor.state.lost_records
+    assert str(number) in (successor.state.loss or "")
     later = set(set_aside(tmp_path / "dead"))
     assert later == {str(key) for key in begun - finished}  # whose ends are at hand
 
 
-async def test_e6_of_a_segment_in_which_the_cursor_stands_what_was_shipped_is_not_counted(tmp_path: Path) -> None:
+async def test_e6_shipped_records_of_the_cursors_segment_are_not_counted(tmp_path: Path) -> None:
     async with written(tmp_path, 300) as journal:
-        (feed,) = journal.subscriptions
-        shipped = feed.peek(100, 1 << 30)
-        feed.acknowledge(shipped)
+        (subscription,) = journal.subscriptions
+        shipped = subscription.peek(100, 1 << 30)
+        subscription.acknowledge(shipped)
         folder = kill(journal, tmp_path / "dead")
-        number = feed.delivered_up_to(journal.end).segment
+        number = subscription.delivered_up_to(journal.end).segment
     assert number > 1
     done = {pending.id for pending in shipped}
     begun = keys_of(folder, number, FrameKind.BEGUN) - done
     wanted = all_keys(folder) - done
     segment_path(folder, number).unlink()
     memory = Memory()
-    adopter = await adopt_all(tmp_path / "dead", memory)
+    successor = await take_over_all(tmp_path / "dead", memory)
     assert wanted - memory.records.keys() == begun
-    assert adopter.state.lost_records == len(begun)
+    assert successor.state.lost_records == len(begun)
 
 
-async def test_e6_files_that_went_because_everybody_had_them_are_not_missing(tmp_path: Path) -> None:
+async def test_e6_segments_dropped_after_shipping_are_not_missing(tmp_path: Path) -> None:
     async with written(tmp_path, 300) as journal:
-        (feed,) = journal.subscriptions
-        feed.acknowledge(feed.peek(150, 1 << 30))
+        (subscription,) = journal.subscriptions
+        subscription.acknowledge(subscription.peek(150, 1 << 30))
         folder = kill(journal, tmp_path / "dead")
     for path in folder.glob("*.kept"):
         path.unlink()
@@ -329,8 +329,8 @@ async def test_e6_files_that_went_because_everybody_had_them_are_not_missing(tmp
             flip(directory / folder.name / "memory.cursor", 3)
         memory = Memory("newcomer" if name == "newcomer" else "memory")
         with capture_logs() as lines:
-            adopter = await adopt_all(directory, memory)
-        assert adopter.state.lost_records == 0
+            successor = await take_over_all(directory, memory)
+        assert successor.state.lost_records == 0
         assert len(memory.records) >= 150
         assert Counter(line["event"] for line in lines)["journal_segment_missing"] == 0
         assert set_aside(directory) == []
@@ -343,18 +343,18 @@ async def test_e6_all_segments_missing_and_a_cut_one_are_reported(tmp_path: Path
     shutil.copytree(tmp_path / "dead", cut)
     for number in segment_numbers(folder):
         segment_path(folder, number).unlink()
-    adopter = await adopt_all(tmp_path / "dead", Memory())
-    assert adopter.state.lost_records == 100
+    successor = await take_over_all(tmp_path / "dead", Memory())
+    assert successor.state.lost_records == 100
     number = next(number for number in segment_numbers(cut / folder.name)[1:] if frames_of(cut / folder.name, number))
     frames = frames_of(cut / folder.name, number)
     begun = keys_of(cut / folder.name, number, FrameKind.BEGUN)
     with segment_path(cut / folder.name, number).open("r+b") as file:
         file.truncate(frames[0].end)
     memory = Memory()
-    adopter = await adopt_all(cut, memory)
+    successor = await take_over_all(cut, memory)
     is_begun = frames[0].header is not None and frames[0].header.kind is FrameKind.BEGUN
     assert len(memory.records) == 100 - len(begun) + is_begun
-    assert adopter.state.lost_records >= 100 - len(memory.records) > 0
+    assert successor.state.lost_records >= 100 - len(memory.records) > 0
 
 
 async def test_e6_each_loss_is_counted_once_however_many_sinks_meet_it(tmp_path: Path) -> None:
@@ -366,12 +366,12 @@ async def test_e6_each_loss_is_counted_once_however_many_sinks_meet_it(tmp_path:
     path, frame = place_of(folder, FrameKind.BEGUN, 1)
     flip(path, frame.start + HEADER_SIZE)
     one, two = Memory("one"), Memory("two")
-    adopter = await adopt_all(tmp_path / "dead", one, two)
+    successor = await take_over_all(tmp_path / "dead", one, two)
     assert one.records.keys() == two.records.keys()
-    assert adopter.state.lost_records == missing + 1
+    assert successor.state.lost_records == missing + 1
 
 
-async def test_without_descriptors_nothing_is_taken_for_damaged_and_shipping_goes_on_later(
+async def test_a_lack_of_descriptors_delays_shipping_and_reports_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = Memory()
@@ -402,7 +402,7 @@ async def test_without_descriptors_nothing_is_taken_for_damaged_and_shipping_goe
     await journal.aclose()
 
 
-async def test_e6_a_last_segment_that_is_missing_is_reported_also_within_the_second_in_which_it_was_begun(
+async def test_e6_a_missing_last_segment_is_reported_within_a_second_of_its_start(
     tmp_path: Path,
 ) -> None:
     async with written(tmp_path, 100) as journal:
@@ -412,6 +412,6 @@ async def test_e6_a_last_segment_that_is_missing_is_reported_also_within_the_sec
         if int(path.stem) >= number:
             path.unlink()
     with capture_logs() as lines:
-        await adopt_all(tmp_path / "dead", Memory())
+        await take_over_all(tmp_path / "dead", Memory())
     (line,) = [line for line in lines if line["event"] == "journal_segment_missing"]
     assert line["segments"] == (number,)

@@ -141,7 +141,7 @@ def test_e5_a_wrong_length_costs_one_frame(length: int) -> None:
     assert [(gap.start, gap.end) for gap in gaps] == [(starts[1], starts[2])]
 
 
-def test_e5_what_a_caller_has_put_into_a_body_is_never_taken_for_a_frame() -> None:
+def test_e5_a_frame_in_a_callers_body_is_never_read_as_one() -> None:
     forged = Wanted(FrameKind.FINISHED, b"\xee" * 16, b"{}", b"I never said that")
     old = old_frames.frame(FrameKind.FINISHED, b"\xee" * 16, b"\2\0\0\0{}forged")
     guesses = [forged.encoded(FrameWriter(bytes([n]) * MARKER_SIZE)) for n in range(5)]
@@ -216,7 +216,7 @@ def test_frames_of_older_versions_are_read(wanted: list[Wanted], zeros: int) -> 
 
 @given(FRAMES.filter(len), st.data())
 @settings(max_examples=50)
-def test_of_older_versions_nothing_is_read_behind_damage(wanted: list[Wanted], data: st.DataObject) -> None:
+def test_nothing_is_read_behind_damage_of_an_older_version(wanted: list[Wanted], data: st.DataObject) -> None:
     frames = [old_frames.frame(one.kind, one.key, one.body) for one in wanted]
     whole = b"".join(frames)
     at = data.draw(st.integers(0, len(whole) - 1))
@@ -225,7 +225,7 @@ def test_of_older_versions_nothing_is_read_behind_damage(wanted: list[Wanted], d
     assert gap.end == len(whole)
 
 
-def test_no_buffer_is_made_for_a_length_that_an_older_versions_damaged_header_claims() -> None:
+def test_a_damaged_length_of_an_older_version_allocates_no_buffer() -> None:
     asked = interaction(b"{}")
     whole = old_frames.begun(asked)
     data = whole + struct.pack("<IIB16s", 0xFFFF_FFFF, 0, FrameKind.FINISHED, asked.id.bytes) + b"said"

@@ -1,4 +1,4 @@
-"""The journal: what was begun can be finished, what was finished is on disk, and a full disk is said in time."""
+"""The journal: an open record can finish, a finished one is on disk, and a full disk refuses new ones in time."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def folders(directory: Path) -> list[Path]:
 
 
 def waiting(journal: Journal) -> list[PendingRecord]:
-    (feed,) = journal.subscriptions
-    return feed.peek(1000, 1 << 30)
+    (subscription,) = journal.subscriptions
+    return subscription.peek(1000, 1 << 30)
 
 
 def taken(journal: Journal) -> list[PendingRecord]:
@@ -78,8 +78,8 @@ def taken(journal: Journal) -> list[PendingRecord]:
     return found
 
 
-async def until(is_so: Any, patience: float = 5.0) -> None:
-    async with asyncio.timeout(patience):
+async def until(is_so: Any, timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
         while not is_so():
             await asyncio.sleep(0.005)
 
@@ -108,14 +108,14 @@ async def test_an_answer_is_synced_when_kept_returns(tmp_path: Path) -> None:
         assert [frame.kind for frame in frames_of(journal)] == [FrameKind.BEGUN, FrameKind.FINISHED]
 
 
-async def test_all_who_wait_share_a_sync(tmp_path: Path) -> None:
+async def test_all_waiters_share_a_sync(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk) as journal:
         await asyncio.gather(*[record_one(journal).kept() for _ in range(50)])
         assert disk.syncs == 1
 
 
-async def test_who_comes_during_a_sync_waits_for_the_next_one(tmp_path: Path) -> None:
+async def test_a_record_that_finishes_during_a_sync_waits_for_the_next_one(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk) as journal:
         disk.lets_sync.clear()
@@ -129,7 +129,7 @@ async def test_who_comes_during_a_sync_waits_for_the_next_one(tmp_path: Path) ->
         assert disk.syncs == 2
 
 
-async def test_a_sync_at_intervals_keeps_nobody_waiting(tmp_path: Path) -> None:
+async def test_with_interval_sync_kept_does_not_wait(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, replace(SMALL, sync="interval"), disk) as journal:
         await record_one(journal).kept()
@@ -137,7 +137,7 @@ async def test_a_sync_at_intervals_keeps_nobody_waiting(tmp_path: Path) -> None:
         await until(lambda: disk.syncs == 1)
 
 
-async def test_no_sync_keeps_nobody_waiting(tmp_path: Path) -> None:
+async def test_without_sync_kept_does_not_wait(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, replace(SMALL, sync="none"), disk) as journal:
         await record_one(journal).kept()
@@ -157,7 +157,7 @@ async def test_a_second_answer_is_ignored(tmp_path: Path) -> None:
         assert len(frames_of(journal)) == 2
 
 
-async def test_what_is_read_back_is_what_was_handed_over(tmp_path: Path) -> None:
+async def test_records_read_back_equal_those_in_memory(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         for number in range(30):
             record_one(journal, b"%d" % number * 500)
@@ -182,7 +182,7 @@ async def test_finished_records_stay_in_memory_only_up_to_a_bound(tmp_path: Path
 # --- segments --------------------------------------------------------------------------------------------------------
 
 
-async def test_full_files_are_followed_by_new_ones_and_go_when_they_are_shipped(tmp_path: Path) -> None:
+async def test_full_segments_are_followed_by_new_ones_and_dropped_when_shipped(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         for _ in range(40):
             record_one(journal, BIG)
@@ -214,7 +214,7 @@ async def test_files_are_cut_to_their_true_size_when_they_are_full(tmp_path: Pat
         await until(lambda: not first.read_bytes().endswith(bytes(30)))
 
 
-async def test_one_slow_stream_does_not_hold_back_all_files_since(tmp_path: Path) -> None:
+async def test_one_slow_stream_does_not_hold_back_all_later_segments(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         slow = journal.begin(interaction(b"slow"))
         slow.part([chunk("one "), chunk("two ")])
@@ -240,14 +240,14 @@ async def test_everything_shipped_leaves_nothing_behind(tmp_path: Path) -> None:
     assert folders(tmp_path) == []
 
 
-async def test_what_is_not_shipped_stays(tmp_path: Path) -> None:
+async def test_an_unshipped_segment_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         record_one(journal)
     (folder,) = folders(tmp_path)
     assert segment_numbers(folder) == [1]
 
 
-async def test_what_is_begun_and_not_finished_stays(tmp_path: Path) -> None:
+async def test_a_segment_with_an_open_record_stays(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         journal.begin(interaction())
         record_one(journal)
@@ -259,7 +259,7 @@ async def test_what_is_begun_and_not_finished_stays(tmp_path: Path) -> None:
 # --- no room ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_short_write_leaves_no_trace_and_refuses_what_is_new(tmp_path: Path) -> None:
+async def test_a_short_write_leaves_no_bytes_and_refuses_new_records(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk) as journal:
         record_one(journal)
@@ -275,7 +275,7 @@ async def test_a_short_write_leaves_no_trace_and_refuses_what_is_new(tmp_path: P
         assert len(frames_of(journal)) == 4
 
 
-async def test_what_has_begun_can_be_finished_although_the_disk_is_full(tmp_path: Path) -> None:
+async def test_open_records_can_finish_on_a_full_disk(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk) as journal:
         entries = []
@@ -338,8 +338,8 @@ async def test_serving_on_a_full_disk_keeps_records_in_memory_for_the_store(tmp_
         entry.part([b"ignored"])
         entry.finish(answer(b"said"))
         await entry.kept()
-        (feed,) = journal.subscriptions
-        (pending,) = feed.peek(10, 1000)
+        (subscription,) = journal.subscriptions
+        (pending,) = subscription.peek(10, 1000)
         assert pending.record is not None
         disk.room = None
         await until(lambda: journal.state.unwritten == 0)
@@ -374,7 +374,7 @@ async def test_the_configured_size_is_a_limit(tmp_path: Path) -> None:
         record_one(journal)
 
 
-async def test_other_owners_journals_count_for_the_configured_size(tmp_path: Path) -> None:
+async def test_other_processes_journals_count_for_the_configured_size(tmp_path: Path) -> None:
     settings = replace(SMALL, max_bytes=4 * SMALL.segment_bytes)
     async with opened(tmp_path, settings) as other:
         for _ in range(12):
@@ -431,12 +431,12 @@ async def test_a_real_full_disk_loses_nothing(tmp_path: Path, when_full: str) ->
                 finished += 1
             assert (refused > 0) is (when_full == "refuse")
             pendings = []
-            (feed,) = journal.subscriptions
-            while found := feed.peek(100, 1 << 30):
+            (subscription,) = journal.subscriptions
+            while found := subscription.peek(100, 1 << 30):
                 records = await read_records(journal.folder, found)
                 assert all(records[pending.key].interaction.body == b"x" * 1500 for pending in found)
                 pendings += found
-                feed.acknowledge(found)
+                subscription.acknowledge(found)
             assert len(pendings) == finished
             async with asyncio.timeout(10):  # shipping has made room; on a busy machine it is seen later
                 while True:
@@ -471,7 +471,7 @@ async def test_a_directory_that_cannot_be_made_stops_the_start(tmp_path: Path) -
 # --- broken disks ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_failed_sync_is_told_to_those_who_wait_and_ends_the_file(tmp_path: Path) -> None:
+async def test_a_failed_sync_fails_all_waiters_and_ends_the_file(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk) as journal:
         disk.sync_fault = errno.EIO
@@ -495,7 +495,7 @@ async def test_a_failed_sync_is_told_to_those_who_wait_and_ends_the_file(tmp_pat
         assert len(taken(journal)) == 4  # the store gets them all the same
 
 
-async def test_a_failed_sync_keeps_nobody_from_being_served_if_the_settings_say_so(tmp_path: Path) -> None:
+async def test_a_failed_sync_refuses_nobody_if_the_settings_say_serve(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, replace(SMALL, when_full="serve"), disk) as journal:
         disk.sync_fault = errno.EIO
@@ -506,7 +506,7 @@ async def test_a_failed_sync_keeps_nobody_from_being_served_if_the_settings_say_
 
 
 @pytest.mark.stopwatch
-async def test_a_sync_that_hangs_is_told_after_a_while(tmp_path: Path) -> None:
+async def test_a_sync_that_hangs_fails_after_the_timeout(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk, options=replace(QUICK, sync_timeout_s=0.1)) as journal:
         disk.lets_sync.clear()

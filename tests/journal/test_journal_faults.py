@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from gateway.errors import JournalFull
 from gateway.journal.journal import JournalOptions
 from gateway.journal.locations import segment_numbers
-from tests.journal.dead import adopt_all
+from tests.journal.dead import take_over_all
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
 from tests.journal.test_journal import BIG, folders, opened, record_one, until
@@ -32,16 +32,16 @@ ONCE = JournalOptions(tick_s=1000)  # nothing is tried again
 FEW_READY = JournalOptions(tick_s=0.02, survey_every=1, max_ready=4, refill=2)
 
 
-def ship(feed: Subscription, most: int = 1000) -> list[bytes]:
-    taken = feed.peek(most, 1 << 30)
-    feed.acknowledge(taken)
+def ship(subscription: Subscription, most: int = 1000) -> list[bytes]:
+    taken = subscription.peek(most, 1 << 30)
+    subscription.acknowledge(taken)
     return [pending.key for pending in taken]
 
 
-def ship_all(feed: Subscription) -> list[bytes]:
+def ship_all(subscription: Subscription) -> list[bytes]:
     keys: list[bytes] = []
-    while len(feed):
-        keys += ship(feed)
+    while len(subscription):
+        keys += ship(subscription)
     return keys
 
 
@@ -66,18 +66,18 @@ async def test_a8_a_sink_that_has_a_record_never_waits_for_it_again(tmp_path: Pa
         assert journal.state.refusal is None
 
 
-async def test_files_go_when_the_last_that_was_needed_of_them_is_moved(tmp_path: Path) -> None:
+async def test_segments_are_dropped_when_their_last_open_record_is_compacted(tmp_path: Path) -> None:
     async with opened(tmp_path, replace(SMALL, max_bytes=4 * SMALL.segment_bytes)) as journal:
-        (feed,) = journal.subscriptions
+        (subscription,) = journal.subscriptions
         slow = journal.begin(interaction(b"slow"))
         with suppress(JournalFull):
             while True:
                 record_one(journal, BIG)
                 await asyncio.sleep(0.001)
-        ship_all(feed)
+        ship_all(subscription)
         await until(lambda: journal.state.refusal is None)  # nothing more is shipped, for nothing more may begin
         slow.finish(answer())
-        ship_all(feed)
+        ship_all(subscription)
 
 
 async def test_a11_records_are_delivered_in_the_order_of_their_ends_also_those_that_a_full_disk_refused(
@@ -85,19 +85,19 @@ async def test_a11_records_are_delivered_in_the_order_of_their_ends_also_those_t
 ) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, SERVE, disk, FEW_READY) as journal:
-        (feed,) = journal.subscriptions
+        (subscription,) = journal.subscriptions
         ended = [record_one(journal).key for _ in range(10)]
         disk.room = 0
         ended += [record_one(journal).key for _ in range(2)]
         disk.room = None
         await until(lambda: journal.state.unwritten == 0)
         ended += [record_one(journal).key for _ in range(3)]
-        assert ship_all(feed) == ended
+        assert ship_all(subscription) == ended
 
 
 @pytest.mark.parametrize("when_full", ["serve", "refuse"])
 @pytest.mark.parametrize("seed", range(12))
-async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_is_left(
+async def test_each_sink_gets_all_records_in_order_through_random_faults(
     tmp_path: Path, seed: int, when_full: str
 ) -> None:
     chance = random.Random(seed)
@@ -107,7 +107,7 @@ async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_i
     async with opened(tmp_path, replace(SMALL, when_full=when_full), disk, options, names) as journal:
         live: list[JournalEntry] = []
         ended: list[bytes] = []
-        got: dict[Subscription, list[bytes]] = {feed: [] for feed in journal.subscriptions}
+        got: dict[Subscription, list[bytes]] = {subscription: [] for subscription in journal.subscriptions}
         for _ in range(400):
             step = chance.random()
             if step < 0.3:
@@ -123,8 +123,8 @@ async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_i
             elif step < 0.75:
                 disk.bad_files = {chance.choice(segment_numbers(journal.folder) or [1]): errno.EIO}
             elif step < 0.9:
-                feed = chance.choice(list(journal.subscriptions))
-                got[feed] += ship(feed, chance.randrange(1, 6))
+                subscription = chance.choice(list(journal.subscriptions))
+                got[subscription] += ship(subscription, chance.randrange(1, 6))
             else:
                 await asyncio.sleep(0.002)
         disk.room, disk.bad_files = None, {}
@@ -133,10 +133,10 @@ async def test_whatever_comes_and_goes_each_sink_gets_all_in_order_and_nothing_i
                 entry.finish(answer())
             ended.append(entry.key)
         await until(lambda: journal.state.unwritten == 0)
-        for feed in journal.subscriptions:
-            got[feed] += ship_all(feed)
-            assert got[feed] == ended
-            assert feed.ready_bytes == 0
+        for subscription in journal.subscriptions:
+            got[subscription] += ship_all(subscription)
+            assert got[subscription] == ended
+            assert subscription.ready_bytes == 0
         assert len(segment_numbers(journal.folder)) <= 2
     assert folders(tmp_path) == []
 
@@ -214,7 +214,7 @@ async def test_a9_a_file_that_fails_in_the_middle_of_an_end_holds_no_half_of_it(
         disk.room = None
         await until(lambda: journal.state.unwritten == 0)
         count = len(journal.subscriptions[0])
-    await adopt_all(tmp_path, memory)
+    await take_over_all(tmp_path, memory)
     assert len(memory.records) == count
     assert memory.records[entry.id].answer.body == BIG
     assert not (tmp_path / "quarantine").exists()
@@ -254,7 +254,7 @@ async def test_a9_after_a_failed_sync_the_end_is_written_even_if_no_other_file_c
         assert len(ship_all(journal.subscriptions[0])) == 3
 
 
-async def test_what_did_not_fit_leaves_the_reserve_to_what_is_smaller(tmp_path: Path) -> None:
+async def test_a_frame_that_does_not_fit_leaves_the_reserve_to_smaller_ones(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, disk=disk) as journal:
         large, small = journal.begin(interaction()), journal.begin(interaction())
@@ -285,7 +285,7 @@ async def test_a10_records_in_memory_are_written_at_the_close_if_there_is_room(t
         disk.write_fault = None
     assert journal.state.lost_records == 0
     memory = Memory()
-    await adopt_all(tmp_path, memory)
+    await take_over_all(tmp_path, memory)
     assert memory.records.keys() == ids | {begun.id}
     assert memory.records[begun.id].answer.body == b"said"
 
@@ -299,11 +299,11 @@ async def test_a10_at_the_close_small_records_find_the_room_that_a_large_one_doe
         disk.largest = 5000
     assert journal.state.lost_records == 1
     memory = Memory()
-    await adopt_all(tmp_path, memory)
+    await take_over_all(tmp_path, memory)
     assert memory.records.keys() == {small.id}
 
 
-async def test_a10_what_no_room_is_found_for_is_counted_and_named_at_the_close(tmp_path: Path) -> None:
+async def test_a10_records_that_find_no_room_at_the_close_are_counted_and_named(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with capture_logs() as lines:
         async with opened(tmp_path, SERVE, disk, ONCE) as journal:
@@ -317,7 +317,7 @@ async def test_a10_what_no_room_is_found_for_is_counted_and_named_at_the_close(t
     assert set(line["interaction_ids"]) == {*ids, str(begun.id)}
 
 
-async def test_a10_what_every_sink_has_got_from_memory_is_not_lost(tmp_path: Path) -> None:
+async def test_a10_a_record_that_every_sink_received_from_memory_is_not_lost(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with opened(tmp_path, SERVE, disk, ONCE) as journal:
         disk.room = 0

@@ -105,7 +105,7 @@ def test_a_usage_with_a_huge_number_does_not_raise(number: int) -> None:
     assert said.outcome is Outcome.COMPLETE
 
 
-def test_a_usage_that_is_too_deep_is_left_out_for_the_answer_holds_it_too() -> None:
+def test_a_usage_that_is_too_deep_is_left_out() -> None:
     raw: dict[str, object] = {}
     for _ in range(3000):
         raw = {"deeper": raw}

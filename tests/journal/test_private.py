@@ -1,4 +1,4 @@
-"""What the gateway keeps is for its own account, whatever the umask of whoever starts it."""
+"""Only the gateway's account may read its files, whatever the umask is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dead process has left in its journal is shipped by whoever comes next: all of it, once."""
+"""Takeover: the next process ships a dead process's journal, all of it and once."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ ROOT = Path(__file__).parents[2]
 LARGE = JournalSettings(min_free_bytes=0, shipped_s=0)
 
 
-async def adopted(directory: Path, *keepers: Memory, patience: float = 20.0) -> None:
-    """Start a process's journal there and ship until nothing but its own folder is left."""
+async def taken_over(directory: Path, *sinks: Memory, timeout_s: float = 20.0) -> None:
+    """Opens a journal there and ships until only its own folder is left."""
     journal = Journal(LARGE, directory)
-    shipper = Shipper(journal, keepers)
+    shipper = Shipper(journal, sinks)
     await journal.open()
     await shipper.start()
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout_s):
             while others(directory, journal.folder):
                 await asyncio.sleep(0.01)
     finally:
@@ -56,8 +56,8 @@ def others(directory: Path, own: Path) -> list[Path]:
     return [path for path in directory.iterdir() if path != own and path.name != "quarantine"]
 
 
-def orphan(directory: Path, *parts: list[bytes] | bytes) -> Path:
-    """A dead owner's folder; each part is the content of one segment."""
+def dead_folder(directory: Path, *parts: list[bytes] | bytes) -> Path:
+    """Returns a dead process's folder; each part is the content of one segment."""
     folder = lock.JournalFolder.new(directory)
     folder.create()
     for number, content in enumerate(parts, 1):
@@ -103,7 +103,7 @@ async def test_nothing_is_lost_by_kill_9_at_random_moments(tmp_path: Path) -> No
     for seed in range(8):
         ledger = await asyncio.to_thread(ledger_until_killed, tmp_path, seed)
         memory = Memory()
-        await adopted(tmp_path, memory)
+        await taken_over(tmp_path, memory)
         kept = {str(key): record for key, record in memory.records.items()}
         known = {"begun": 0, "part": 0, "finished": 0}
         for event, key, number in ledger:
@@ -120,13 +120,13 @@ async def test_nothing_is_lost_by_kill_9_at_random_moments(tmp_path: Path) -> No
         assert known["finished"] > 0
 
 
-async def test_two_processes_that_come_at_once_adopt_each_journal_once(tmp_path: Path) -> None:
+async def test_two_processes_take_over_each_journal_once(tmp_path: Path) -> None:
     wanted = []
     for _ in range(15):
         asked = [interaction(b"x" * 100) for _ in range(20)]
-        orphan(tmp_path, [begun(one) + finished(one, answer()) for one in asked])
+        dead_folder(tmp_path, [begun(one) + finished(one, answer()) for one in asked])
         wanted += [str(one.id) for one in asked]
-    with child("adopt", str(tmp_path)) as one, child("adopt", str(tmp_path)) as other:
+    with child("takeover", str(tmp_path)) as one, child("takeover", str(tmp_path)) as other:
         for process in (one, other):
             assert process.stdout is not None
             assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
@@ -146,7 +146,7 @@ async def until_only(directory: Path, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_living_owners_journal_is_left_alone(tmp_path: Path) -> None:
+async def test_a_living_processs_journal_is_not_taken_over(tmp_path: Path) -> None:
     living = Journal(SMALL, tmp_path)
     await living.open()
     entry = living.begin(interaction())
@@ -163,14 +163,14 @@ async def test_a_living_owners_journal_is_left_alone(tmp_path: Path) -> None:
     await living.aclose()
 
 
-# --- what is adopted --------------------------------------------------------------------------------------------------
+# --- what a takeover ships --------------------------------------------------------------------------------------------
 
 
-async def test_what_was_said_before_the_end_is_kept_as_interrupted(tmp_path: Path) -> None:
+async def test_parts_of_a_dead_process_become_an_interrupted_record(tmp_path: Path) -> None:
     asked = interaction(is_stream=True, started_at=time.time() - 5)
-    orphan(tmp_path, [begun(asked), part(asked, chunk("Hello, "), chunk("wor")), part(asked, chunk("ld"))])
+    dead_folder(tmp_path, [begun(asked), part(asked, chunk("Hello, "), chunk("wor")), part(asked, chunk("ld"))])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     record = memory.records[asked.id]
     assert record.interaction == asked
     assert record.answer.outcome is Outcome.INTERRUPTED
@@ -184,14 +184,14 @@ async def test_what_was_said_before_the_end_is_kept_as_interrupted(tmp_path: Pat
 async def test_an_interrupted_response_is_assembled_from_its_events(tmp_path: Path) -> None:
     asked = interaction(kind=Kind.RESPONSE, is_stream=True, path="/v1/responses")
     said = b'data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Hel"}\n\n'
-    orphan(tmp_path, [begun(asked), part(asked, said, said.replace(b"Hel", b"lo"))])
+    dead_folder(tmp_path, [begun(asked), part(asked, said, said.replace(b"Hel", b"lo"))])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     body = json.loads(memory.records[asked.id].answer.body)
     assert body["output"][0]["content"][0]["text"] == "Hello"
 
 
-async def test_an_answer_whose_own_last_event_was_kept_has_the_outcome_that_it_proves(tmp_path: Path) -> None:
+async def test_parts_with_the_last_event_have_the_outcome_of_the_stream(tmp_path: Path) -> None:
     stop = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     failed, done = stop.replace(b"stop", b"error"), b"data: [DONE]\n\n"
     for number, (end, outcome) in enumerate(
@@ -204,38 +204,38 @@ async def test_an_answer_whose_own_last_event_was_kept_has_the_outcome_that_it_p
         ]
     ):
         asked = interaction(is_stream=True)
-        orphan(tmp_path / str(number), [begun(asked), part(asked, chunk("all"), *end)])
+        dead_folder(tmp_path / str(number), [begun(asked), part(asked, chunk("all"), *end)])
         memory = Memory()
-        await adopted(tmp_path / str(number), memory)
+        await taken_over(tmp_path / str(number), memory)
         answered = memory.records[asked.id].answer
         assert (answered.outcome, answered.error is None) == (outcome, outcome is Outcome.COMPLETE)
 
 
-async def test_parts_that_are_no_events_are_kept_as_they_are(tmp_path: Path) -> None:
+async def test_parts_that_are_not_events_are_recorded_byte_for_byte(tmp_path: Path) -> None:
     chat, other = interaction(is_stream=True), interaction(kind=Kind.OTHER)
-    orphan(tmp_path, [begun(chat), begun(other), part(chat, b'{"half'), part(other, b"\x00\xff")])
+    dead_folder(tmp_path, [begun(chat), begun(other), part(chat, b'{"half'), part(other, b"\x00\xff")])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert memory.records[chat.id].answer.body == b'{"half'
     assert memory.records[other.id].answer.body == b"\x00\xff"
 
 
-async def test_a_request_that_never_got_an_answer_is_kept(tmp_path: Path) -> None:
+async def test_a_request_without_an_answer_is_recorded(tmp_path: Path) -> None:
     asked = interaction(b"only asked")
-    orphan(tmp_path, [begun(asked)])
+    dead_folder(tmp_path, [begun(asked)])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert memory.records[asked.id].interaction.body == b"only asked"
     assert memory.records[asked.id].answer.body == b""
 
 
-async def test_a_straggler_that_was_moved_is_kept_with_all_that_was_said(tmp_path: Path) -> None:
+async def test_a_compacted_record_keeps_all_its_parts(tmp_path: Path) -> None:
     asked, torn = interaction(is_stream=True), interaction(is_stream=True)
     first = [begun(asked), begun(torn), part(asked, chunk("one "), chunk("two ")), part(torn, chunk("uno "))]
     moved = [begun(asked), part(asked, chunk("one "), chunk("two ")), part(asked, chunk("three")), begun(torn)]
-    orphan(tmp_path, first, moved)
+    dead_folder(tmp_path, first, moved)
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert words_of(memory.records[asked.id]) == "one two three"
     assert words_of(memory.records[torn.id]) == "uno "  # died between the two frames of the move
 
@@ -243,9 +243,9 @@ async def test_a_straggler_that_was_moved_is_kept_with_all_that_was_said(tmp_pat
 async def test_a_torn_tail_is_cut_off_reported_and_set_aside(tmp_path: Path) -> None:
     whole, torn = interaction(b"whole"), interaction(b"torn")
     tail = finished(torn, answer(b"never came"))[:-3]
-    folder = orphan(tmp_path, [begun(whole), begun(torn), finished(whole, answer()), tail])
+    folder = dead_folder(tmp_path, [begun(whole), begun(torn), finished(whole, answer()), tail])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert memory.records[whole.id].answer.outcome is Outcome.COMPLETE
     assert memory.records[torn.id].answer.outcome is Outcome.INTERRUPTED
     (aside,) = (tmp_path / "quarantine").glob("*.frames")
@@ -257,40 +257,40 @@ async def test_damage_in_one_segment_does_not_hide_the_next_ones(tmp_path: Path)
     first, second = interaction(), interaction()
     damaged = bytearray(begun(first) + finished(first, answer()))
     damaged[-1] ^= 1
-    orphan(tmp_path, bytes(damaged), [begun(second), finished(second, answer()), bytes(5000)])
+    dead_folder(tmp_path, bytes(damaged), [begun(second), finished(second, answer()), bytes(5000)])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert memory.records[first.id].answer.outcome is Outcome.INTERRUPTED
     assert memory.records[second.id].answer.outcome is Outcome.COMPLETE
 
 
-async def test_adoption_begins_where_the_dead_one_stopped(tmp_path: Path) -> None:
+async def test_a_takeover_begins_at_the_dead_processs_cursor(tmp_path: Path) -> None:
     shipped, left = interaction(), interaction()
     done = begun(shipped) + finished(shipped, answer())
-    folder = orphan(tmp_path, [done, begun(left), finished(left, answer())])
+    folder = dead_folder(tmp_path, [done, begun(left), finished(left, answer())])
     cursor = Cursor(folder / "memory.cursor")
     cursor.write(Position(1, len(done)))
     cursor.close()
     memory, newcomer = Memory(), Memory("newcomer")
-    await adopted(tmp_path, memory, newcomer)
+    await taken_over(tmp_path, memory, newcomer)
     assert set(memory.records) == {left.id}
     assert set(newcomer.records) == {shipped.id, left.id}
 
 
-async def test_adoption_waits_for_a_keeper_that_is_away(tmp_path: Path) -> None:
+async def test_a_takeover_waits_for_a_sink_that_is_away(tmp_path: Path) -> None:
     asked = interaction()
-    folder = orphan(tmp_path, [begun(asked), finished(asked, answer())])
+    folder = dead_folder(tmp_path, [begun(asked), finished(asked, answer())])
     memory = Memory()
     memory.is_down = True
     with pytest.raises(TimeoutError):
-        await adopted(tmp_path, memory, patience=0.5)
+        await taken_over(tmp_path, memory, timeout_s=0.5)
     assert folder.exists()
     memory.is_down = memory.is_abandoned = False
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert set(memory.records) == {asked.id}
 
 
-async def test_things_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+async def test_other_files_in_the_directory_stay(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     journal = Journal(SMALL, tmp_path)
@@ -315,7 +315,7 @@ async def test_a_journal_of_many_megabytes_is_streamed(tmp_path: Path) -> None:
         for _ in range(count // 5):
             asked = interaction(b"q" * 500_000)
             content += [begun(asked), finished(asked, answer(b"a" * 500_000))]
-        orphan(tmp_path, content)
+        dead_folder(tmp_path, content)
         del content
     forgetful = Forgetful()
     process = psutil.Process()
@@ -328,7 +328,7 @@ async def test_a_journal_of_many_megabytes_is_streamed(tmp_path: Path) -> None:
             await asyncio.sleep(0.005)
 
     watching = asyncio.create_task(watch())
-    await adopted(tmp_path, forgetful)
+    await taken_over(tmp_path, forgetful)
     watching.cancel()
     assert forgetful.taken == count
     assert most - before < 60 << 20
@@ -336,14 +336,14 @@ async def test_a_journal_of_many_megabytes_is_streamed(tmp_path: Path) -> None:
 
 async def test_a_frame_larger_than_a_block_is_read(tmp_path: Path) -> None:
     asked = interaction(b"q" * 3_000_000)
-    orphan(tmp_path, [begun(asked), finished(asked, answer(b"a" * 5_000_000)), bytes(100_000)])
+    dead_folder(tmp_path, [begun(asked), finished(asked, answer(b"a" * 5_000_000)), bytes(100_000)])
     memory = Memory()
-    await adopted(tmp_path, memory)
+    await taken_over(tmp_path, memory)
     assert len(memory.records[asked.id].answer.body) == 5_000_000
     assert not (tmp_path / "quarantine").exists()
 
 
-async def test_a_folder_that_died_while_it_was_made_is_swept_away(tmp_path: Path) -> None:
+async def test_an_abandoned_new_folder_is_removed(tmp_path: Path) -> None:
     folder = lock.JournalFolder.new(tmp_path)
     unready = folder.path.with_name(folder.path.name + lock.NEW_SUFFIX)
     unready.mkdir()

@@ -20,7 +20,7 @@ from gateway.shipping.retry_queue import RetryOptions
 from gateway.shipping.shipper import Shipper, ShipperOptions
 from tests.journal.old_frames import begun, finished
 from tests.journal.samples import SMALL, Memory, answer, interaction
-from tests.journal.test_takeover import orphan
+from tests.journal.test_takeover import dead_folder
 from tests.shipping.test_shipper import settings_for, until
 
 if TYPE_CHECKING:
@@ -195,8 +195,8 @@ async def test_e1_when_no_more_may_wait_apart_the_sink_waits(tmp_path: Path) -> 
 
 async def test_e1_a_refused_record_of_a_dead_process_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
     bad, good = interaction(principal=Principal("bob")), interaction()
-    orphan(tmp_path, [begun(bad), finished(bad, answer())])
-    orphan(tmp_path, [begun(good), finished(good, answer())])
+    dead_folder(tmp_path, [begun(bad), finished(bad, answer())])
+    dead_folder(tmp_path, [begun(good), finished(good, answer())])
     memory = Memory()
     memory.rejects = is_by("bob")
     async with shipping(tmp_path, memory) as (journal, shipper):

@@ -9,7 +9,7 @@ from gateway.journal.journal import Journal
 from gateway.shipping.shipper import Shipper
 from tests.journal.old_frames import begun, finished
 from tests.journal.samples import SMALL, Memory, answer, interaction
-from tests.journal.test_takeover import orphan
+from tests.journal.test_takeover import dead_folder
 from tests.shipping.test_shipper import say, until
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def test_a_sink_that_is_down_keeps_no_other_from_the_journals_of_dead_processes(tmp_path: Path) -> None:
     asked = [interaction() for _ in range(3)]
-    folders = [orphan(tmp_path, [begun(one), finished(one, answer())]) for one in asked]
+    folders = [dead_folder(tmp_path, [begun(one), finished(one, answer())]) for one in asked]
     here, away = Memory("here"), Memory("away")
     away.is_down = True
     journal = Journal(SMALL, tmp_path)
@@ -38,7 +38,7 @@ async def test_a_sink_that_is_down_keeps_no_other_from_the_journals_of_dead_proc
 async def test_an_ordered_sink_gets_dead_processes_records_before_new_ones(tmp_path: Path) -> None:
     asked = [interaction() for _ in range(3)]
     for one in asked:
-        orphan(tmp_path, [begun(one), finished(one, answer())])
+        dead_folder(tmp_path, [begun(one), finished(one, answer())])
     quick, strict = Memory("quick"), Memory("strict", is_ordered=True)
     strict.gate.clear()
     journal = Journal(SMALL, tmp_path)
@@ -72,7 +72,7 @@ async def test_one_sink_can_start_before_the_others(tmp_path: Path) -> None:
     shipper = Shipper(journal, [late, early])
     await journal.open()
     old = interaction()
-    folder = orphan(tmp_path, [begun(old), finished(old, answer())])
+    folder = dead_folder(tmp_path, [begun(old), finished(old, answer())])
     (new,) = say(journal)
     await shipper.start({"early"})
     await until(lambda: set(early.records) == {old.id, new})
@@ -88,7 +88,7 @@ async def test_one_sink_can_start_before_the_others(tmp_path: Path) -> None:
 
 async def test_a_folder_that_one_sink_has_not_got_stays_for_the_next_process(tmp_path: Path) -> None:
     old = interaction()
-    folder = orphan(tmp_path, [begun(old), finished(old, answer())])
+    folder = dead_folder(tmp_path, [begun(old), finished(old, answer())])
     here, away = Memory("here"), Memory("away", is_ordered=True)
     away.is_down = True
     for _ in range(2):
