@@ -91,6 +91,41 @@ class FakeClient:
         return False
 
 
+class FakeCaller(FakeClient):
+    """A whole client of an exchange, which also sees heads, the end and a cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head: Head | None = None
+        self.has_end = False
+        self.is_cut = False
+
+    @property
+    def starts_at_once(self) -> bool:
+        return True
+
+    def start_now(self, head: Head) -> bool:
+        self.head = head
+        return True
+
+    def send_head(self) -> None:
+        """It has the head already."""
+
+    async def start(self, head: Head, *, is_events: bool) -> None:
+        self.head = head
+
+    async def end(self, last: bytes) -> None:
+        self.write(last)
+        self.has_end = True
+
+    def cut(self) -> None:
+        self.is_cut = True
+
+    async def send(self, status: int, head: Head, body: bytes) -> None:
+        self.head = head
+        await self.end(body)
+
+
 class FakeEntry:
     """A journal entry in memory; its journal may be full."""
 

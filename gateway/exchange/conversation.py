@@ -126,7 +126,7 @@ class Conversation:
         context, dialect, client, shared = self._context, self._dialect, self._client, self._shared
         limit = shared.options.answer_bytes
         assembler = dialect.assembler()
-        stage = stage_of(shared.stages, context, dialect)
+        stage = stage_of(shared.stages, context, dialect) if shared.stages else None
         relay = Relay(client, self._recording, dialect.classifier(drops_usage), assembler, limit, stage)
         opening = Opening(reply.head, client, relay, limit, self._recording.first_token)
         inflating = decoded(reply.head, opening)

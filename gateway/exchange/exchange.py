@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from gateway.errors import CallerError, GatewayError, PolicyRejected, UpstreamError
+from gateway.exchange.context import PERMIT
 from gateway.exchange.conversation import Conversation, Shared
-from gateway.exchange.gates import enter_all
+from gateway.exchange.gates import refusal_of
 from gateway.exchange.observers import callbacks_of
 from gateway.exchange.passthrough import PassthroughCall
 from gateway.exchange.recording import Recording
@@ -70,8 +71,9 @@ class Exchange:
         asked, ruling, rejection = self._policy.review(asked, context.caller)
         context.asked = asked
         try:
-            if (refusal := await enter_all(self._gates, context)) is not None:
-                raise self._refused(context, _of_conversation(context, dialect.kind, asked, ruling), refusal)
+            for gate in self._gates:
+                if (entered := gate.enter(context)) is not PERMIT and (refusal := await refusal_of(context, entered)):
+                    raise self._refused(context, _of_conversation(context, dialect.kind, asked, ruling), refusal)
             route = self._catalogue.for_model(asked.model)
             provider = route.provider
             recording = self._begin(context, _of_conversation(context, dialect.kind, asked, ruling, provider.name))
@@ -88,7 +90,8 @@ class Exchange:
                 raise context.stopped from None
             raise
         finally:
-            context.release_permits()
+            if context.permits:
+                context.release_permits()
 
     async def pass_through(
         self, context: RequestContext, kind: Kind, path: str, upload: Upload, client: Client
@@ -97,9 +100,10 @@ class Exchange:
         context.asked = upload
         call = PassthroughCall(self._options, context, path, upload, client)
         try:
-            if (refusal := await enter_all(self._gates, context)) is not None:
-                body = upload.body if isinstance(upload.body, bytes) else b""
-                raise self._refused(context, _of_upload(context, kind, upload, body), refusal)
+            for gate in self._gates:
+                if (entered := gate.enter(context)) is not PERMIT and (refusal := await refusal_of(context, entered)):
+                    body = upload.body if isinstance(upload.body, bytes) else b""
+                    raise self._refused(context, _of_upload(context, kind, upload, body), refusal)
             provider = self._catalogue.for_path(path)
             recording = self._begin(context, _of_upload(context, kind, upload, call.recorded_body, provider.name))
             await call.answer(provider, recording)
@@ -110,7 +114,8 @@ class Exchange:
                 raise context.stopped from None
             raise
         finally:
-            context.release_permits()
+            if context.permits:
+                context.release_permits()
 
     def as_recorded(self, asked: ChatRequest, caller: Principal) -> ChatRequest:
         """The request as the policy lets it through, which is the form that the record keeps."""

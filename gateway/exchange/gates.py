@@ -11,30 +11,31 @@ from gateway.errors import GatewayError, NotAllowed
 from gateway.exchange.context import PERMIT, Permit, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable
 
     from gateway.exchange.context import RequestContext
+
+    Entered = Permit | GatewayError
 
 
 class Gate(Protocol):
     """Decides whether a request may go on. `context.asked` is the request as the policy lets it through."""
 
-    async def enter(self, context: RequestContext) -> Permit | GatewayError:
+    def enter(self, context: RequestContext) -> Entered | Awaitable[Entered]:
         """Return PERMIT or a permit of its own; or the error to refuse the request with, which goes on record.
 
-        It should suspend only if it must ask another process: each suspension delays every request.
+        A gate that must ask another process returns an awaitable of these; all others pay for no coroutine.
         """
         ...
 
 
-async def enter_all(gates: Sequence[Gate], context: RequestContext) -> GatewayError | None:
-    """Ask the gates in order; the first refusal ends it. `context.permits` has what must be released."""
-    for gate in gates:
-        entered = await gate.enter(context)
-        if entered is PERMIT:
-            continue
-        if isinstance(entered, GatewayError):
-            return entered
+async def refusal_of(context: RequestContext, entered: Entered | Awaitable[Entered]) -> GatewayError | None:
+    """The refusal if a gate's answer is one. A permit goes into `context.permits`, to be released."""
+    if not isinstance(entered, Permit | GatewayError):
+        entered = await entered
+    if isinstance(entered, GatewayError):
+        return entered
+    if entered is not PERMIT:
         context.permits += (entered,)
     return None
 
@@ -42,7 +43,7 @@ async def enter_all(gates: Sequence[Gate], context: RequestContext) -> GatewayEr
 class ModelPermission:
     """Refuses models that the caller's key may not use, and calls that do not show which model they want."""
 
-    async def enter(self, context: RequestContext) -> Permit | GatewayError:
+    def enter(self, context: RequestContext) -> Entered:
         caller = context.caller
         if caller.allowed_models is None:
             return PERMIT

@@ -28,8 +28,8 @@ class Observer:
         """The first bytes of the answer are here: `recording.first_at`."""
 
     def closed(self, recording: Recording) -> None:
-        """The exchange is over: `recording.answer`. Fields that belong into the request's log line go into
-        `recording.log_fields`."""
+        """The exchange is over: `recording.answer`. Fields for the request's log line are added by
+        `recording.add_log_fields`."""
 
 
 def callbacks_of(observers: Sequence[Observer]) -> Callbacks:

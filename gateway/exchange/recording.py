@@ -9,7 +9,7 @@ from gateway.errors import JournalFull
 from gateway.model import Answer, Interaction, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from gateway.journal.entry import JournalEntry
@@ -29,6 +29,7 @@ class Callbacks(NamedTuple):
 
 
 NO_CALLBACKS = Callbacks()
+NO_FIELDS: Mapping[str, Any] = {}
 
 
 class Recording:
@@ -57,7 +58,7 @@ class Recording:
         self.head: Head | None = None
         self.first_at: float | None = None  # time.perf_counter()
         self.answer: Answer | None = None
-        self.log_fields: dict[str, Any] = {}  # that observers add to the request's log line
+        self.log_fields: Mapping[str, Any] = NO_FIELDS  # that observers add to the request's log line
         for begun in callbacks.begun:
             begun(self)
 
@@ -77,6 +78,10 @@ class Recording:
             self.first_at = time.perf_counter()
             for on_first in self._callbacks.first_token:
                 on_first(self)
+
+    def add_log_fields(self, fields: dict[str, Any]) -> None:
+        """Add fields to the request's log line."""
+        self.log_fields = {**self.log_fields, **fields} if self.log_fields else fields
 
     def close(self, outcome: Outcome, **known: Any) -> None:
         """Write the answer's half of the record, once; `known` are further fields of `Answer`. Never raises: if the

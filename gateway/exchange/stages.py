@@ -37,9 +37,7 @@ class StageChain:
 
 
 def stage_of(factories: Sequence[StageFactory], context: RequestContext, dialect: Dialect) -> Stage | None:
-    """The stage for one answer; None where no factory makes one, which is the fast path."""
-    if not factories:
-        return None
+    """The stage for one answer; None where no factory makes one."""
     stages = [stage for factory in factories if (stage := factory(context, dialect)) is not None]
     if len(stages) > 1:
         return StageChain(stages)

@@ -19,5 +19,5 @@ class ShutdownGate:
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
 
-    async def enter(self, context: RequestContext) -> Permit | GatewayError:
+    def enter(self, context: RequestContext) -> Permit | GatewayError:
         return ShuttingDown("the gateway is shutting down") if self._in_flight.is_cut_short else PERMIT

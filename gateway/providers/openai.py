@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.transport.call import BodySink, Call, Ending, Head, Provider, Reply
 from gateway.transport.pool import ConnectionPool
@@ -13,6 +14,7 @@ from gateway.transport.proxy import Proxy
 from gateway.transport.redirects import is_redirect, relocated
 
 if TYPE_CHECKING:
+    from gateway.transport.call import RawHeaders
     from gateway.transport.origin import Origin, Timeouts
 
 
@@ -36,16 +38,29 @@ class RelocatedReply(Reply):
         """It is closed already."""
 
 
+class CallAuth(Protocol):
+    """Credentials that differ from call to call: a signature, a token that expires. Fixed ones belong to the Origin."""
+
+    async def headers(self, call: Call) -> RawHeaders:
+        """The headers to add to this call. Raises UpstreamError."""
+        ...
+
+
 class OpenAICompatible(Provider):
     """Sends calls to one origin, through the proxy with the URL `proxy` where one is given."""
 
-    def __init__(self, origin: Origin, timeouts: Timeouts, proxy: str | None = None) -> None:
+    def __init__(
+        self, origin: Origin, timeouts: Timeouts, proxy: str | None = None, auth: CallAuth | None = None
+    ) -> None:
         self.name = origin.netloc
         self._origin = origin
+        self._auth = auth
         self.proxy = None if proxy is None else Proxy.of_url(proxy)
         self._connections = ConnectionPool(origin, timeouts, self.proxy)
 
     async def open(self, call: Call) -> Reply:
+        if self._auth is not None:
+            call = replace(call, headers=(*call.headers, *await self._auth.headers(call)))
         reply = await self._connections.open(call)
         head = relocated(reply.head, self._origin, call.path)
         if reply.head.status >= 300 and is_redirect(reply.head):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from gateway.providers.demo.provider import DemoProvider
 from gateway.providers.openai import OpenAICompatible
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.transport.call import Provider
 
 
-class Route(NamedTuple):
+class Route(Struct, frozen=True):
     """Where a chat goes, and the name that the upstream there has for the model."""
 
     provider: Provider

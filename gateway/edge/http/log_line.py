@@ -21,7 +21,7 @@ def canonical_line(context: RequestContext | None, **known: Any) -> dict[str, An
         line["caller"] = context.caller.user
         line["key_id"] = context.caller.key_id
         if context.recording is not None:
-            line.update(context.recording.log_fields)
+            line |= context.recording.log_fields
     return line
 
 
@@ -29,28 +29,31 @@ class InteractionFields(Observer):
     """Adds the fields of a recorded interaction to its request's log line."""
 
     def closed(self, recording: Recording) -> None:
-        interaction, answer, fields = recording.interaction, recording.answer, recording.log_fields
+        interaction, answer = recording.interaction, recording.answer
         assert answer is not None
-        fields["interaction_id"] = interaction.id
-        fields["conversation_id"] = interaction.root_id
-        fields["model"] = interaction.model
-        fields["upstream"] = interaction.upstream
-        fields["stream"] = interaction.is_stream
+        fields: dict[str, Any] = {
+            "interaction_id": interaction.id,
+            "conversation_id": interaction.root_id,
+            "model": interaction.model,
+            "upstream": interaction.upstream,
+            "stream": interaction.is_stream,
+            "outcome": answer.outcome.value,
+            "upstream_status": answer.status,
+            "first_token_ms": _rounded(answer.first_token_ms),
+            "duration_ms": _rounded(answer.duration_ms),
+            "bytes_in": answer.bytes_in,
+            "bytes_out": answer.bytes_out,
+        }
         if interaction.policy is not None:
             fields["policy"] = interaction.policy.outcome.value
             fields["policy_rules"] = interaction.policy.rules
-        fields["outcome"] = answer.outcome.value
-        fields["upstream_status"] = answer.status
-        fields["first_token_ms"] = _rounded(answer.first_token_ms)
-        fields["duration_ms"] = _rounded(answer.duration_ms)
-        fields["bytes_in"] = answer.bytes_in
-        fields["bytes_out"] = answer.bytes_out
         if answer.error:
             fields["error"] = answer.error
         if answer.usage is not None:
             fields["prompt_tokens"] = answer.usage.prompt_tokens
             fields["completion_tokens"] = answer.usage.completion_tokens
             fields["usage_estimated"] = answer.usage.is_estimate or None
+        recording.add_log_fields(fields)
 
 
 def _rounded(milliseconds: float | None) -> float | None:
