@@ -6,7 +6,7 @@ import json
 import time
 from statistics import median
 
-from gateway.dialects.classifier import CHAT
+from gateway.dialects.dialect import CHAT
 from gateway.relay.stage import Stage
 from gateway.relay.stream import Relay
 from gateway.transport.call import Ending

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.codec.sse import split_events
-from gateway.dialects.classifier import CHAT
+from gateway.dialects.dialect import CHAT
 from gateway.edge.http.bodies import parse_chat
 from gateway.errors import GatewayError, NotAllowed, ShuttingDown, Stopped, UpstreamUnreachable
 from gateway.exchange.context import Permit, RequestContext, Upload
@@ -38,7 +38,7 @@ from tests.loopback import LoopbackUpstream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.dialects.classifier import Dialect
+    from gateway.dialects.dialect import Dialect
     from gateway.exchange.gates import Gate
     from gateway.exchange.recording import Recording
     from gateway.exchange.stages import StageFactory
