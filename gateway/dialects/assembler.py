@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import orjson
+
+from gateway.dialects.request_body import with_member
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -58,3 +62,12 @@ class Assembler(Protocol):
 
     def completion_json(self) -> bytes:
         """The same as JSON."""
+
+
+def recorded_body(assembler: Assembler) -> bytes:
+    """Returns the answer so far as JSON. Its member `unparsed` has the events that are not JSON: none is lost."""
+    body = assembler.completion_json()
+    if not assembler.unparsed:
+        return body
+    texts = [payload.decode("utf-8", "backslashreplace") for payload in assembler.unparsed]
+    return with_member(body, b'"unparsed":' + orjson.dumps(texts))

@@ -54,7 +54,7 @@ def _move(entry: JournalEntry, folder: Path, segments: Segments) -> None:
 
 
 def _read_part(folder: Path, key: bytes, extent: Extent) -> bytes:
-    """Raises OSError, Unreadable."""
+    """Raises OSError, UnreadableFrame."""
     fd = os.open(segment_path(folder, extent.segment), os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.pread(fd, extent.size, extent.offset)

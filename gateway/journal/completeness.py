@@ -66,9 +66,7 @@ class CompletenessCheck:
         self._missing += range(self._next, checkpoint.segment + 1)
         found = self._compare(checkpoint.begun, checkpoint.finished, self._next - 1)
         if found is None and self._missing:
-            return MissingRecords(
-                tuple(self._missing), 0
-            )  # the segment existed, but the checkpoint is older than its records
+            return MissingRecords(tuple(self._missing), 0)  # the checkpoint is older than the segments' records
         return found
 
     def _compare(self, begun: int, finished: int, last: int) -> MissingRecords | None:

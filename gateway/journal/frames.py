@@ -4,7 +4,7 @@ A segment begins with a header: magic, sync marker, its number, the numbers of r
 before it in this folder, CRC-32. Then come frames, little-endian:
 
     8 bytes sync marker | u32 length of the payload | u32 CRC-32 of the payload | u8 kind | 16 bytes id
-    | u32 segment, u64 offset of the record's BEGUN frame | u32 number of PART frames before | u32 CRC-32 of the header
+    | u32 segment, u64 offset of the record's BEGUN frame | u32 number of PART frames before | u32 CRC-32 of the fields
 
 The marker is random, one for each folder. It is used only behind damage, to find the next frame: no caller knows it, so
 no caller can put a frame into a body. The header has its own checksum, so the record and the end of a damaged payload

@@ -8,8 +8,8 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.codec.sse import data_payloads
+from gateway.dialects.assembler import recorded_body
 from gateway.dialects.dialect import BY_KIND
-from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED, estimate_usage
 from gateway.model import Answer, Outcome
 
@@ -40,10 +40,6 @@ def interrupted_answer(interaction: Interaction, parts: bytes, at: float, fault:
         return replace(answer, body=parts)
     assembler = dialect.assembler()
     assembler.feed(payloads)
-    body = assembler.completion_json()
-    if assembler.unparsed:
-        texts = [payload.decode("utf-8", "backslashreplace") for payload in assembler.unparsed]
-        body = with_member(body, b'"unparsed":' + orjson.dumps(texts))
     outcome, error = answer.outcome, answer.error
     if assembler.error is not None:
         outcome, error = Outcome.UPSTREAM_ERROR, ENDED_BY_ERROR
@@ -52,7 +48,7 @@ def interrupted_answer(interaction: Interaction, parts: bytes, at: float, fault:
     return replace(
         answer,
         outcome=outcome,
-        body=body,
+        body=recorded_body(assembler),
         body_type="application/json",
         model=assembler.model,
         usage=assembler.usage or _estimate(interaction.body, assembler.completion()),

@@ -65,7 +65,7 @@ class UnreadableFrame(ValueError):
 
 
 def to_record(pending: PendingRecord, frames: Mapping[Extent, bytes]) -> Record:
-    """Raises ValueError, TypeError, KeyError."""
+    """Returns a record from the frames of its extents. Raises ValueError, TypeError, KeyError."""
     if pending.begun is None:
         raise UnreadableFrame("an answer without its request")
     key = pending.key
@@ -82,7 +82,7 @@ def to_record(pending: PendingRecord, frames: Mapping[Extent, bytes]) -> Record:
 
 
 def checked_frame(data: bytes, kind: FrameKind, key: bytes) -> Frame:
-    """Raises Unreadable."""
+    """Returns the one frame in `data`. Raises UnreadableFrame if it is not whole, or not of this kind and key."""
     frame = whole_frame(data)
     if frame is None or frame.kind is not kind or frame.key != key:
         raise UnreadableFrame(f"no whole {kind.name} frame")

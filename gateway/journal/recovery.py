@@ -70,15 +70,15 @@ class Damage:
     reason: str
     records: int  # that may be lost, whole or in part
     key: bytes | None  # of the record, if it is certain
-    is_quarantined_with_record: bool  # under the record's id, which is unreadable without these bytes
+    is_quarantined_with_record: bool  # the record goes to quarantine under its id, with these bytes
 
 
 class JournalRecovery:
     """Reads a folder once, from a position on. `shipped` of its records were delivered before."""
 
-    def __init__(self, folder: Path, start: Position, shipped: int = 0, *, with_kept: bool = False) -> None:
+    def __init__(self, folder: Path, start: Position, shipped: int = 0, *, with_archived: bool = False) -> None:
         self._folder = folder
-        self._suffixes = (SEGMENT_SUFFIX, ARCHIVED_SUFFIX) if with_kept else (SEGMENT_SUFFIX,)
+        self._suffixes = (SEGMENT_SUFFIX, ARCHIVED_SUFFIX) if with_archived else (SEGMENT_SUFFIX,)
         self._start = start
         self._wanted_from = start  # records that began before it were delivered
         self._shipped = shipped

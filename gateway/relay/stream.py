@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import orjson
-
 from gateway.codec.sse import BOM, EventSplitter, EventTooLong, line_end_of, split_events
+from gateway.dialects.assembler import recorded_body
 from gateway.dialects.classifier import EventAction, EventClassifier
 from gateway.dialects.fold_queue import FoldQueue
-from gateway.dialects.request_body import with_member
 from gateway.dialects.shapes import ENDED_BY_ERROR, UNFINISHED
 from gateway.model import Outcome
 from gateway.relay.stage import StagedSplitter
@@ -222,12 +220,7 @@ class Relay(BodySink):
             self._look_closely(events)
 
     def completion_json(self) -> bytes:
-        """The completion so far. Events that are not JSON stand in its member `unparsed`, so that none is lost."""
-        body = self._assembler.completion_json()
-        if not self._assembler.unparsed:
-            return body
-        texts = [payload.decode("utf-8", "backslashreplace") for payload in self._assembler.unparsed]
-        return with_member(body, b'"unparsed":' + orjson.dumps(texts))
+        return recorded_body(self._assembler)
 
     def close_early(self, outcome: Outcome, error: GatewayError) -> None:
         """Settle an answer that the gateway's side ends: the caller left or stopped it, or the gateway shuts down."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 async def finished_records(folder: Path, *, is_over: bool) -> AsyncIterator[list[PendingRecord]]:
     """Yields the finished records of a folder, kept and unshipped ones; the unfinished, too, if its owner is dead."""
-    async for pendings in JournalRecovery(folder, START, with_kept=True).records():
+    async for pendings in JournalRecovery(folder, START, with_archived=True).records():
         yield [pending for pending in pendings if is_over or pending.finished is not None]
 
 
