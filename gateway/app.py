@@ -48,9 +48,10 @@ from gateway.exchange.exchange import Exchange
 from gateway.exchange.gates import ModelPermission
 from gateway.exchange.metrics_observer import MetricsObserver
 from gateway.exchange.options import ExchangeOptions
-from gateway.health.gauges import Busy, Gauges
+from gateway.health.database_watch import START_S, DatabaseWatch
+from gateway.health.gauges import Gauges, LoadGauges
 from gateway.health.hosts import HostWatch
-from gateway.health.maintenance import START_S, Maintenance, forgetting, partitioning, refreshing, sorting_in
+from gateway.health.maintenance import maintenance_tasks
 from gateway.health.readiness import Readiness
 from gateway.identity.authenticators import Authenticators
 from gateway.identity.key_service import KeyService
@@ -161,9 +162,9 @@ async def _furnish(
             on_dropped=DroppedHeaders(metrics.dropped).note,
         ),
     )
-    vitals: Gauges | None = None
+    gauges: Gauges | None = None
     if begin is None:
-        begin, vitals = await _open_journal(app, settings, stack)
+        begin, gauges = await _open_journal(app, settings, stack)
     app[EXCHANGE] = Exchange(
         policy,
         catalogue,
@@ -177,10 +178,10 @@ async def _furnish(
 
     async def look() -> list[Metric]:
         found = await asyncio.to_thread(list, metrics.collect())  # it takes its time when there are many series
-        found += Busy(app[LIVE].count, ticker.count).families()
-        if vitals is not None:
+        found += LoadGauges(app[LIVE].count, ticker.count).families()
+        if gauges is not None:
             report = app[READINESS].report()
-            found += vitals.families(has_postgres=report.has_postgres)
+            found += gauges.families(has_postgres=report.has_postgres)
         return found
 
     app[SIBLINGS] = siblings = Peers(seat)
@@ -218,34 +219,34 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     stack.push_async_callback(shipper.aclose, SHIP_AT_END_S)
     if sinks:
         await shipper.start({sink.name for sink in sinks})  # they need not wait for PostgreSQL
-    upkeep = Maintenance(database, shipper)
-    await upkeep.start()
-    stack.push_async_callback(upkeep.aclose)
+    database_watch = DatabaseWatch(database, shipper)
+    await database_watch.start()
+    stack.push_async_callback(database_watch.aclose)
 
     def allow_skew(seconds: float) -> None:
         interactions.slack_ms = round(seconds * 1000) if seconds > LEAST_SKEW_S else 0
 
-    watch = HostWatch(
+    host_watch = HostWatch(
         Hosts(database, host),
         UUID(journal.folder.name),
         lambda: archive.list_journals(journal.directory),
         app[IDS],
         allow_skew,
     )
-    watch.start()
-    stack.push_async_callback(watch.aclose)
+    host_watch.start()
+    stack.push_async_callback(host_watch.aclose)
     app[HISTORY] = History(database)
     app[ANSWERS] = Answers(database)
     app[SUMMARIES] = Summaries(database)
     app[REPORTS] = Reports(database)
     app[AUDIT] = Audit(database)
-    arrivals = ChangeFeed(database)
-    app[WATCHERS] = LiveTail(arrivals)
+    change_feed = ChangeFeed(database)
+    app[WATCHERS] = LiveTail(change_feed)
     stack.push_async_callback(app[WATCHERS].aclose)
     partitions = Partitions(database)
-    for chore in (refreshing(app[REPORTS]), forgetting(arrivals), partitioning(partitions), sorting_in(partitions)):
-        chore.start()
-        stack.push_async_callback(chore.aclose)
+    for task in maintenance_tasks(app[REPORTS], change_feed, partitions):
+        task.start()
+        stack.push_async_callback(task.aclose)
     keys = Keys(database)
     reception = await stack.enter_async_context(open_modes(settings, keys))
     app[IDENTITY] = reception.identity
@@ -259,22 +260,22 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     upstream = "demo" if settings.is_demo else str(settings.upstream_base)
     app[READINESS] = Readiness(
         upstream,
-        lambda: upkeep.state,
+        lambda: database_watch.state,
         journal_state,
         submissions.state if submissions else None,
-        watch.state,
+        host_watch.state,
         lambda: partitions.missing,
     )
-    vitals = Gauges(
+    gauges = Gauges(
         journal=lambda: journal.state,
         journal_max_bytes=settings.journal.max_bytes,
         shipper=shipper,
         pool=database.state,
-        hosts=watch,
+        hosts=host_watch,
         partitions=partitions,
         submissions=submissions.state if submissions else None,
     )
-    return journal.begin, vitals
+    return journal.begin, gauges
 
 
 @asynccontextmanager

@@ -1,16 +1,16 @@
-"""Watches the hosts that share a database: who left with records, and whose clock is wrong."""
+"""Watches the hosts that share a database: hosts that left with records, and clocks that are wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from gateway.errors import StoreUnavailable
+from gateway.polling import PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.ids import Ids
     from gateway.store.hosts import LeftHost
 
-SKEW_S = 2.0  # a clock that is wrong by more than this is reported
+SKEW_S = 2.0  # a larger error of a clock is reported
 DAY_S = 86_400.0
 
 log = structlog.get_logger()
@@ -27,17 +27,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class HostWatchOptions:
-    """Nobody has to set this, except for tests."""
+    """Only tests set these."""
 
     tick_s: float = 30.0
     retry_s: float = 2.0
-    silence_s: float = 120.0  # four ticks: a host that is silent for longer has left
+    silence_s: float = 120.0  # four ticks; a host that is silent for longer has left
     forget_s: float = 30 * DAY_S
-    skewed_s: float = 2 * DAY_S  # for so long rows are found whose ids a wrong clock has made
+    skewed_s: float = 2 * DAY_S  # how long rows are found whose ids were made by a wrong clock
 
 
-class Table(Protocol):
-    """llm_logs.hosts. All verbs raise StoreUnavailable."""
+class HostTable(Protocol):
+    """The table llm_logs.hosts. All verbs raise StoreUnavailable."""
 
     async def measure(self) -> float: ...
 
@@ -56,45 +56,42 @@ class Table(Protocol):
     async def forget_old(self, seconds: float) -> None: ...
 
 
-class Folders(Protocol):
-    """The journals in this host's directory; blocks."""
+class ListJournals(Protocol):
+    """Lists the journals in this host's directory; blocks."""
 
     def __call__(self) -> Mapping[UUID, bool]:
-        """Each with whether it is a dead owner's with nothing left to ship."""
+        """Returns for each journal whether its process is dead and all its records are shipped."""
 
 
 class HostWatch:
-    """One task. `ids` are corrected by what is measured; `on_skew` gets the largest skew of all hosts, in seconds."""
+    """One task. Corrects `ids` by the measured skew; `on_skew` gets the largest skew of all hosts, in seconds."""
 
     def __init__(
         self,
-        table: Table,
+        table: HostTable,
         journal: UUID,
-        folders: Folders,
+        list_journals: ListJournals,
         ids: Ids,
         on_skew: Callable[[float], None],
-        tuning: HostWatchOptions = HostWatchOptions(),
+        options: HostWatchOptions = HostWatchOptions(),
     ) -> None:
         self._table = table
         self._journal = journal
-        self._folders = folders
+        self._list_journals = list_journals
         self._ids = ids
         self._on_skew = on_skew
-        self._tuning = tuning
-        self._task: asyncio.Task[None] | None = None
-        self._well_since: float | None = None  # the database has answered at every tick since
-        self._named: set[UUID] = set()
-        self.skew_s: float | None = None  # by which our clock is ahead of the database's
+        self._options = options
+        self._task = PeriodicTask("watch hosts", self._tick, options.tick_s, retry_s=options.retry_s)
+        self._up_since: float | None = None  # the database has answered every tick since
+        self._logged: set[UUID] = set()
+        self.skew_s: float | None = None  # our clock is ahead of the database's by this
         self.left: list[LeftHost] = []
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._for_ever(), name="watch hosts")
+        self._task.start()
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._task.aclose()
 
     def state(self) -> dict[str, Any]:
         """For readiness."""
@@ -103,39 +100,34 @@ class HostWatch:
             "is_clock_wrong": self._is_wrong(self.skew_s),
             "left": [
                 {
-                    "host": one.name,
-                    "journal": str(one.journal),
-                    "last_seen": round(one.seen_at),
-                    "records": one.waiting,
-                    "are_all": one.is_exact,
+                    "host": host.name,
+                    "journal": str(host.journal),
+                    "last_seen": round(host.seen_at),
+                    "records": host.waiting,
+                    "are_all": host.is_exact,
                 }
-                for one in self.left
+                for host in self.left
             ],
         }
 
     async def tick(self) -> None:
-        """Raises StoreUnavailable."""
+        """Measures the skew and reads the table. Raises StoreUnavailable."""
         await self._measure()
         now = time.monotonic()
-        self._well_since = now if self._well_since is None else self._well_since
+        self._up_since = now if self._up_since is None else self._up_since
         await self._table.keep_skew(self._journal, self.skew_s or 0.0)
-        self._on_skew(await self._table.worst_skew_s(self._tuning.skewed_s))
-        await self._tidy()
-        # After an outage nobody was heard of: each host gets the time to be.
-        if now - self._well_since >= self._tuning.silence_s:
-            self._name(await self._table.left(self._tuning.silence_s))
+        self._on_skew(await self._table.worst_skew_s(self._options.skewed_s))
+        await self._remove_stale_rows()
+        # During an outage no host could give a sign of life: each gets the time to do so.
+        if now - self._up_since >= self._options.silence_s:
+            self._report_left(await self._table.left(self._options.silence_s))
 
-    async def _for_ever(self) -> None:
-        while True:
-            pause = self._tuning.tick_s
-            try:
-                await self.tick()
-            except StoreUnavailable:
-                self._well_since = None
-                pause = self._tuning.retry_s
-            except Exception:  # the task's outermost loop: the next tick may go well
-                log.exception("hosts_not_watched")
-            await asyncio.sleep(pause)
+    async def _tick(self) -> None:
+        try:
+            await self.tick()
+        except StoreUnavailable:
+            self._up_since = None
+            raise
 
     async def _measure(self) -> None:
         skew = await self._table.measure()
@@ -150,9 +142,9 @@ class HostWatch:
     def _is_wrong(skew: float | None) -> bool:
         return skew is not None and abs(skew) > SKEW_S
 
-    async def _tidy(self) -> None:
-        """Rows of this host's processes: of those that are done, and of those whose folders are gone."""
-        folders = await asyncio.to_thread(self._folders)
+    async def _remove_stale_rows(self) -> None:
+        """Updates the rows of this host's processes that have ended, and removes those without a folder."""
+        folders = await asyncio.to_thread(self._list_journals)
         known = await self._table.of_this_host()
         for journal, is_clean in known.items():
             if folders.get(journal, False) and not is_clean:
@@ -160,18 +152,18 @@ class HostWatch:
         gone = [journal for journal, is_clean in known.items() if journal not in folders and is_clean]
         if gone:
             await self._table.forget(gone)
-        await self._table.forget_old(self._tuning.forget_s)
+        await self._table.forget_old(self._options.forget_s)
 
-    def _name(self, left: list[LeftHost]) -> None:
-        self.left = [one for one in left if one.journal != self._journal]
-        for one in self.left:
-            if one.journal not in self._named:
-                self._named.add(one.journal)
+    def _report_left(self, left: list[LeftHost]) -> None:
+        self.left = [host for host in left if host.journal != self._journal]
+        for host in self.left:
+            if host.journal not in self._logged:
+                self._logged.add(host.journal)
                 log.error(
                     "host_left_with_records",
-                    host=one.name,
-                    journal=str(one.journal),
-                    last_seen=round(one.seen_at),
-                    records=one.waiting,
-                    are_all=one.is_exact,
+                    host=host.name,
+                    journal=str(host.journal),
+                    last_seen=round(host.seen_at),
+                    records=host.waiting,
+                    are_all=host.is_exact,
                 )

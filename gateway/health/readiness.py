@@ -1,4 +1,4 @@
-"""Whether the gateway can do its work now, and what ails it when it cannot."""
+"""Whether the gateway can serve now, and the state of each part."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.health.maintenance import DatabaseState
+    from gateway.health.database_watch import DatabaseState
     from gateway.submissions.submissions import SubmissionsState
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`can_serve` is false when a request would be refused; an absent database is not that, the journal bridges it."""
+    """`can_serve` is false if requests are refused. It is true while PostgreSQL is down."""
 
     can_serve: bool
     has_postgres: bool
@@ -22,8 +22,10 @@ class Report:
 
 
 class Readiness:
-    """Upstream configuration, Postgres, journal, and the security monitor's keeper if there is one, as they are known
-    to be: nobody is waited for."""
+    """Reports upstream configuration, PostgreSQL, journal, hosts, and the security monitor's sink if there is one.
+
+    It reads the last known states and never waits.
+    """
 
     def __init__(
         self,
@@ -44,11 +46,11 @@ class Readiness:
     def report(self) -> Report:
         journal = self._journal()
         database = asdict(self._database())
-        word = database.pop("word")
-        checks = {"upstream": self._upstream, "postgres": word, "database": database, "journal": journal}
+        status = database.pop("status")
+        checks = {"upstream": self._upstream, "postgres": status, "database": database, "journal": journal}
         if self._submissions is not None:
             checks["submissions"] = asdict(self._submissions())
         if self._hosts is not None:
             checks["hosts"] = self._hosts()
         checks["missing_partitions"] = list(self._missing_partitions())
-        return Report(journal["refusal"] is None, word != "away", checks)
+        return Report(journal["refusal"] is None, status != "away", checks)

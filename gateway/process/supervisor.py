@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.app import open_database
-from gateway.health.maintenance import START_S
+from gateway.health.database_watch import START_S
 from gateway.process.listener import shared
 from gateway.process.signals import heed_signals
 

@@ -41,7 +41,7 @@ def watch(
     directory: Path,
     of: Host | None = None,
     ids: Ids | None = None,
-    tuning: HostWatchOptions = QUICK,
+    options: HostWatchOptions = QUICK,
 ) -> HostWatch:
     return HostWatch(
         Hosts(database, of or host()),
@@ -49,7 +49,7 @@ def watch(
         lambda: archive.list_journals(directory),
         ids or Ids(),
         lambda seconds: None,
-        tuning,
+        options,
     )
 
 

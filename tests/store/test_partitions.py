@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
-from gateway.health.maintenance import DatabaseState
+from gateway.health.database_watch import DatabaseState
 from gateway.health.readiness import Readiness
 from gateway.process.server import migrate
 from gateway.settings import load
