@@ -1,6 +1,11 @@
 """SHA-256 fingerprints that link a turn to its conversation. Pure.
 
 The store finds conversations by them, and the security monitor gets the turns of one conversation in their order.
+
+Each sink computes them when it ships a record, from the bodies that it parses anyway. Computed when the answer closes,
+and kept in the journal's meta, they would delay the answer's end on the event loop (4 µs for a short chat, 51 µs for 20
+turns, 1.7 ms for 240 turns of 2.4 MB, which the store hashes in a thread) and add 16 kB to it. Records of dead
+processes, older segments and other versions' canonical forms would still need this way.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from tests.journal.samples import SMALL, answer, chunk, interaction
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+    from types import FrameType
 
     from gateway.journal.entry import JournalEntry
     from gateway.journal.pending import PendingRecord
@@ -155,6 +157,31 @@ async def test_a_second_answer_is_ignored(tmp_path: Path) -> None:
         assert pending.record is not None
         assert pending.record.answer.body == b"first"
         assert len(frames_of(journal)) == 2
+
+
+async def test_a_part_takes_four_calls_to_the_disk(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_qualname)
+
+    async with opened(tmp_path, disk=FaultyDisk()) as journal:
+        entry, chunks = journal.begin(interaction()), [chunk("one "), chunk("two ")]
+        sys.setprofile(profile)
+        entry.part(chunks)
+        sys.setprofile(None)
+        entry.finish(answer())
+        taken(journal)
+    assert calls == [
+        "JournalEntry.part",
+        "FrameWriter.part",
+        "Segments.append",
+        "SegmentFile.append",
+        "FaultyDisk.write",
+        "Disk.write",
+        "<lambda>",  # the constructor of `Extent`
+    ]
 
 
 async def test_records_read_back_equal_those_in_memory(tmp_path: Path) -> None:
