@@ -12,31 +12,33 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.edge.admin.keys import KEY_OFFICE
-from gateway.edge.chats import peer_answers
+from gateway.edge.chats.peer_answers import PeerAnswers
+from gateway.edge.chats.peer_app import peer_app
 from gateway.edge.http.app_keys import (
     ANSWERS,
     AUDIT,
     CONVERSATION_SETTINGS,
     EXCHANGE,
-    GUARD,
     HISTORY,
     IDENTITY,
     IDS,
+    IN_FLIGHT,
     LINKS,
-    LIVE,
+    LIVE_TAIL,
+    LOCATOR,
     METRICS,
+    ORIGIN_CHECK,
     PAGE,
+    PEER_ANSWERS,
+    PEER_METRICS,
     PRICES,
     READINESS,
     RECENT,
+    REPLAY_BUDGET,
     REPORTS,
-    ROOM,
-    SCRAPE,
     SETTINGS,
-    SIBLINGS,
+    SNAPSHOT,
     SUMMARIES,
-    UNDERWAY,
-    WATCHERS,
 )
 from gateway.edge.http.cors import allow_origins
 from gateway.edge.http.log_line import InteractionFields
@@ -60,6 +62,7 @@ from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
 from gateway.in_flight.in_flight import InFlight
 from gateway.in_flight.live_tail import LiveTail
+from gateway.in_flight.locator import Locator
 from gateway.in_flight.recent import RecentAnswers
 from gateway.in_flight.replay import MemoryBudget
 from gateway.in_flight.shutdown_gate import ShutdownGate
@@ -120,12 +123,12 @@ def build_app(
     app[SETTINGS] = settings
     app[IDS] = Ids()
     app[IDENTITY] = Authenticators(is_open=settings.auth.is_open)
-    app[GUARD] = OriginCheck(settings)
+    app[ORIGIN_CHECK] = OriginCheck(settings)
     app[LINKS] = OneTimeLinks(settings.data_dir / "open")
-    app[LIVE] = InFlight()
+    app[IN_FLIGHT] = InFlight()
     app[METRICS] = Metrics()
     app[RECENT] = RecentAnswers()
-    app[ROOM] = MemoryBudget()
+    app[REPLAY_BUDGET] = MemoryBudget()
     app[PAGE] = resource_folder("static").resolve()
     app.add_routes(routes())
     allow_origins(app, settings.page.allowed_origins)
@@ -171,25 +174,27 @@ async def _furnish(
         begin,
         ticker,
         options,
-        gates=[ShutdownGate(app[LIVE]), ModelPermission()],
+        gates=[ShutdownGate(app[IN_FLIGHT]), ModelPermission()],
         observers=[MetricsObserver(metrics), InteractionFields()],
     )
     stack.callback(LoopLag(metrics.lagged).close)
 
     async def look() -> list[Metric]:
         found = await asyncio.to_thread(list, metrics.collect())  # it takes its time when there are many series
-        found += LoadGauges(app[LIVE].count, ticker.count).families()
+        found += LoadGauges(app[IN_FLIGHT].count, ticker.count).families()
         if gauges is not None:
             report = app[READINESS].report()
             found += gauges.families(has_postgres=report.has_postgres)
         return found
 
-    app[SIBLINGS] = siblings = Peers(seat)
-    app[SCRAPE] = PeerMetrics(siblings, look)
-    await siblings.open(peer_answers.told_to_siblings(app))
-    stack.push_async_callback(siblings.aclose)
-    app[UNDERWAY] = InFlightSnapshot(app[LIVE], lambda: peer_answers.underway(siblings))
-    stack.push_async_callback(app[UNDERWAY].aclose)
+    peers = Peers(seat)
+    app[PEER_METRICS] = PeerMetrics(peers, look)
+    app[PEER_ANSWERS] = peer_answers = PeerAnswers(peers)
+    app[LOCATOR] = Locator(app[IN_FLIGHT], app[RECENT], peer_answers, app.get(ANSWERS))
+    await peers.open(peer_app(app))
+    stack.push_async_callback(peers.aclose)
+    app[SNAPSHOT] = InFlightSnapshot(app[IN_FLIGHT], peer_answers.in_flight)
+    stack.push_async_callback(app[SNAPSHOT].aclose)
 
 
 async def _open_journal(app: web.Application, settings: Settings, stack: AsyncExitStack) -> tuple[BeginEntry, Gauges]:
@@ -241,8 +246,8 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
     app[REPORTS] = Reports(database)
     app[AUDIT] = Audit(database)
     change_feed = ChangeFeed(database)
-    app[WATCHERS] = LiveTail(change_feed)
-    stack.push_async_callback(app[WATCHERS].aclose)
+    app[LIVE_TAIL] = LiveTail(change_feed)
+    stack.push_async_callback(app[LIVE_TAIL].aclose)
     partitions = Partitions(database)
     for task in maintenance_tasks(app[REPORTS], change_feed, partitions):
         task.start()

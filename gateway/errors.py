@@ -193,7 +193,7 @@ class IdentityUnavailable(ServiceError):
     code = "identity_unavailable"
 
 
-class TooManyWatchers(ServiceError):
+class TooManyReaders(ServiceError):
     code = "too_many_watchers"
 
 

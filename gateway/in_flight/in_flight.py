@@ -1,78 +1,91 @@
-"""The requests that are being answered now: to stop one, to let one live on without its caller, to wait for all."""
+"""Requests in flight: stop one, let one continue without its caller, wait for all of them."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID  # noqa: TC003 - msgspec reads the annotations of RunningInfo
 
 from gateway.errors import GatewayError, ShuttingDown, Stopped
+from gateway.model import Ruling  # noqa: TC001 - as UUID
 from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from uuid import UUID
 
     from gateway.exchange.context import RequestContext
     from gateway.in_flight.replay import ReplayBuffer
 
 
 class Handling(Protocol):
-    """A request whose handler runs, as its server sees it."""
+    """A request whose handler runs; the HTTP layer implements it."""
 
     @property
     def context(self) -> RequestContext | None: ...
 
     @property
     def followed(self) -> RequestContext | None:
-        """Another request's running answer, if this one only reads it."""
+        """The request whose running answer this one reads, if it makes none itself."""
         ...
 
     def close_after(self) -> None:
-        """Close the connection after this request's answer."""
+        """Close the connection after the answer to this request."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
+class RunningInfo:
+    """A running answer as its caller and the peers of this process see it; names as in its row."""
+
+    id: UUID
+    root_id: str
+    model: str | None
+    started_at: float | None  # Unix time
+    stream: bool
+    policy: Ruling | None
+    request_digest: str  # hex
+
+
+@dataclass(frozen=True, slots=True)
 class RunningAnswer:
-    """An answer that is being made in a task of its own, and what it answers."""
+    """An answer that a task of its own makes, and the request's digest."""
 
     context: RequestContext
     task: asyncio.Task[None]
     root: str
-    asked: bytes  # digest of the request
+    request_digest: bytes
     replay: ReplayBuffer | None = None  # of a stream
 
-    def told(self) -> dict[str, Any]:
-        """What its caller may know of it while it is made, and other workers on its behalf; names as in its row."""
+    def info(self) -> RunningInfo:
         recording = self.context.recording
-        asked = None if recording is None else recording.interaction
-        return {
-            "id": str(self.context.id),
-            "root_id": indexed_text(self.root),
-            "model": asked and indexed_text(asked.model or ""),
-            "started_at": asked and asked.started_at,
-            "stream": self.replay is not None,
-            "policy": asked and asked.policy and {"outcome": asked.policy.outcome, "rules": asked.policy.rules},
-            "asked": self.asked.hex(),
-        }
+        interaction = None if recording is None else recording.interaction
+        return RunningInfo(
+            id=self.context.id,
+            root_id=indexed_text(self.root),
+            model=None if interaction is None else indexed_text(interaction.model or ""),
+            started_at=None if interaction is None else interaction.started_at,
+            stream=self.replay is not None,
+            policy=None if interaction is None else interaction.policy,
+            request_digest=self.request_digest.hex(),
+        )
 
     def headers(self) -> dict[str, str]:
-        """By which an answer tells what it is."""
+        """The headers by which a response names its interaction and conversation."""
         return {"x-interaction-id": str(self.context.id), "x-conversation-id": header_of(self.root, self.context)}
 
 
 def header_of(root: str, context: RequestContext) -> str:
-    """The conversation's id, where a header can hold it."""
+    """The conversation's id; the interaction's where a header cannot hold the other."""
     return root if root.isascii() and root.isprintable() else str(context.id)
 
 
 class InFlight:
-    """Knows the handlers that run, and the stories that run in tasks of their own and may outlive their handlers."""
+    """The handlers that run, and the answers that run in tasks of their own and may outlive their handlers."""
 
     def __init__(self) -> None:
         self._handlers: dict[asyncio.Task[object], Handling] = {}
-        self._stories: dict[UUID, RunningAnswer] = {}
+        self._answers: dict[UUID, RunningAnswer] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.is_draining = False
@@ -80,12 +93,12 @@ class InFlight:
 
     @property
     def count(self) -> int:
-        """How many requests are being handled."""
+        """The number of requests that are being handled."""
         return len(self._handlers)
 
     def enter(self, handling: Handling) -> asyncio.Task[object]:
-        """The current task begins to handle a request; `leave` must follow."""
-        if self.is_draining:  # served all the same: it came over a connection that was open
+        """Register the current task as the handler of a request; `leave` must follow."""
+        if self.is_draining:  # it is served: its connection was open already
             handling.close_after()
         task = asyncio.current_task()
         assert task is not None
@@ -95,43 +108,43 @@ class InFlight:
 
     def leave(self, task: asyncio.Task[object]) -> None:
         del self._handlers[task]
-        self._look_if_idle()
+        self._set_if_idle()
 
     def start(
         self,
         context: RequestContext,
         answering: Coroutine[None, None, None],
         root: str,
-        asked: bytes,
+        request_digest: bytes,
         replay: ReplayBuffer | None = None,
     ) -> RunningAnswer:
-        """Run it as a task that its caller may leave; it can be found and stopped by the interaction's id."""
+        """Run `answering` as a task that outlives its caller; it can be found and stopped by the interaction's id."""
         task = asyncio.get_running_loop().create_task(answering)
-        self._stories[context.id] = story = RunningAnswer(context, task, root, asked, replay)
+        self._answers[context.id] = answer = RunningAnswer(context, task, root, request_digest, replay)
         task.add_done_callback(lambda _: self._forget(context.id))
-        return story
+        return answer
 
     def _forget(self, interaction_id: UUID) -> None:
-        del self._stories[interaction_id]
-        self._look_if_idle()
+        del self._answers[interaction_id]
+        self._set_if_idle()
 
-    def _look_if_idle(self) -> None:
-        if not self._handlers and not self._stories:
+    def _set_if_idle(self) -> None:
+        if not self._handlers and not self._answers:
             self._idle.set()
 
-    def story(self, interaction_id: UUID, user: str) -> RunningAnswer | None:
-        """None also for an answer of somebody else."""
-        story = self._stories.get(interaction_id)
-        return story if story is not None and story.context.caller.user == user else None
+    def find(self, interaction_id: UUID, user: str) -> RunningAnswer | None:
+        """A running answer; None also for one of another user."""
+        answer = self._answers.get(interaction_id)
+        return answer if answer is not None and answer.context.caller.user == user else None
 
-    def stories_of(self, user: str) -> list[RunningAnswer]:
-        """A user's answers that are being made, newest first."""
-        found = (story for story in self._stories.values() if story.context.caller.user == user)
-        return sorted(found, key=lambda story: story.context.id, reverse=True)
+    def running(self, user: str) -> list[RunningAnswer]:
+        """The running answers of a user, newest first."""
+        found = (answer for answer in self._answers.values() if answer.context.caller.user == user)
+        return sorted(found, key=lambda answer: answer.context.id, reverse=True)
 
     def contexts(self) -> list[RequestContext]:
-        """Those that are on record and not answered yet, whoever still hears them."""
-        contexts = {story.context.id: story.context for story in self._stories.values()}
+        """The requests whose record has begun and not ended, also those whose caller left."""
+        contexts = {answer.context.id: answer.context for answer in self._answers.values()}
         for handling in self._handlers.values():
             if (context := handling.context) is not None:
                 contexts[context.id] = context
@@ -141,12 +154,12 @@ class InFlight:
             if context.recording is not None and context.recording.answer is None
         ]
 
-    def stop(self, story: RunningAnswer) -> None:
-        """End an answer at its caller's wish."""
-        _end(story.context, story.task, Stopped("the answer was stopped at the caller's wish"))
+    def stop(self, answer: RunningAnswer) -> None:
+        """End an answer at its caller's request."""
+        _end(answer.context, answer.task, Stopped("the answer was stopped at the caller's wish"))
 
     def begin_drain(self) -> None:
-        """Readiness turns red, and every answer that has not begun is the last one on its connection."""
+        """Make readiness fail, and make every response that has not begun the last one on its connection."""
         self.is_draining = True
         for handling in self._handlers.values():
             handling.close_after()
@@ -156,7 +169,7 @@ class InFlight:
         return self._idle.is_set()
 
     async def idle(self, seconds: float) -> bool:
-        """Wait for all that runs; False when something still does."""
+        """Wait until nothing runs; False when something still runs after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -165,19 +178,20 @@ class InFlight:
         return True
 
     def cut_short(self) -> None:
-        """End what still runs, and refuse what still comes; each caller is told why, each record says so."""
+        """End all that runs and refuse new requests; callers and records get the reason."""
         self.is_cut_short = True
         why = ShuttingDown("the gateway is shutting down")
-        for story in tuple(self._stories.values()):
-            _end(story.context, story.task, why)
-        told = {id(story.context) for story in self._stories.values()}
+        for answer in tuple(self._answers.values()):
+            _end(answer.context, answer.task, why)
+        ended = {id(answer.context) for answer in self._answers.values()}
         for task, handling in tuple(self._handlers.items()):
-            if id(handling.context) not in told and id(handling.followed) not in told:
+            if id(handling.context) not in ended and id(handling.followed) not in ended:
                 _end(handling.context, task, why)
 
 
 def _end(context: RequestContext | None, task: asyncio.Task[None] | asyncio.Task[object], why: GatewayError) -> None:
-    """Once: what ends already, at a wish or by itself, only waits for its record, and would be broken off in that."""
+    """Cancel a task, once: an answer that ends already only waits for its record, and a second cancellation would
+    interrupt that."""
     if context is not None:
         if context.stopped is not None or (context.recording is not None and context.recording.answer is not None):
             return

@@ -1,7 +1,7 @@
-"""Those who watch interactions as they are kept: one task of a process asks Postgres for all of them, if there are any.
+"""Live tail of the log: one task of a process asks Postgres for changes, for all readers, while there are readers.
 
-A watcher has no queue that could grow. It says how far it has seen, and gets what has come since: mostly from the
-latest ones, which are kept here for all; one that has fallen far behind, or comes back, from Postgres.
+A reader has no queue that could grow. It passes the position that it has read to and gets the changes since: mostly
+from the newest ones, which are kept here for all readers; after a longer pause from Postgres.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from gateway.errors import StoreUnavailable, TooManyWatchers
+from gateway.errors import StoreUnavailable, TooManyReaders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 EVERY_S = 0.5
 BATCH = 200
-MOST_KEPT = 1000  # arrivals; a line has some 2 kB
+MOST_KEPT = 1000  # changes, of about 2 kB each
 MOST_NUMBERED = 5000
-MOST_WATCHERS = 32
-MOST_OF_ONE = 8  # of one user
+MOST_READERS = 32
+MOST_OF_USER = 8
 
 log = structlog.get_logger()
 
 
 class Source(Protocol):
-    """The database's side; its verbs raise StoreUnavailable."""
+    """The change feed of the database. All methods raise StoreUnavailable."""
 
     async def number(self, most: int) -> int: ...
 
@@ -42,7 +42,8 @@ class Source(Protocol):
 
 
 class LiveTail:
-    """`position` is how far Postgres has been read; None: nobody watches, or it has not answered yet."""
+    """Shares the change feed among readers. `position` is the last change read from Postgres; None while there is no
+    reader, and until Postgres answers the first time."""
 
     def __init__(
         self, source: Source, *, every_s: float = EVERY_S, batch: int = BATCH, most_kept: int = MOST_KEPT
@@ -51,39 +52,40 @@ class LiveTail:
         self._every_s = every_s
         self._batch = batch
         self._kept: deque[Change] = deque(maxlen=most_kept)
-        self._watching: list[Principal] = []  # auditors, all of them
+        self._readers: list[Principal] = []  # all are auditors
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self.position: int | None = None
         self.is_down = False
 
     @contextmanager
-    def watching(self, caller: Principal) -> Iterator[None]:
-        """As long as an auditor watches. Raises TooManyWatchers."""
-        its = sum(each.user == caller.user for each in self._watching)
-        if len(self._watching) >= MOST_WATCHERS or its >= MOST_OF_ONE:
-            raise TooManyWatchers("too many are watching already")
-        self._watching.append(caller)
+    def reading(self, caller: Principal) -> Iterator[None]:
+        """Registers an auditor as a reader. Raises TooManyReaders."""
+        of_user = sum(each.user == caller.user for each in self._readers)
+        if len(self._readers) >= MOST_READERS or of_user >= MOST_OF_USER:
+            raise TooManyReaders("too many readers of the live page already")
+        self._readers.append(caller)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look_for_ever(), name="watchers")
+            self._task = asyncio.create_task(self._poll_for_readers(), name="live_tail")
         try:
             yield
         finally:
-            self._watching.remove(caller)
+            self._readers.remove(caller)
 
     async def begin(self, seen: int | None) -> tuple[int, bool]:
-        """Where somebody begins who has seen so far, or nothing yet; and whether it has missed what is forgotten now.
-        Raises StoreUnavailable."""
+        """The position at which a reader begins that has `seen` so far (None: a new one), and whether the feed has
+        dropped changes that it missed. Raises StoreUnavailable."""
         end = await self._source.end()
         if seen is None:
             return end.position, False
         has_missed = not end.forgotten <= seen <= end.position
         return (end.position if has_missed else seen), has_missed
 
-    async def after(self, caller: Principal, position: int, patience_s: float) -> tuple[Sequence[Change], int]:
-        """What has come since then, waited for a while, and how far that is. The caller is `watching`."""
+    async def after(self, caller: Principal, position: int, wait_s: float) -> tuple[Sequence[Change], int]:
+        """The changes after a position, and the position of the last one; waits at most `wait_s` for the first. The
+        caller is `reading`."""
         if self.is_down or self.position is None or self.position <= position:
-            await self._wait(patience_s)
+            await self._wait(wait_s)
         read = self.position
         if read is None or read <= position:
             return (), position
@@ -92,9 +94,9 @@ class LiveTail:
         try:
             missing = await self._source.after(caller, position, self._batch)
         except StoreUnavailable:
-            await self._wait(patience_s)
+            await self._wait(wait_s)
             return (), position
-        if len(missing) < self._batch:  # these were all until `read`; behind it there may have come more
+        if len(missing) < self._batch:  # these are all up to `read`; newer ones may exist
             return missing, max(read, *(each.position for each in missing))
         return missing, missing[-1].position
 
@@ -105,41 +107,41 @@ class LiveTail:
                 await self._task
 
     async def _wait(self, seconds: float) -> None:
-        """Until there is news, or so many seconds."""
+        """Wait for news, at most so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
 
-    async def _look_for_ever(self) -> None:
-        """Until nobody watches any more."""
+    async def _poll_for_readers(self) -> None:
+        """Poll the feed until there are no readers."""
         try:
-            while self._watching:
+            while self._readers:
                 try:
-                    await self._look(self._watching[0])
+                    await self._poll(self._readers[0])
                     self.is_down = False
                 except StoreUnavailable:
-                    self._tell(is_down=True)
+                    self._notify(is_down=True)
                 except Exception:
-                    log.exception("nothing new can be shown to those who watch")
-                    self._tell(is_down=True)
+                    log.exception("live tail failed")
+                    self._notify(is_down=True)
                 await asyncio.sleep(self._every_s)
         finally:
             self.position = None
             self._kept.clear()
 
-    async def _look(self, caller: Principal) -> None:
-        """In the name of one who watches, for all of them."""
+    async def _poll(self, caller: Principal) -> None:
+        """Read all new changes with the rights of one reader, for all of them."""
         await self._source.number(MOST_NUMBERED)
         if self.position is None:
             self.position = (await self._source.end()).position
         while fresh := await self._source.after(caller, self.position, self._batch):
             self._kept.extend(fresh)
             self.position = fresh[-1].position
-            self._tell(is_down=False)
+            self._notify(is_down=False)
         if self.is_down:
-            self._tell(is_down=False)
+            self._notify(is_down=False)
 
-    def _tell(self, *, is_down: bool) -> None:
+    def _notify(self, *, is_down: bool) -> None:
         if is_down and self.is_down:
             return
         self.is_down = is_down

@@ -1,4 +1,4 @@
-"""A stream that others may join while it lasts: what it has said so far, then what it says."""
+"""Replay buffer of a running stream: a client that joins late gets its events from the beginning, then the new ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 MOST_OF_ONE = 16 << 20  # bytes of one stream; about 60,000 tokens, each in an event of its own
 MOST_OF_ALL = 64 << 20
-BEATS = 8  # in the time of one heartbeat: its client measures silence by them
+TICKS = 8  # per heartbeat interval; the client measures silence by them
 
 
 class MemoryBudget:
-    """Memory that the replays of a process share."""
+    """Bytes that the replay buffers of a process may hold together."""
 
     def __init__(self, most: int = MOST_OF_ALL) -> None:
         self._left = most
@@ -34,12 +34,12 @@ class MemoryBudget:
 
 
 class ReplayBuffer:
-    """Whole events as they were sent. One that grows too large for that is not kept any more, nor can it be joined."""
+    """Whole events as they were sent. A stream that grows too large is dropped from it and cannot be joined."""
 
-    __slots__ = ("_error", "_followers", "_is_over", "_more", "_most", "_room", "_size", "is_lost", "text")
+    __slots__ = ("_budget", "_error", "_followers", "_is_over", "_more", "_most", "_size", "is_lost", "text")
 
-    def __init__(self, room: MemoryBudget, most: int = MOST_OF_ONE) -> None:
-        self._room = room
+    def __init__(self, budget: MemoryBudget, most: int = MOST_OF_ONE) -> None:
+        self._budget = budget
         self._most = most
         self._size = 0
         self._followers = 0
@@ -53,7 +53,7 @@ class ReplayBuffer:
         if self.is_lost:
             return
         size = len(block)
-        if self._size + size > self._most or not self._room.take(size):
+        if self._size + size > self._most or not self._budget.take(size):
             self.is_lost = True
             self._release()
             self.text = bytearray()
@@ -63,15 +63,15 @@ class ReplayBuffer:
         self._wake()
 
     def close(self, error: GatewayError | None = None) -> None:
-        """Nothing more comes. `error` is told to followers when nothing has come at all."""
+        """End the stream. Followers get `error` if there was no event at all."""
         if not self._is_over:
             self._is_over = True
             self._error = error
-            self._release()  # followers read the rest; nobody joins any more
+            self._release()  # followers read the rest; no client joins any more
             self._wake()
 
     def _release(self) -> None:
-        self._room.give_back(self._size)
+        self._budget.give_back(self._size)
         self._size = 0
 
     def _wake(self) -> None:
@@ -80,7 +80,7 @@ class ReplayBuffer:
             self._more = asyncio.Event()
 
     async def _wait(self, seconds: float) -> None:
-        """Until there is more, or so many seconds."""
+        """Wait for an event, at most so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self._more.wait()
@@ -88,7 +88,7 @@ class ReplayBuffer:
             pass
 
     async def follow(self, client: Client, head: Head, heartbeat_s: float) -> None:
-        """Tell all of it to one who joined. Raises the error with which it ended before anything was said."""
+        """Send all events to a client that joined. Raises the error of a stream that ended before its first event."""
         self._followers += 1
         try:
             while not (self.text or self._is_over or self.is_lost):
@@ -98,16 +98,16 @@ class ReplayBuffer:
             if not self.text:
                 raise NotFound("the answer cannot be joined; when it is over, it is found by its id")
             await client.start(head, is_events=True)
-            await self._tell(client, heartbeat_s)
+            await self._send(client, heartbeat_s)
         finally:
             self._followers -= 1
 
-    async def _tell(self, client: Client, heartbeat_s: float) -> None:
+    async def _send(self, client: Client, heartbeat_s: float) -> None:
         at = 0
         while True:
             block = bytes(self.text[at:])
             if self.is_lost:
-                return client.cut()  # it had joined one that grew too large: the end must not look like one
+                return client.cut()  # the stream grew too large: a part must not look complete
             if block:
                 at += len(block)
                 client.write(block)
@@ -116,12 +116,12 @@ class ReplayBuffer:
             elif self._is_over:
                 return await client.end(b"")
             else:
-                await self._wait(heartbeat_s / BEATS)
+                await self._wait(heartbeat_s / TICKS)
                 client.tick(asyncio.get_running_loop().time())
 
 
 class ReplayingClient(Client):
-    """The caller's side of a stream that is kept for a replay on its way."""
+    """Passes a stream on to its caller and into the replay buffer."""
 
     __slots__ = ("_client", "_replay")
 

@@ -1,6 +1,7 @@
-"""What is being answered at this moment, by all workers of this host: for those who watch.
+"""Snapshot of the interactions in flight on this host, in all its workers, for the live page.
 
-It is looked at twice a second for all of them, and only while somebody watches; a worker that hangs holds up nobody.
+It is refreshed twice a second for all readers together, and only while there are readers; a worker that hangs delays
+nobody.
 """
 
 from __future__ import annotations
@@ -19,57 +20,57 @@ if TYPE_CHECKING:
     from gateway.in_flight.in_flight import InFlight
 
 EVERY_S = 0.5
-MOST_TOLD = 200  # the oldest: those are what one looks for
+MOST_ROWS = 200  # the oldest ones, which are those that a reader looks for
 _SOURCES = {Kind.CHAT: "chat", Kind.RESPONSE: "chat", Kind.IMAGE: "image", Kind.OTHER: "api"}
 
 
-def told_of(live: InFlight) -> list[dict[str, Any]]:
-    """What this process is answering, the oldest first, and not more than are shown."""
-    return [_told(context) for context in sorted(live.contexts(), key=lambda context: context.id)[:MOST_TOLD]]
+def rows_of(in_flight: InFlight) -> list[dict[str, Any]]:
+    """The interactions in flight in this process, oldest first, at most MOST_ROWS."""
+    return [_row(context) for context in sorted(in_flight.contexts(), key=lambda context: context.id)[:MOST_ROWS]]
 
 
-def _told(context: RequestContext) -> dict[str, Any]:
+def _row(context: RequestContext) -> dict[str, Any]:
     assert context.recording is not None
-    asked = context.recording.interaction
+    interaction = context.recording.interaction
     return {
-        "id": str(asked.id),
-        "source": _SOURCES[asked.kind],
-        "user_name": indexed_text(asked.principal.user),
-        "title": indexed_text(asked.principal.title or ""),
-        "model": indexed_text(asked.model or ""),
-        "path": storable_text(asked.path.partition("?")[0]),
-        "started_at": asked.started_at,
+        "id": str(interaction.id),
+        "source": _SOURCES[interaction.kind],
+        "user_name": indexed_text(interaction.principal.user),
+        "title": indexed_text(interaction.principal.title or ""),
+        "model": indexed_text(interaction.model or ""),
+        "path": storable_text(interaction.path.partition("?")[0]),
+        "started_at": interaction.started_at,
     }
 
 
 class InFlightSnapshot:
-    """The newest known state; `now` never waits."""
+    """The newest rows of this process and its peers; `now` never waits."""
 
-    def __init__(self, live: InFlight, ask_others: Callable[[], Awaitable[Iterable[Any]]]) -> None:
-        self._live = live
-        self._ask_others = ask_others
-        self._known: list[dict[str, Any]] = []
-        self._looked_at = float("-inf")
-        self._looking: asyncio.Task[None] | None = None
+    def __init__(self, in_flight: InFlight, ask_peers: Callable[[], Awaitable[Iterable[Any]]]) -> None:
+        self._in_flight = in_flight
+        self._ask_peers = ask_peers
+        self._rows: list[dict[str, Any]] = []
+        self._refreshed_at = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
 
     def now(self) -> list[dict[str, Any]]:
-        """As it was a second ago at most, the oldest first."""
+        """The rows of at most a second ago, oldest first."""
         loop = asyncio.get_running_loop()
-        is_due = loop.time() - self._looked_at >= EVERY_S
-        if is_due and (self._looking is None or self._looking.done()):
-            self._looked_at = loop.time()
-            self._looking = loop.create_task(self._look(), name="underway")
-        return self._known
+        is_due = loop.time() - self._refreshed_at >= EVERY_S
+        if is_due and (self._refreshing is None or self._refreshing.done()):
+            self._refreshed_at = loop.time()
+            self._refreshing = loop.create_task(self._refresh(), name="in_flight_snapshot")
+        return self._rows
 
     async def aclose(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
             with suppress(asyncio.CancelledError):
-                await self._looking
+                await self._refreshing
 
-    async def _look(self) -> None:
-        told = told_of(self._live)
-        for others in await self._ask_others():
-            told += others or ()
-        told.sort(key=lambda one: str(one["id"]))
-        self._known = told[:MOST_TOLD]
+    async def _refresh(self) -> None:
+        rows = rows_of(self._in_flight)
+        for of_peer in await self._ask_peers():
+            rows += of_peer or ()
+        rows.sort(key=lambda row: str(row["id"]))
+        self._rows = rows[:MOST_ROWS]

@@ -1,8 +1,7 @@
-"""The figures of all workers on this host, whichever of them is asked.
+"""Metrics of all workers on this host, from any of them.
 
-Each worker's series carry its number. So a counter begins anew only where its own worker did, and never jumps because
-another one answered, as sums over those that happen to be alive would. They are fresh, and nothing is done while nobody
-looks.
+Each worker's series have its number as a label. A counter restarts only with its own worker; a sum over the workers
+that are alive would jump. The metrics are collected at each scrape, and only then.
 """
 
 from __future__ import annotations
@@ -18,34 +17,34 @@ if TYPE_CHECKING:
 
     from gateway.peers.peers import Peers
 
-FIGURES = "/figures"  # where a worker tells its own to the others
+METRICS_PATH = "/metrics"  # of the application that a worker serves to its peers
 WORKER = "worker"
 
 
 class PeerMetrics:
-    """One worker's figures, and those of all."""
+    """Collects this worker's metrics, and those of all workers."""
 
-    def __init__(self, siblings: Peers, look: Callable[[], Awaitable[Iterable[Metric]]]) -> None:
-        self._siblings = siblings
-        self._look = look
+    def __init__(self, peers: Peers, collect_own: Callable[[], Awaitable[Iterable[Metric]]]) -> None:
+        self._peers = peers
+        self._collect_own = collect_own
 
     async def collect(self) -> list[Metric]:
-        """The families of all workers, each series with the number of its own."""
-        told = await self._siblings.ask_all(FIGURES)
-        told[self._siblings.number] = await self.own()
-        is_up = Metric(f"{PREFIX}_worker_up", "0: a worker has not told its figures.", "gauge")
+        """The families of all workers, each series with its worker's number."""
+        by_worker = await self._peers.ask_all(METRICS_PATH)
+        by_worker[self._peers.number] = await self.own()
+        is_up = Metric(f"{PREFIX}_worker_up", "0: the worker did not send its metrics.", "gauge")
         families = {is_up.name: is_up}
-        for number, figures in sorted(told.items()):
+        for number, families_of_worker in sorted(by_worker.items()):
             label = {WORKER: str(number)}
-            is_up.add_sample(is_up.name, label, float(figures is not None))
-            for name, text, kind, unit, samples in figures or ():
+            is_up.add_sample(is_up.name, label, float(families_of_worker is not None))
+            for name, text, kind, unit, samples in families_of_worker or ():
                 family = families.setdefault(name, Metric(name, text, kind, unit))
                 for sample, labels, value in samples:
                     family.add_sample(sample, labels | label, value)
         return list(families.values())
 
     async def own(self) -> list[Any]:
-        """This worker's, as JSON can hold them."""
+        """This worker's metrics as plain lists, for JSON."""
         return [
             [
                 metric.name,
@@ -54,5 +53,5 @@ class PeerMetrics:
                 metric.unit,
                 [(sample.name, sample.labels, sample.value) for sample in metric.samples],
             ]
-            for metric in await self._look()
+            for metric in await self._collect_own()
         ]

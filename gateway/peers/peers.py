@@ -1,6 +1,6 @@
-"""The workers of one supervisor, to each other: HTTP over unix sockets in a folder that only this account may enter.
+"""HTTP between the workers of one supervisor, over unix sockets in a folder that only this account may enter.
 
-So whichever of them a request reaches, it can be told of all: their figures, and the answers that they are making.
+Any worker can so answer for all of them: with their metrics, and with the answers that they are making.
 """
 
 from __future__ import annotations
@@ -19,81 +19,81 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-PATIENCE_S = 2.0  # with a worker that hangs; who asks them all does not wait longer for it
-LAST_WORDS_S = 1.0  # for a stream that another one joins, when we end
-_HOST = "http://worker"  # a name must stand there, and none is looked up
+TIMEOUT_S = 2.0  # for a worker that hangs
+SHUTDOWN_S = 1.0  # for streams that another worker resumes from this one when it shuts down
+_HOST = "http://worker"  # a URL needs a host; this one is never resolved
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """Which worker this is, and where the workers of its supervisor meet; a process without one is worker 0."""
+    """The worker's number, and the folder of its supervisor's sockets; a process without a supervisor is worker 0."""
 
     number: int = 0
     folder: Path | None = None
-    shares_embedded: bool = False  # DATABASE_URL is that of the supervisor's embedded PostgreSQL
+    shares_embedded: bool = False  # DATABASE_URL names the supervisor's embedded PostgreSQL
 
     def socket(self, number: int) -> Path:
         assert self.folder is not None
         return self.folder / f"{number}.sock"
 
     def numbers(self) -> list[int]:
-        """Of all workers that have ever had a socket there."""
+        """The numbers of all workers that have ever had a socket in the folder."""
         if self.folder is None:
             return [self.number]
         return sorted({self.number, *(int(path.stem) for path in self.folder.glob("*.sock"))})
 
 
 class Peers:
-    """The other workers, as one of them sees them; and what it tells them when they ask."""
+    """Asks the other workers, and serves an application to them."""
 
-    def __init__(self, seat: WorkerIdentity) -> None:
-        self._seat = seat
+    def __init__(self, identity: WorkerIdentity) -> None:
+        self._identity = identity
         self._runner: web.AppRunner | None = None
 
     @property
     def number(self) -> int:
-        """Our own."""
-        return self._seat.number
+        """The number of this worker."""
+        return self._identity.number
 
-    async def open(self, told: web.Application) -> None:
-        """Be there for the others. Where that fails they miss what we have, and `worker_up` says so."""
-        if self._seat.folder is None:
+    async def open(self, app: web.Application) -> None:
+        """Serves `app` to the other workers. If that fails, they go on without this one, and `worker_up` is 0."""
+        if self._identity.folder is None:
             return
-        path = self._seat.socket(self._seat.number)
-        self._runner = web.AppRunner(told, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_WORDS_S)
+        path = self._identity.socket(self._identity.number)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
         try:
-            path.unlink(missing_ok=True)  # of the one that sat here before
+            path.unlink(missing_ok=True)  # of the worker that had this number before
             await web.UnixSite(self._runner, path).start()
         except OSError as error:
-            log.warning("worker_cannot_be_asked", worker=self._seat.number, error=str(error))
+            log.warning("worker_cannot_be_asked", worker=self._identity.number, error=str(error))
 
     async def aclose(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def ask_all(self, path: str, **query: str) -> dict[int, Any]:
-        """What each of the others answers, by its number; None for one that is gone, restarting, frozen, or killed in
-        the middle of it."""
-        others = [number for number in self._seat.numbers() if number != self._seat.number]
-        told = await asyncio.gather(*(self._ask(number, path, query) for number in others))
-        return dict(zip(others, told, strict=True))
+        """GETs `path` from each other worker: the JSON of its response by its number; None for a worker that is gone,
+        restarts, hangs, or is killed meanwhile."""
+        others = [number for number in self._identity.numbers() if number != self._identity.number]
+        responses = await asyncio.gather(*(self._ask(number, path, query) for number in others))
+        return dict(zip(others, responses, strict=True))
 
     async def _ask(self, number: int, path: str, query: Mapping[str, str]) -> Any:
         with suppress(OSError, aiohttp.ClientError, TimeoutError, ValueError):
-            async with asyncio.timeout(PATIENCE_S), self.call(number, "GET", path, **query) as response:
+            async with asyncio.timeout(TIMEOUT_S), self.call(number, "GET", path, **query) as response:
                 return orjson.loads(await response.read()) if response.status == 200 else None
 
     @asynccontextmanager
     async def call(self, number: int, method: str, path: str, **query: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request to one of them, on a connection of its own; it may take as long as it likes. Raises OSError,
+        """Sends a request to one worker, on a connection of its own and without a time limit. Raises OSError,
         aiohttp.ClientError."""
-        connector = aiohttp.UnixConnector(str(self._seat.socket(number)), force_close=True)
-        patience = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE_S)
+        connector = aiohttp.UnixConnector(str(self._identity.socket(number)), force_close=True)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S)
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=patience, auto_decompress=False) as session,
+            aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session,
             session.request(method, _HOST + path, params=query) as response,
         ):
             yield response

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import http_parser, web
 
 from gateway.app import build_app, open_database
-from gateway.edge.http.app_keys import LINKS, LIVE
+from gateway.edge.http.app_keys import IN_FLIGHT, LINKS
 from gateway.edge.http.connection import Runner
 from gateway.errors import ServiceError
 from gateway.peers.peers import WorkerIdentity
@@ -70,12 +70,12 @@ async def serve(settings: Settings, begin: BeginEntry | None = None, *, seat: Wo
         log.info("stopping", patience_s=settings.server.shutdown_s)
         if place.number == 0:
             app[LINKS].withdraw()
-        app[LIVE].begin_drain()
+        app[IN_FLIGHT].begin_drain()
         await _stop_listening(runner, site, listening)
-        if not await runner.drained(app[LIVE], settings.server.shutdown_s):
+        if not await runner.drained(app[IN_FLIGHT], settings.server.shutdown_s):
             log.warning("answers are cut short: the patience for the shutdown is over")
-            app[LIVE].cut_short()
-            await app[LIVE].idle(LAST_WORDS_S)
+            app[IN_FLIGHT].cut_short()
+            await app[IN_FLIGHT].idle(LAST_WORDS_S)
     finally:
         await runner.cleanup()
     log.info("stopped")

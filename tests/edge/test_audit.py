@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.edge.http.app_keys import LIVE, WATCHERS
+from gateway.edge.http.app_keys import IN_FLIGHT, LIVE_TAIL
 from gateway.in_flight import live_tail as hub
 from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
@@ -247,17 +247,17 @@ async def test_a_revoked_key_watches_no_longer(tmp_path: Path, database: str) ->
 async def test_a_stop_ends_it_at_once_and_says_so(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it, watching(it) as watch:
         await watch.next()
-        it.app[LIVE].begin_drain()
+        it.app[IN_FLIGHT].begin_drain()
         ended = await watch.next()
         assert (ended.name, ended.data["code"]) == ("ended", "shutting_down")
         assert ended.position is None  # whoever comes back goes on from the last event before it
         assert await watch.response.content.read() == b""
-        assert await it.app[LIVE].idle(10)
+        assert await it.app[IN_FLIGHT].idle(10)
 
 
 async def test_there_is_room_for_so_many_and_it_is_given_back(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        taken = [it.open("/live/events", by=EVE) for _ in range(hub.MOST_OF_ONE)]
+        taken = [it.open("/live/events", by=EVE) for _ in range(hub.MOST_OF_USER)]
         responses = [await each.__aenter__() for each in taken]
         assert {each.status for each in responses} == {200}
         refused = await it.ask("/live/events", by=EVE)
@@ -267,7 +267,7 @@ async def test_there_is_room_for_so_many_and_it_is_given_back(tmp_path: Path, da
         for each in taken:
             await each.__aexit__(None, None, None)
         async with asyncio.timeout(5):
-            while it.app[WATCHERS].position is not None:
+            while it.app[LIVE_TAIL].position is not None:
                 await asyncio.sleep(0.05)  # and nobody asks Postgres for nobody
 
 

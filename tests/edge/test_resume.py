@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from gateway.edge.http.app_keys import ROOM
+from gateway.edge.http.app_keys import REPLAY_BUDGET
 from gateway.in_flight.replay import MemoryBudget, ReplayBuffer
 from tests.edge.app import hello, house
 from tests.loopback import Pause, Script, WaitFor, chat_completion, chat_stream, cut_before_head, stall_after
@@ -154,17 +154,17 @@ async def test_a_follower_who_leaves_disturbs_nobody(tmp_path: Path, database: s
 
 async def test_all_memory_is_given_back(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
-        before = it.app[ROOM]._left
+        before = it.app[REPLAY_BUDGET]._left
         for number in range(5):
             await it.chat(f"{number}", stream=True)
-        assert it.app[ROOM]._left == before
+        assert it.app[REPLAY_BUDGET]._left == before
 
 
 async def test_an_answer_that_is_too_large_for_the_memory_is_told_to_its_caller_alone(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house(tmp_path, database, pace=0.02) as it:
-        monkeypatch.setitem(it.app._state, ROOM, MemoryBudget(most=2000))
+        monkeypatch.setitem(it.app._state, REPLAY_BUDGET, MemoryBudget(most=2000))
         first = asyncio.create_task(it.chat(LONG, stream=True))
         interaction_id = await running_id(it)
         await asyncio.sleep(0.5)

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.edge.admin import keys, own_keys
-from gateway.edge.http.app_keys import GUARD, IDENTITY, IDS, LIVE, METRICS, SETTINGS
+from gateway.edge.http.app_keys import IDENTITY, IDS, IN_FLIGHT, METRICS, ORIGIN_CHECK, SETTINGS
 from gateway.edge.http.middlewares import one_line_per_request
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.identity.authenticators import Authenticators
@@ -75,8 +75,8 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
         ring.replace(await store.in_force())
 
     office = KeyService(store, ids, changed)
-    app[SETTINGS], app[IDS], app[LIVE] = Settings(data_dir=tmp_path), ids, InFlight()
-    app[GUARD], app[METRICS] = OriginCheck(load({"GATEWAY_AUTH": "keys"})), Metrics()
+    app[SETTINGS], app[IDS], app[IN_FLIGHT] = Settings(data_dir=tmp_path), ids, InFlight()
+    app[ORIGIN_CHECK], app[METRICS] = OriginCheck(load({"GATEWAY_AUTH": "keys"})), Metrics()
     app[IDENTITY], app[keys.KEY_OFFICE] = Authenticators(keys=ring), office
     app.add_routes(
         [

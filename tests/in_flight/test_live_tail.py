@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.errors import StoreUnavailable, TooManyWatchers
-from gateway.in_flight.live_tail import MOST_OF_ONE, MOST_WATCHERS, LiveTail
+from gateway.errors import StoreUnavailable, TooManyReaders
+from gateway.in_flight.live_tail import MOST_OF_USER, MOST_READERS, LiveTail
 from gateway.model import Principal, Role
 from gateway.store.change_feed import Change, ChangeFeed, End
 from tests.store.samples import chat, store, user
@@ -25,19 +25,19 @@ EVE, ANN = (Principal(name, roles=frozenset((Role.AUDITOR,))) for name in ("eve"
 @asynccontextmanager
 async def hub(dsn: str, *, most_kept: int = 100, batch: int = 10) -> AsyncIterator[tuple[LiveTail, Interactions]]:
     async with store(dsn) as (db, interactions):
-        watchers = LiveTail(ChangeFeed(db), every_s=0.02, batch=batch, most_kept=most_kept)
-        yield watchers, interactions
-        await watchers.aclose()
+        tail = LiveTail(ChangeFeed(db), every_s=0.02, batch=batch, most_kept=most_kept)
+        yield tail, interactions
+        await tail.aclose()
 
 
-async def read(watchers: LiveTail, position: int, wanted: int) -> list[int]:
+async def read(tail: LiveTail, position: int, wanted: int) -> list[int]:
     """The positions of so many, as one gets them who asks again and again."""
     seen: list[int] = []
     async with asyncio.timeout(20):
         while len(seen) < wanted:
-            fresh, position = await watchers.after(EVE, position, 0.05)
+            fresh, position = await tail.after(EVE, position, 0.05)
             seen += [each.position for each in fresh]
-    again, _ = await watchers.after(EVE, position, 0.1)
+    again, _ = await tail.after(EVE, position, 0.1)
     assert again == ()
     return seen
 
@@ -45,20 +45,20 @@ async def read(watchers: LiveTail, position: int, wanted: int) -> list[int]:
 @pytest.mark.parametrize("most_kept", [5, 10, 1000])
 async def test_a_slow_one_misses_nothing_and_is_told_nothing_twice(database: str, most_kept: int) -> None:
     """Also when more has come than is kept for all: then Postgres is asked."""
-    async with hub(database, most_kept=most_kept) as (watchers, interactions):
-        with watchers.watching(EVE):
-            position, has_missed = await watchers.begin(None)
+    async with hub(database, most_kept=most_kept) as (tail, interactions):
+        with tail.reading(EVE):
+            position, has_missed = await tail.begin(None)
             assert (position, has_missed) == (0, False)
             await asyncio.sleep(0.1)
             await interactions.keep([chat(user(str(n))) for n in range(64)])
             await asyncio.sleep(0.3)
-            assert await read(watchers, position, 64) == list(range(1, 65))
+            assert await read(tail, position, 64) == list(range(1, 65))
 
 
 async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None:
-    async with hub(database) as (watchers, interactions):
-        with watchers.watching(EVE):
-            reading = asyncio.create_task(read(watchers, 0, 3))
+    async with hub(database) as (tail, interactions):
+        with tail.reading(EVE):
+            reading = asyncio.create_task(read(tail, 0, 3))
             for text in "abc":
                 await asyncio.sleep(0.05)
                 await interactions.keep([chat(user(text))])
@@ -66,17 +66,17 @@ async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None
 
 
 async def test_one_who_comes_back_after_all_had_left_goes_on(database: str) -> None:
-    async with hub(database) as (watchers, interactions):
-        with watchers.watching(EVE):
+    async with hub(database) as (tail, interactions):
+        with tail.reading(EVE):
             await interactions.keep([chat(user("a"))])
-            assert await read(watchers, 0, 1) == [1]
+            assert await read(tail, 0, 1) == [1]
         async with asyncio.timeout(5):
-            while watchers.position is not None:
+            while tail.position is not None:
                 await asyncio.sleep(0.01)
         await interactions.keep([chat(user(text)) for text in "bc"])
-        with watchers.watching(EVE):
-            assert await watchers.begin(1) == (1, False)
-            assert await read(watchers, 1, 2) == [2, 3]
+        with tail.reading(EVE):
+            assert await tail.begin(1) == (1, False)
+            assert await read(tail, 1, 2) == [2, 3]
 
 
 class Unwell:
@@ -101,45 +101,45 @@ class Unwell:
 
 async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
     source = Unwell()
-    watchers = LiveTail(source, every_s=0.01)
-    with watchers.watching(EVE):
+    tail = LiveTail(source, every_s=0.01)
+    with tail.reading(EVE):
         for is_down in (True, False, True, False):
             source.is_down = is_down
             async with asyncio.timeout(5):
-                while watchers.is_down is not is_down:
-                    assert await watchers.after(EVE, 7, 0.05) == ((), 7)
-    await watchers.aclose()
+                while tail.is_down is not is_down:
+                    assert await tail.after(EVE, 7, 0.05) == ((), 7)
+    await tail.aclose()
 
 
 @pytest.mark.stopwatch
 async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
     source = Unwell()
-    watchers = LiveTail(source, every_s=0.05)
+    tail = LiveTail(source, every_s=0.05)
     await asyncio.sleep(0.1)
     assert source.asked == 0
-    with watchers.watching(EVE), watchers.watching(EVE), watchers.watching(ANN):
+    with tail.reading(EVE), tail.reading(EVE), tail.reading(ANN):
         await asyncio.sleep(0.5)
     assert 2 <= source.asked <= 11
     await asyncio.sleep(0.1)
     asked = source.asked
     await asyncio.sleep(0.2)
     assert source.asked == asked
-    await watchers.aclose()
+    await tail.aclose()
 
 
 async def test_there_is_room_for_so_many_and_so_many_of_one() -> None:
-    watchers = LiveTail(Unwell(), every_s=0.05)
-    taken = [watchers.watching(Principal(f"user {n // MOST_OF_ONE}")) for n in range(MOST_WATCHERS)]
-    for each in taken[:MOST_OF_ONE]:
+    tail = LiveTail(Unwell(), every_s=0.05)
+    taken = [tail.reading(Principal(f"user {n // MOST_OF_USER}")) for n in range(MOST_READERS)]
+    for each in taken[:MOST_OF_USER]:
         each.__enter__()
-    with pytest.raises(TooManyWatchers), watchers.watching(Principal("user 0")):
+    with pytest.raises(TooManyReaders), tail.reading(Principal("user 0")):
         pass
-    for each in taken[MOST_OF_ONE:]:
+    for each in taken[MOST_OF_USER:]:
         each.__enter__()
-    with pytest.raises(TooManyWatchers), watchers.watching(Principal("another")):
+    with pytest.raises(TooManyReaders), tail.reading(Principal("another")):
         pass
     for each in taken:
         each.__exit__(None, None, None)
-    with watchers.watching(Principal("user 0")):
+    with tail.reading(Principal("user 0")):
         pass
-    await watchers.aclose()
+    await tail.aclose()

@@ -23,8 +23,8 @@ def answer(number: int, size: int = 0, root: str = "talk") -> StoredAnswer:
 
 def test_the_newest_answer_to_a_request_is_found_and_only_by_its_user() -> None:
     recent = RecentAnswers()
-    recent.note("ann", b"q", answer(1, root="one"))
-    recent.note("ann", b"q", answer(2, root="two"))
+    recent.add("ann", b"q", answer(1, root="one"))
+    recent.add("ann", b"q", answer(2, root="two"))
     assert recent.answer_to("ann", b"q", None) == answer(2, root="two")
     assert recent.answer_to("ann", b"q", "one") == answer(1, root="one")
     assert recent.answer_to("ann", b"other", None) is None
@@ -38,7 +38,7 @@ def test_the_newest_answer_to_a_request_is_found_and_only_by_its_user() -> None:
 def test_time_lets_answers_go() -> None:
     clock = Clock()
     recent = RecentAnswers(keep_s=900, clock=clock)
-    recent.note("ann", b"q", answer(1))
+    recent.add("ann", b"q", answer(1))
     clock.now += 899
     assert recent.answer_to("ann", b"q", None) is not None
     clock.now += 1
@@ -50,7 +50,7 @@ def test_time_lets_answers_go() -> None:
 def test_bytes_are_bounded_and_the_oldest_goes_first() -> None:
     recent = RecentAnswers(most_bytes=3 * (OVERHEAD + 100))
     for number in range(5):
-        recent.note("ann", b"q%d" % number, answer(number, size=100))
+        recent.add("ann", b"q%d" % number, answer(number, size=100))
     assert [recent.by_id("ann", UUID(int=number)) is not None for number in range(5)] == [
         False,
         False,
@@ -58,7 +58,7 @@ def test_bytes_are_bounded_and_the_oldest_goes_first() -> None:
         True,
         True,
     ]
-    recent.note("ann", b"huge", answer(9, size=10_000))
+    recent.add("ann", b"huge", answer(9, size=10_000))
     assert recent.by_id("ann", UUID(int=9)) is None
     assert recent.by_id("ann", UUID(int=4)) is not None
 
@@ -66,9 +66,9 @@ def test_bytes_are_bounded_and_the_oldest_goes_first() -> None:
 def test_forgetting_an_old_answer_leaves_the_newer_one_to_the_same_request() -> None:
     clock = Clock()
     recent = RecentAnswers(clock=clock)
-    recent.note("ann", b"q", answer(1))
+    recent.add("ann", b"q", answer(1))
     clock.now += 600
-    recent.note("ann", b"q", answer(2))
+    recent.add("ann", b"q", answer(2))
     clock.now += 600
     assert recent.answer_to("ann", b"q", None) == answer(2)
     assert recent.answer_to("ann", b"q", "talk") == answer(2)
@@ -79,7 +79,7 @@ def test_nothing_is_left_of_what_was_forgotten() -> None:
     clock = Clock()
     recent = RecentAnswers(clock=clock)
     for number in range(100):
-        recent.note(f"user {number}", b"q", answer(number))
+        recent.add(f"user {number}", b"q", answer(number))
     clock.now += 10_000
     assert recent.answer_to("ann", b"q", None) is None
     assert (recent._finished, recent._newest, recent._size) == ({}, {}, 0)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.ids import Ids
-from gateway.in_flight.snapshot import MOST_TOLD, InFlightSnapshot, told_of
+from gateway.in_flight.snapshot import MOST_ROWS, InFlightSnapshot, rows_of
 from gateway.model import Kind
 from tests.journal.samples import interaction
 
@@ -31,24 +31,24 @@ async def settled(underway: InFlightSnapshot) -> list[dict[str, Any]]:
     return underway.now()
 
 
-def test_the_oldest_are_told_and_no_query() -> None:
-    told = told_of(busy_with(MOST_TOLD + 50))
-    assert len(told) == MOST_TOLD
-    assert told == sorted(told, key=lambda one: str(one["id"]))
-    assert {one["source"] for one in told} == {"chat", "image", "api"}
-    assert {one["path"] for one in told} == {"/v1/x"}
+def test_the_oldest_are_rows_and_no_query() -> None:
+    rows = rows_of(busy_with(MOST_ROWS + 50))
+    assert len(rows) == MOST_ROWS
+    assert rows == sorted(rows, key=lambda one: str(one["id"]))
+    assert {one["source"] for one in rows} == {"chat", "image", "api"}
+    assert {one["path"] for one in rows} == {"/v1/x"}
 
 
 async def test_what_others_tell_stands_between_and_one_that_is_gone_counts_for_nothing() -> None:
-    here, there = busy_with(3), told_of(busy_with(2))
+    here, there = busy_with(3), rows_of(busy_with(2))
 
     async def ask() -> Iterable[Any]:
         return [there, None]
 
     underway = InFlightSnapshot(here, ask)
     assert underway.now() == []
-    told = await settled(underway)
-    assert [one["id"] for one in told] == sorted(one["id"] for one in (*told_of(here), *there))
+    rows = await settled(underway)
+    assert [one["id"] for one in rows] == sorted(one["id"] for one in (*rows_of(here), *there))
     await underway.aclose()
 
 

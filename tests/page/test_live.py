@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from gateway.edge.http.app_keys import LIVE
+from gateway.edge.http.app_keys import IN_FLIGHT
 from tests.edge.app import House, house
 from tests.edge.rules import CARD, COMPANYS
 from tests.loopback import Script, WaitFor, chat_completion
@@ -257,11 +257,11 @@ async def test_screen_readers_get_few_announcements(browser: Browser, filled: Ho
 async def test_the_page_reconnects_to_a_restarted_gateway(browser: Browser, filled: House) -> None:
     async with opened(browser, filled) as page:
         await until_live(page)
-        filled.app[LIVE].is_draining = True
+        filled.app[IN_FLIGHT].is_draining = True
         try:
             await page.locator(".connection.lost").wait_for()
         finally:
-            filled.app[LIVE].is_draining = False
+            filled.app[IN_FLIGHT].is_draining = False
         await filled.chat("meanwhile", by="pia")
         await page.locator(".list li:first-child", has_text="meanwhile").wait_for()
         await page.locator(".connection.live").wait_for()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily
 
-from gateway.edge.chats.peer_answers import told_to_siblings
-from gateway.edge.http.app_keys import LIVE, RECENT, SCRAPE, SETTINGS
+from gateway.edge.chats.peer_app import peer_app
+from gateway.edge.http.app_keys import IN_FLIGHT, PEER_METRICS, RECENT, SETTINGS
 from gateway.in_flight.in_flight import InFlight
 from gateway.in_flight.recent import RecentAnswers
 from gateway.peers.metrics import PeerMetrics
-from gateway.peers.peers import PATIENCE_S, Peers, WorkerIdentity
+from gateway.peers.peers import TIMEOUT_S, Peers, WorkerIdentity
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ async def worker(folder: Path | None, number: int, count: int) -> AsyncIterator[
         return [CounterMetricFamily("requests", "Requests.", value=count)]
 
     app = web.Application()
-    siblings = Peers(WorkerIdentity(number, folder))
-    app[LIVE], app[RECENT] = InFlight(), RecentAnswers()
-    app[SETTINGS], app[SCRAPE] = Settings(data_dir=folder or Path()), PeerMetrics(siblings, look)
-    await siblings.open(told_to_siblings(app))
+    peers = Peers(WorkerIdentity(number, folder))
+    app[IN_FLIGHT], app[RECENT] = InFlight(), RecentAnswers()
+    app[SETTINGS], app[PEER_METRICS] = Settings(data_dir=folder or Path()), PeerMetrics(peers, look)
+    await peers.open(peer_app(app))
     try:
-        yield app[SCRAPE]
+        yield app[PEER_METRICS]
     finally:
-        await siblings.aclose()
+        await peers.aclose()
 
 
 async def told(scrape: PeerMetrics, name: str = "requests") -> dict[str, float]:
@@ -87,7 +87,7 @@ async def test_a_worker_that_hangs_or_talks_nonsense_keeps_nobody_waiting_for_lo
     ):
         began = time.monotonic()
         assert await told(first, "llm_gateway_worker_up") == {"0": 1, "1": 0, "2": 0}
-        assert time.monotonic() - began < PATIENCE_S + 1
+        assert time.monotonic() - began < TIMEOUT_S + 1
 
 
 async def test_an_asker_that_leaves_does_no_harm(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""`/live`: auditors see interactions as they happen, look for them in the whole log, and open whole conversations.
+"""`/live`: auditors see interactions as they happen, search the whole log, and open whole conversations.
 
-Who looked at what is told in the log, without a word of what was said.
+The log records each access of an auditor, without prompts or answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.edge.http.app_keys import AUDIT, LIVE, PAGE, SETTINGS, UNDERWAY, WATCHERS
+from gateway.edge.http.app_keys import AUDIT, IN_FLIGHT, LIVE_TAIL, PAGE, SETTINGS, SNAPSHOT
 from gateway.edge.http.callers import caller_of, not_allowed
 from gateway.edge.http.params import id_in, limit_in, text_asked
 from gateway.edge.http.request_keys import REQUEST_ID
@@ -39,7 +39,7 @@ SOURCES = ("chat", "image", "api")
 USUAL_LINES, MOST_LINES = 50, 200
 MOST_TURNS, MOST_BYTES = 100, 8 << 20  # of a page of a conversation
 LONGEST_QUERY = 200  # characters
-CHECK_S = 0.5  # how often it is asked whether somebody may still watch, and what is under way
+CHECK_S = 0.5  # how often a stream checks the reader's permission and the interactions in flight
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ async def search(request: web.Request) -> web.Response:
         _wanted(request),
         words,
         since=_moment(request, "from"),
-        before=_mark(request, "before", _until(request)),
+        before=_cursor(request, "before", _until(request)),
         limit=limit_in(request, USUAL_LINES, MOST_LINES),
     )
     found = await request.app[AUDIT].search(asked)
@@ -74,14 +74,13 @@ async def search(request: web.Request) -> web.Response:
 async def conversation(request: web.Request) -> web.Response:
     """GET /live/conversations/{id}?after=&limit=
 
-    `{"user", "conversation", "data": [turn, …], "next_after"}`: the whole conversation in which the interaction with
-    this id stands, oldest first, each turn with what it adds and what the policy did; an image or another call by
-    itself.
+    `{"user", "conversation", "data": [turn, …], "next_after"}`: the whole conversation of an interaction, oldest first,
+    each turn with the messages that it adds and the policy's outcome; for an image or another call, this one alone.
     """
     caller = await _auditor(request)
     interaction = id_in(request)
     limit = limit_in(request, MOST_TURNS, MOST_TURNS)
-    after = _mark(request, "after", OLDEST)
+    after = _cursor(request, "after", OLDEST)
     found = await request.app[AUDIT].conversation(caller, interaction, after=after, limit=limit, budget=MOST_BYTES)
     _note(request, caller, "conversation", interaction_id=str(interaction), of=found.user, conversation_id=found.root)
     begun = b'{"user":%b,"conversation":%b,"data":[%b]' % (
@@ -95,76 +94,77 @@ async def conversation(request: web.Request) -> web.Response:
 async def events(request: web.Request) -> web.StreamResponse:
     """GET /live/events?user=&model=&outcome=&policy=&kind=
 
-    Lines of interactions as they are kept, by whichever process, as server-sent events: each once, in the order of
-    their arrival. `Last-Event-ID` goes on from there. Besides `interaction` there are the events `begun`, `missed`
-    (what came meanwhile is forgotten: search for it), `away` and `back` (Postgres), `passed` (others came),
-    `underway` (all that this host is answering at the moment, whenever that is something else) and `ended`, which says
-    why.
+    Lines of interactions of all processes as they are stored, as server-sent events: each once, in the order of their
+    arrival. `Last-Event-ID` continues after an event. Besides `interaction` there are the events `begun`, `missed`
+    (the changes since the last event are dropped: search for them), `away` and `back` (Postgres), `passed` (the
+    position of changes that the filters exclude), `underway` (the interactions in flight on this host, whenever they
+    change) and `ended`, with the reason.
     """
     caller = await _auditor(request)
     wanted = _wanted(request)
-    watchers = request.app[WATCHERS]
-    with watchers.watching(caller):
-        position, has_missed = await watchers.begin(_seen(request))
+    tail = request.app[LIVE_TAIL]
+    with tail.reading(caller):
+        position, has_missed = await tail.begin(_seen(request))
         _note(request, caller, "live")
         client = _client(request)
         await client.start(EVENTS, is_events=True)
         client.write(_event("missed" if has_missed else "begun", position))
         try:
-            await _tell(request, caller, client, wanted, position)
+            await _send(request, caller, client, wanted, position)
         except GatewayError as error:
             await client.end(_ended(error))
     return client.answered()
 
 
-async def _tell(request: web.Request, caller: Principal, client: HttpClient, wanted: Wanted, position: int) -> None:
-    """Until the watcher leaves, may no longer watch, or the gateway stops. Raises GatewayError for the latter two."""
-    watchers, loop = request.app[WATCHERS], asyncio.get_running_loop()
-    told, is_down = position, False
-    underway: list[dict[str, Any]] = []
+async def _send(request: web.Request, caller: Principal, client: HttpClient, wanted: Wanted, position: int) -> None:
+    """Sends events until the reader leaves. Raises GatewayError when it loses its permission, or the gateway stops."""
+    tail, loop = request.app[LIVE_TAIL], asyncio.get_running_loop()
+    sent, is_down = position, False
+    in_flight: list[dict[str, Any]] = []
     while True:
-        arrivals, position = await watchers.after(caller, position, CHECK_S)
+        changes, position = await tail.after(caller, position, CHECK_S)
         await _check(request)
-        if watchers.is_down is not is_down:
-            is_down = watchers.is_down
-            client.write(_event("away" if is_down else "back", told))
-        told = await _write(client, arrivals, wanted, told)
-        if (found := [each for each in request.app[UNDERWAY].now() if wanted.may_become(each)]) != underway:
-            underway = found
-            client.write(_underway(underway))
+        if tail.is_down is not is_down:
+            is_down = tail.is_down
+            client.write(_event("away" if is_down else "back", sent))
+        sent = await _write(client, changes, wanted, sent)
+        if (found := [each for each in request.app[SNAPSHOT].now() if wanted.may_become(each)]) != in_flight:
+            in_flight = found
+            client.write(_in_flight(in_flight))
         now = loop.time()
-        if position > told and client.is_silent(now):
-            client.write(_event("passed", position))  # when it comes back, it need not be told of these
-            told = position
+        if position > sent and client.is_silent(now):
+            client.write(_event("passed", position))  # a reader that returns need not get these again
+            sent = position
         if client.tick(now):
-            client.write(b"\n")  # no SDK reads this stream; one who reads it block by block sees this at once
+            client.write(b"\n")  # no SDK reads this stream; a reader that splits at empty lines gets this at once
 
 
-async def _write(client: HttpClient, arrivals: Sequence[Change], wanted: Wanted, told: int) -> int:
-    for each in arrivals:
+async def _write(client: HttpClient, changes: Sequence[Change], wanted: Wanted, sent: int) -> int:
+    """Writes the changes that pass the filters; returns the position of the last event."""
+    for each in changes:
         if each.body is not None and wanted.has(each):
             client.write(_line(each.position, each.body))
-            told = each.position
+            sent = each.position
             if client.is_full:
                 await client.drained()
-    return told
+    return sent
 
 
 async def _check(request: web.Request) -> None:
-    """Raises the reason for which nothing more may be shown."""
-    if request.app[LIVE].is_draining:
+    """Raises GatewayError if the stream must end."""
+    if request.app[IN_FLIGHT].is_draining:
         raise ShuttingDown("the gateway is shutting down")
     try:
         await _auditor(request)
     except IdentityUnavailable:
-        return  # it was told once, and says nothing against it
+        return  # the caller was identified at the start, and nothing contradicts that now
 
 
 async def _auditor(request: web.Request) -> Principal:
-    """Raises NotAuthenticated, NotAllowed."""
+    """The caller, who is an auditor. Raises NotAuthenticated, NotAllowed."""
     caller = await caller_of(request)
     if not caller.is_auditor:
-        raise not_allowed(caller, "only auditors see what others say")
+        raise not_allowed(caller, "only auditors see the interactions of others")
     return caller
 
 
@@ -175,23 +175,24 @@ def _client(request: web.Request) -> HttpClient:
 
 
 def _line(position: int, body: str) -> bytes:
-    """The row's own JSON object, with its position as the first member."""
+    """The event of a row: its JSON object, with its position as the first member."""
     return b'id: %d\nevent: interaction\ndata: {"position":%d,%b\n\n' % (position, position, body[1:].encode())
 
 
 def _event(name: str, position: int) -> bytes:
-    """Never with a position beyond what has been told, for a watcher that is cut here goes on from it."""
+    """An event with a position, never one beyond the last line sent: a reader that is cut here continues from it."""
     return b'id: %d\nevent: %b\ndata: {"position":%d}\n\n' % (position, name.encode(), position)
 
 
-def _underway(data: list[dict[str, Any]]) -> bytes:
-    """With the time here, for that of the reader may differ. Without an id: it is no place to go on from."""
+def _in_flight(data: list[dict[str, Any]]) -> bytes:
+    """The interactions in flight, with the gateway's time, as the reader's clock may differ. The event has no id: no
+    reader can continue from it."""
     return b"event: underway\ndata: %b\n\n" % orjson.dumps({"now": time.time(), "data": data})
 
 
-def _ended(why: GatewayError) -> bytes:
-    """Without an id: the last one holds."""
-    return b"event: ended\ndata: %b\n\n" % orjson.dumps({"code": why.code, "message": why.message})
+def _ended(error: GatewayError) -> bytes:
+    """The last event. It has no id, so that the one before stays valid."""
+    return b"event: ended\ndata: %b\n\n" % orjson.dumps({"code": error.code, "message": error.message})
 
 
 def _seen(request: web.Request) -> int | None:
@@ -217,7 +218,7 @@ def _one_of(request: web.Request, name: str, choices: Sequence[str]) -> str | No
 
 
 def _moment(request: web.Request, name: str) -> datetime | None:
-    """A time of the query, as the column has it: UTC without saying so."""
+    """A time of the query as the column has it: UTC, without a zone. Raises CallerError."""
     given = request.query.get(name) or None
     if given is None:
         return None
@@ -233,7 +234,7 @@ def _until(request: web.Request) -> PageCursor:
     return NEWEST if moment is None else PageCursor(moment, UUID(int=0))
 
 
-def _mark(request: web.Request, name: str, usual: PageCursor) -> PageCursor:
+def _cursor(request: web.Request, name: str, usual: PageCursor) -> PageCursor:
     given = request.query.get(name) or None
     try:
         return usual if given is None else PageCursor.read(given)
@@ -242,15 +243,15 @@ def _mark(request: web.Request, name: str, usual: PageCursor) -> PageCursor:
 
 
 def _answer(begun: bytes, name: bytes, page: Page) -> web.Response:
-    """The rows as Postgres has written them, pasted together."""
+    """A page of rows, whose JSON Postgres wrote."""
     following = orjson.dumps(None if page.next is None else str(page.next))
     body = b'%b,"%b":%b}' % (begun, name, following)
     return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _note(request: web.Request, caller: Principal, what: str, **more: object) -> None:
-    """Who looked at what: names of the filters' values, never words."""
-    asked = {
+    """Logs an access: who, and the filters, but never the words of a search."""
+    filters = {
         name: request.query[name] for name in ("user", "model", "outcome", "policy", "kind") if name in request.query
     }
-    log.info("looked_at", what=what, caller=caller.user, request_id=request[REQUEST_ID], **asked, **more)
+    log.info("looked_at", what=what, caller=caller.user, request_id=request[REQUEST_ID], **filters, **more)

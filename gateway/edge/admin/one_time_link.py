@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from gateway.edge.http.app_keys import GUARD, LINKS, PAGE, SETTINGS
+from gateway.edge.http.app_keys import LINKS, ORIGIN_CHECK, PAGE, SETTINGS
 from gateway.edge.ops.page import HEADERS
 from gateway.errors import NotAllowed, NotFound, ServiceError
 from gateway.identity.one_time_link import COOKIE, SESSION_S
@@ -24,7 +24,7 @@ async def open_once(request: web.Request) -> web.Response:
     settings = request.app[SETTINGS]
     if not settings.auth.is_open:
         raise NotFound("there is nothing at /open: callers of this gateway log in")
-    request.app[GUARD].check_host(request)
+    request.app[ORIGIN_CHECK].check_host(request)
     try:
         session = await asyncio.to_thread(request.app[LINKS].use, request.query.get("token", ""))
     except OSError as error:

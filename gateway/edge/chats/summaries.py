@@ -25,8 +25,8 @@ from gateway.dialects.summaries import (
     title_request,
     turns,
 )
-from gateway.edge.chats.conversations import SOON_S, UNKNOWN, is_at_hand, set_title
-from gateway.edge.http.app_keys import EXCHANGE, IDS, SETTINGS, SUMMARIES
+from gateway.edge.chats.conversations import SOON_S, UNKNOWN, set_title
+from gateway.edge.http.app_keys import EXCHANGE, IDS, LOCATOR, SETTINGS, SUMMARIES
 from gateway.edge.http.callers import open_context
 from gateway.edge.http.params import read_object, text_in
 from gateway.edge.http.request_keys import CONTEXT
@@ -135,7 +135,7 @@ async def _newest(request: web.Request, caller: Principal) -> tuple[str, NewestS
         newest = await request.app[SUMMARIES].newest(caller, root)
         if newest is not None:
             return root, newest
-    if is_at_hand(request, caller, root):
+    if request.app[LOCATOR].has_conversation(caller.user, root):
         raise StoreUnavailable("nothing of this conversation is in Postgres yet; ask again in a moment")
     raise NotFound(UNKNOWN)
 

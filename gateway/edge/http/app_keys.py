@@ -1,4 +1,4 @@
-"""What the handlers reach in the application, by typed key. `app.py` puts it there."""
+"""Typed keys of the objects that handlers get from the application; `app.py` sets them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.edge.chats.peer_answers import PeerAnswers
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.exchange.exchange import Exchange
 from gateway.health.readiness import Readiness
@@ -14,11 +15,11 @@ from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
 from gateway.in_flight.in_flight import InFlight
 from gateway.in_flight.live_tail import LiveTail
+from gateway.in_flight.locator import Locator
 from gateway.in_flight.recent import RecentAnswers
 from gateway.in_flight.replay import MemoryBudget
 from gateway.in_flight.snapshot import InFlightSnapshot
 from gateway.peers.metrics import PeerMetrics
-from gateway.peers.peers import Peers
 from gateway.prices import Prices
 from gateway.settings import Settings
 from gateway.store.answers import Answers
@@ -31,24 +32,25 @@ from gateway.telemetry.metrics import Metrics
 
 SETTINGS = web.AppKey("settings", Settings)
 IDS = web.AppKey("ids", Ids)
-GUARD = web.AppKey("guard", OriginCheck)
+ORIGIN_CHECK = web.AppKey("origin check", OriginCheck)
 IDENTITY = web.AppKey("identity", Authenticators)
 LINKS = web.AppKey("one-time links", OneTimeLinks)
 EXCHANGE = web.AppKey("exchange", Exchange)
-LIVE = web.AppKey("live", InFlight)
+IN_FLIGHT = web.AppKey("in flight", InFlight)
 READINESS = web.AppKey("readiness", Readiness)
 METRICS = web.AppKey("metrics", Metrics)
-SCRAPE = web.AppKey("scrape", PeerMetrics)
-SIBLINGS = web.AppKey("siblings", Peers)
+PEER_METRICS = web.AppKey("metrics of all workers", PeerMetrics)
+PEER_ANSWERS = web.AppKey("peer answers", PeerAnswers)
+LOCATOR = web.AppKey("locator", Locator)
 RECENT = web.AppKey("recent answers", RecentAnswers)
-ROOM = web.AppKey("room for replays", MemoryBudget)
+REPLAY_BUDGET = web.AppKey("memory of replay buffers", MemoryBudget)
 HISTORY = web.AppKey("history", History)
 ANSWERS = web.AppKey("answers", Answers)
 CONVERSATION_SETTINGS = web.AppKey("conversation settings", ConversationSettings)
 REPORTS = web.AppKey("reports", Reports)
 AUDIT = web.AppKey("audit", Audit)
-WATCHERS = web.AppKey("watchers", LiveTail)
-UNDERWAY = web.AppKey("underway", InFlightSnapshot)
+LIVE_TAIL = web.AppKey("live tail", LiveTail)
+SNAPSHOT = web.AppKey("in-flight snapshot", InFlightSnapshot)
 SUMMARIES = web.AppKey("summaries", Summaries)
 PRICES = web.AppKey("prices", Prices)
 PAGE = web.AppKey("page", Path)

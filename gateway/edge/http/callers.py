@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.edge.http.app_keys import GUARD, IDENTITY, LINKS, SETTINGS
+from gateway.edge.http.app_keys import IDENTITY, LINKS, ORIGIN_CHECK, SETTINGS
 from gateway.edge.http.paths import models_named
 from gateway.edge.http.request_keys import CONTEXT, ID, REQUEST_ID
 from gateway.edge.http.response import HttpClient
@@ -30,7 +30,7 @@ async def caller_of(request: web.Request) -> Principal:
     else:
         caller = await identity.identify(Credentials.of(request.raw_headers, request.remote))
     if caller.is_ambient:
-        app[GUARD].check(request)
+        app[ORIGIN_CHECK].check(request)
         cookies = request.headers.getall("Cookie", ())
         if cookies and caller is LOCAL_USER and app[LINKS].has_opened("; ".join(cookies)):
             return LOCAL_ADMIN

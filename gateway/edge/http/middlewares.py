@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from gateway.edge.http.app_keys import IDS, LIVE, METRICS
+from gateway.edge.http.app_keys import IDS, IN_FLIGHT, METRICS
 from gateway.edge.http.errors import error_response, http_error_response, of_http_exception, unexpected
 from gateway.edge.http.handling import HttpHandling
 from gateway.edge.http.log_line import canonical_line
@@ -45,7 +45,7 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
     fault: str | None = None
     code: str | None = None
     detail: str | None = None
-    live = app[LIVE]
+    live = app[IN_FLIGHT]
     task: asyncio.Task[object] | None = None
     try:
         task = live.enter(HttpHandling(request))

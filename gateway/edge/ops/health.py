@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.edge.http.app_keys import LIVE, READINESS
+from gateway.edge.http.app_keys import IN_FLIGHT, READINESS
 from gateway.edge.ops.operators import is_operator
 
 
@@ -23,7 +23,7 @@ async def readyz(request: web.Request) -> web.Response:
 
     A probe gets one word. URLs, paths and faults are for those who may read /metrics."""
     report = request.app[READINESS].report()
-    is_draining = request.app[LIVE].is_draining
+    is_draining = request.app[IN_FLIGHT].is_draining
     is_ready = report.can_serve and not is_draining
     body: dict[str, object] = {"status": "ready" if is_ready else "not ready"}
     if await is_operator(request):

@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from gateway.edge.http.app_keys import SCRAPE
+from gateway.edge.http.app_keys import PEER_METRICS
 from gateway.edge.ops.operators import require_operator
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics, as OpenMetrics where that is asked for, else as Prometheus' own text."""
     await require_operator(request)
-    found = _Found(await request.app[SCRAPE].collect())
+    found = _Found(await request.app[PEER_METRICS].collect())
     write: Callable[..., bytes]
     if "application/openmetrics-text" in request.headers.get("Accept", ""):
         write, kind = openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
