@@ -1,7 +1,7 @@
-"""JSON text in and out without loss: orjson where it is exact, the standard library where it is not.
+"""Reads and writes JSON text without loss: by orjson where it is exact, else by the standard library.
 
 orjson turns integers beyond 64 bits into floats, writes NaN as null, and refuses lone surrogates; the standard library
-keeps all three, as the upstream wrote them.
+keeps all three as the upstream wrote them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 import orjson
 
-MAX_DEPTH = 200  # orjson writes 254 levels, the standard library about 990; an answer wraps a chunk in a few of its own
+MAX_DEPTH = 200  # orjson writes 254 levels, the standard library about 990; an answer adds a few around a chunk's
 
 _AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER = b"0" * 19  # 2**63 has 19 digits
 
 
 def parse(payload: bytes) -> tuple[Any, bool]:
-    """The value, and whether orjson may write it again. Raises ValueError for what is not JSON or nested too deep."""
+    """The value, and whether orjson may write it. Raises ValueError for malformed JSON, and for too deep nesting."""
     is_plain = not _has_long_number(payload)
     if is_plain:
         try:
@@ -34,13 +34,13 @@ def parse(payload: bytes) -> tuple[Any, bool]:
 
 
 def brackets(payload: bytes) -> int:
-    """How many brackets open in a text: it is nested no deeper."""
-    without = len(payload.replace(b"[", b"")) + len(payload.replace(b"{", b""))  # a quarter of what `count` costs
+    """The number of opening brackets in a text: an upper bound of its depth."""
+    without = len(payload.replace(b"[", b"")) + len(payload.replace(b"{", b""))  # a quarter of the cost of `count`
     return 2 * len(payload) - without
 
 
 def is_simple(payload: bytes) -> bool:
-    """Whether orjson alone reads this text right: it can hold neither a long number nor too many levels."""
+    """Whether orjson alone reads this text without loss: it has no long number and not too many levels."""
     is_short = len(payload) <= 2 * MAX_DEPTH  # as nearly all chunks are
     return not _has_long_number(payload) and (is_short or brackets(payload) <= MAX_DEPTH)
 
@@ -80,10 +80,10 @@ def _children(node: Any) -> list[Any]:
 
 
 def write(value: Any, *, is_plain: bool) -> bytes:
-    """Compact JSON text of what `parse` gave; pure ASCII where orjson cannot write it."""
+    """Compact JSON text of a value from `parse`; pure ASCII where orjson cannot write it."""
     if is_plain:
         try:
             return orjson.dumps(value)
-        except TypeError:  # a string joined from two halves of a surrogate pair, or nested deeper than it goes
+        except TypeError:  # a string with a lone surrogate, or too deep nesting
             pass
     return json.dumps(value, separators=(",", ":")).encode()

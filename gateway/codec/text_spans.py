@@ -1,4 +1,4 @@
-"""Where the texts of a JSON body stand: byte ranges of its string values, and their replacement. Pure."""
+"""Byte ranges of the string values in a JSON body, and their replacement. Pure."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A string, or a byte that opens, separates or closes; whatever lies between them is of no interest here.
+# A string, or a byte that opens, separates or closes. All other bytes are skipped.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],]', re.DOTALL)
 
 
 class TextSpan(NamedTuple):
-    """One string value. `start` and `end` are bytes of the body, with the quotation marks; `text` is decoded."""
+    """One string value. `start` and `end` are byte offsets that include the quotation marks; `text` is decoded."""
 
-    path: tuple[str | int, ...]  # names of members and places in lists, from the outermost: ("messages", 0, "content")
+    path: tuple[str | int, ...]  # members and list indexes from the outermost: ("messages", 0, "content")
     start: int
     end: int
     text: str
 
 
 def text_spans(raw: bytes) -> Iterator[TextSpan]:
-    """Every string value of a JSON body in the order in which they stand there; `raw` is known to be JSON.
+    """All string values of a JSON body, in their order. `raw` must be JSON.
 
-    Of members with the same name each is listed, for upstreams differ in which of them they take. JSON within a string
+    Members with the same name are all listed, because upstreams differ in which one they take. JSON within a string
     (the arguments of a call) is one text. Names of members are not listed.
     """
     path: list[str | int] = []
@@ -41,9 +41,9 @@ def text_spans(raw: bytes) -> Iterator[TextSpan]:
             else:
                 yield TextSpan(tuple(path), token.start(), token.end(), _decoded(token[0]))
         elif kind == 0x2C:  # a comma
-            place = path[-1]
-            if isinstance(place, int):
-                path[-1] = place + 1
+            index = path[-1]
+            if isinstance(index, int):
+                path[-1] = index + 1
             else:
                 is_name[-1] = True
         elif kind in b"{[":
@@ -55,8 +55,10 @@ def text_spans(raw: bytes) -> Iterator[TextSpan]:
 
 
 def with_texts(raw: bytes, texts: Mapping[TextSpan, str]) -> bytes:
-    """The same body with other texts at these spans, and not another byte changed. Raises ValueError for a span that
-    is not one of this body's."""
+    """The body with other texts at these spans, and no other byte changed.
+
+    Raises ValueError for a span of another body.
+    """
     if not texts:
         return raw
     wanted = {(span.start, span.end): text for span, text in texts.items()}
@@ -68,12 +70,12 @@ def with_texts(raw: bytes, texts: Mapping[TextSpan, str]) -> bytes:
             pieces += raw[at : span.start], encoded(text)
             at = span.end
     if wanted:
-        raise ValueError(f"no text of the body stands at {min(wanted)}")
+        raise ValueError(f"the body has no text at {min(wanted)}")
     return b"".join((*pieces, raw[at:]))
 
 
 def encoded(text: str) -> bytes:
-    """The text as a JSON string; lone surrogates as escapes."""
+    """The text as a JSON string, with lone surrogates as escapes."""
     try:
         return orjson.dumps(text)
     except TypeError:

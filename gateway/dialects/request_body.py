@@ -1,4 +1,4 @@
-"""Small changes to a request's JSON that leave every other byte as the caller wrote it. Pure."""
+"""Reads and changes members of a request's JSON, and leaves every other byte as the caller wrote it. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OPTIONS = "stream_options"
 INCLUDE_USAGE = b'"include_usage":true'
 ASK_USAGE = b'"stream_options":{%b}' % INCLUDE_USAGE
 
-# Members that list models which an upstream may use instead: OpenRouter's, LiteLLM's.
+# Members of OpenRouter and LiteLLM that list models which the upstream may use instead.
 FURTHER_MODELS = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
-# Members in which `model` is a word of the conversation or of a schema, not of what is asked of the upstream.
-_SAID = frozenset(
+# Members in which a member `model` is part of the conversation or of a schema, and names no model for the upstream.
+_CONTENT_MEMBERS = frozenset(
     (
         "messages",
         "input",
@@ -36,8 +36,8 @@ _SAID = frozenset(
         "text",
     )
 )
-# Members that decide what is done with a conversation. Of a name that stands there twice some servers take the first,
-# some the last; some do not tell upper case from lower.
+# Members that decide how a conversation is handled. Of a repeated name some servers take the first member, some the
+# last; some ignore case.
 DECIDING = frozenset(
     (
         "model",
@@ -64,51 +64,55 @@ DECIDING_WITHIN = {OPTIONS: frozenset(("include_usage",))}
 _RAW_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BEFORE_VALUE = re.compile(rb'[ \t\n\r]*+,?[ \t\n\r]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Finds where a value ends; numbers are not worked out, for they may be larger than anything.
+# Finds the end of a value. Numbers stay text: they may be of any size.
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 def further_models(body: Json) -> Iterator[str]:
-    """Names of the models that the upstream may use instead of `model` or beside it, such as `session.model`,
-    `extra_body.model` or `tools[0].model`; empty for one that is not named plainly."""
+    """Names of further models that the upstream may use instead of `model` or beside it.
+
+    Such as `session.model`, `extra_body.model` or `tools[0].model`; "" for a model whose name cannot be read.
+    """
     for name, value in body.items():
         if name in FURTHER_MODELS and value is not None:
             yield from (one if isinstance(one, str) else "" for one in (value if isinstance(value, list) else [value]))
-        elif name == "tools" and isinstance(value, list):  # what lies deeper in a tool is a schema
+        elif name == "tools" and isinstance(value, list):  # the deeper members of a tool are a schema
             yield from (
                 tool["model"] for tool in value if isinstance(tool, dict) and isinstance(tool.get("model"), str)
             )
-        elif name not in _SAID:
+        elif name not in _CONTENT_MEMBERS:
             yield from _models_within(value)
 
 
 def _models_within(value: object) -> Iterator[str]:
-    open_ones = [value]
-    while open_ones:
-        one = open_ones.pop()
-        if isinstance(one, list):
-            open_ones += one
-        elif isinstance(one, dict):
-            for name, inner in one.items():
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack += node
+        elif isinstance(node, dict):
+            for name, inner in node.items():
                 if name.casefold() == "model" and isinstance(inner, str):
                     yield inner
                 elif name.casefold() in FURTHER_MODELS and inner is not None:
                     yield ""
                 else:
-                    open_ones.append(inner)
+                    stack.append(inner)
 
 
 def may_name_models(name: str, value: bytes) -> bool:
-    """Whether `further_models` looks into a member of this name with this value, as it is written."""
-    return name in FURTHER_MODELS or (name not in _SAID and value[:1] in (b"{", b"["))
+    """Whether `further_models` searches a member with this name and this JSON text."""
+    return name in FURTHER_MODELS or (name not in _CONTENT_MEMBERS and value[:1] in (b"{", b"["))
 
 
 def values_of(raw: bytes) -> dict[str, bytes]:
-    """The value of each member of a JSON object, as it is written; of doubles the last. Raises ValueError for what is
-    not a JSON object, and RecursionError for one of great depth."""
+    """The JSON text of each member's value; of a repeated name the last.
+
+    Raises ValueError for anything but a JSON object, and RecursionError for too deep nesting.
+    """
     try:
         return {name: bytes(value) for name, value in _RAW_VALUES.decode(raw).items()}
-    except msgspec.DecodeError:  # lone surrogates, too, which are JSON
+    except msgspec.DecodeError:  # also for lone surrogates, which are JSON
         text = raw.decode()
         json.loads(text, parse_int=str)
         if not text.lstrip(" \t\r\n").startswith("{"):
@@ -119,12 +123,12 @@ def values_of(raw: bytes) -> dict[str, bytes]:
 def ambiguous_member(
     raw: bytes, names: Collection[str] | None, within: Mapping[str, Collection[str]] | None = None
 ) -> str | None:
-    """A member of the JSON object `raw` that servers may read in different ways; None where there is none.
+    """The name of a member of the JSON object `raw` that servers may read in different ways; None if there is none.
 
-    It is one of `names` (None: any), which are in lower case, that stands there twice, or in another case; escapes are
-    undone. `within` has the names to look for in members that are objects themselves. Raises as `values_of`.
+    It is one of `names` (in lower case; None: any name) that is repeated, or written in another case or with escapes.
+    `within` has the names to check in members that are objects themselves. Raises as `values_of`.
 
-    Costs half as much as parsing: values are skipped, and what stands between them must be the names and no more.
+    Costs half as much as parsing: it skips the values, and only names may stand between them.
     """
     if names is not None and _is_plain(raw, names, within):
         return None
@@ -146,16 +150,18 @@ def ambiguous_member(
 
 
 def _has_variant(values: Iterable[str], names: Collection[str] | None) -> bool:
-    """Whether a name stands there in another case."""
+    """Whether a name is written in another case."""
     if names is None:
         folded = [name.casefold() for name in values]
         return len(set(folded)) < len(folded)
-    return bool([name for name in values if name not in names and name.casefold() in names])  # `any` costs twice that
+    return bool([name for name in values if name not in names and name.casefold() in names])  # `any` costs double
 
 
 def _is_plain(raw: bytes, names: Collection[str], within: Mapping[str, Collection[str]] | None) -> bool:
-    """Whether an object as SDKs write it has neither a double nor a variant of a name: it has its members and not one
-    byte more, for a double, a space or an escape in a name adds some. Takes a third of a closer look."""
+    """Whether a compact object has neither a repeated name nor a variant of one, at a third of the full check's cost.
+
+    A repeated name, a space, or an escape in a name makes the object longer than the sum of its members.
+    """
     try:
         values = _RAW_VALUES.decode(raw)
     except msgspec.DecodeError:
@@ -172,7 +178,7 @@ def _is_plain(raw: bytes, names: Collection[str], within: Mapping[str, Collectio
 
 
 def _is_made_of(raw: bytes, values: Iterable[bytes]) -> bool:
-    """Whether an object has these values, in this order, and no other."""
+    """Whether an object has exactly these values, in this order."""
     at = raw.index(b"{") + 1
     for value in values:
         before = _BEFORE_VALUE.match(raw, at)
@@ -190,14 +196,14 @@ def with_member(raw: bytes, member: bytes) -> bytes:
 
 
 def without_members(raw: bytes, names: Collection[str]) -> bytes:
-    """The JSON object `raw` without some members, however often they stand there."""
+    """The JSON object `raw` without all members of these names."""
     text = raw.decode()
     kept = [text[member.start : member.end] for member in _members(text) if member.name not in names]
     return f"{{{','.join(kept)}}}".encode()
 
 
 def asking_for_usage(raw: bytes, body: Json) -> bytes | None:
-    """The request with `stream_options.include_usage` set; None where the caller's own options forbid to touch it."""
+    """The request with `stream_options.include_usage` set; None if the caller's own options must not be changed."""
     if OPTIONS not in body:
         return with_member(raw, ASK_USAGE)
     options = body[OPTIONS]
@@ -206,13 +212,13 @@ def asking_for_usage(raw: bytes, body: Json) -> bytes | None:
     if not isinstance(options, dict) or "include_usage" in options:
         return None
     text = raw.decode()
-    *_, last = (member for member in _members(text) if member.name == OPTIONS)  # of doubles, parsers take the last
+    *_, last = (member for member in _members(text) if member.name == OPTIONS)  # parsers take the last one
     value = with_member(text[last.value : last.end].encode(), INCLUDE_USAGE)
     return b"%b%b%b" % (text[: last.value].encode(), value, text[last.end :].encode())
 
 
 class _Member(NamedTuple):
-    """A member's place in the text: from behind the brace or comma before it, to before the one behind it."""
+    """Offsets of a member: from behind the preceding brace or comma to the following one."""
 
     name: str
     start: int
@@ -221,7 +227,7 @@ class _Member(NamedTuple):
 
 
 def _members(text: str) -> Iterator[_Member]:
-    """The members of a JSON object, doubles too. The text is known to be JSON."""
+    """The members of a JSON object, repeated names too. `text` must be JSON."""
     start = _skip(text, 0) + 1
     while text[at := _skip(text, start)] != "}":
         name, at = _SCANNER.raw_decode(text, at)

@@ -1,4 +1,4 @@
-"""Small shapes of the OpenAI dialects: usage counted, usage guessed, errors found, and the error event."""
+"""Shared parts of the OpenAI dialects: usage, estimated usage, errors in bodies, and the error event."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gateway.model import Usage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_MOST_TOKENS = 2**53  # what every reader of JSON can count; the store's bigint holds it with ease
+_MOST_TOKENS = 2**53  # exact in every JSON parser, and fits the store's bigint
 _BYTES_PER_TOKEN = 4
-# Why an answer has not ended well, as its record says it.
+# The `error` of records whose answer did not end well.
 ENDED_BY_ERROR = "the upstream ended its answer with an error"
 UNFINISHED = "the upstream ended its answer without saying why it was finished"
-_NO_FAULTS = (None, "", 0, "0", 200, "200")  # codes that report success
+_SUCCESS_CODES = (None, "", 0, "0", 200, "200")
 
-# Where the words are: in messages and items, in their parts, in tool calls. All else (ids, types, roles, image and
-# audio data, the schemas of tools) is not counted.
+# Members with text: in messages and items, in their parts, in tool calls. Nothing else is counted: ids, types, roles,
+# image and audio data, the schemas of tools.
 _TEXTS = frozenset({
     "arguments", "code", "content", "input", "instructions", "name", "output",
     "reasoning", "reasoning_content", "refusal", "text", "thinking",
@@ -30,10 +30,10 @@ _BRANCHES = _TEXTS | {
 
 
 def usage_of(usage: object) -> Usage | None:
-    """What a usage object says, of chat completions, the Responses API or embeddings; None if it counts nothing.
+    """The counts of a usage object of chat completions, the Responses API or embeddings; None if it has none.
 
-    A count that is none (negative, a string, beyond 2**53) is taken for missing, and a missing one is worked out from
-    the total, or is 0. `raw` is the object itself, whole.
+    An invalid count (negative, a string, beyond 2**53) counts as missing. A missing count is computed from the total,
+    or is 0. `raw` is the object itself.
     """
     if not isinstance(usage, dict):
         return None
@@ -60,12 +60,11 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
 
 
 def estimate_usage(request_body: Mapping[str, Any], completion: Mapping[str, Any]) -> Usage:
-    """A guess for upstreams that count nothing: 4 UTF-8 bytes a token over every text of both sides, rounded up.
+    """An estimate for upstreams that send no counts: 4 UTF-8 bytes a token over all texts of both sides, rounded up.
 
     Against o200k_base: English and code 2 to 25 % too many, Russian 34; German, Spanish, French, Japanese and Chinese 1
     to 8 % too few, JSON 32, digits 25. Against the older cl100k_base: Greek 47 % too few, Chinese, Japanese and Korean
-    27. What has no text in the bodies comes on top: 3 to 4 tokens a message, the schemas of tools, images, audio, and
-    reasoning that is not shown.
+    27. Not included: 3 to 4 tokens a message, the schemas of tools, images, audio, and reasoning that is not shown.
     """
     return Usage(_tokens(request_body), _tokens(completion), is_estimate=True)
 
@@ -76,7 +75,7 @@ def _tokens(body: object) -> int:
 
 
 def _texts(body: object) -> Iterator[str]:
-    """Every text of a request or an answer, of both dialects; with a stack, since a caller's JSON may be deep."""
+    """All texts of a request or an answer, of both dialects. Uses a stack, because a caller's JSON may be deep."""
     stack = [body]
     while stack:
         node = stack.pop()
@@ -91,10 +90,10 @@ def _texts(body: object) -> Iterator[str]:
 
 
 def error_in(body: Mapping[str, Any]) -> object:
-    """The error that an event or a body reports, in any form that upstreams have; None if it reports none.
+    """The error in an event or a body, in any form that upstreams use; None if there is none.
 
     OpenAI's `error`, also as a text; `type` or `object` "error" (Anthropic, vLLM); an `error` of a choice, or a choice
-    that finished with one (OpenRouter); and bodies without choices: `detail` (FastAPI), `errors`, `code` and `message`.
+    that finished with one (OpenRouter); in bodies without choices `detail` (FastAPI), `errors`, `code` and `message`.
     """
     if error := body.get("error"):
         return error
@@ -106,13 +105,13 @@ def error_in(body: Mapping[str, Any]) -> object:
             if isinstance(choice, dict) and (choice.get("error") or choice.get("finish_reason") == "error"):
                 return choice.get("error") or choice
         return None
-    if "choices" in body or isinstance(body.get("type"), str):  # an event of the Responses API says what it is
+    if "choices" in body or isinstance(body.get("type"), str):  # the latter is an event of the Responses API
         return None
-    has_code = body.get("code") not in _NO_FAULTS and isinstance(body.get("message"), str)
+    has_code = body.get("code") not in _SUCCESS_CODES and isinstance(body.get("message"), str)
     return body if has_code or body.get("detail") or body.get("errors") else None
 
 
 def error_event(message: str, type: str, code: str | None, param: str | None = None) -> bytes:
-    """The event that ends a stream which failed; every client that was tried shows it."""
+    """The event that ends a failed stream. All clients in the tests report it."""
     error = {"message": message, "type": type, "param": param, "code": code}
     return b"data: " + jsontext.write({"error": error}, is_plain=True) + b"\n\n"

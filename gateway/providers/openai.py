@@ -1,4 +1,4 @@
-"""An OpenAI-compatible upstream: the dialect is our own, so calls and answers pass as they are."""
+"""An OpenAI-compatible upstream. It speaks the callers' dialect, so calls and answers pass unchanged."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-_OF_BODIES = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
+_BODY_HEADERS = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
 
 class RelocatedReply(Reply):
-    """A redirect to a path of ours, or without a location. Its body, which may name an address, is left out."""
+    """A redirect to one of the gateway's paths, or without a location. Its body is dropped: it may name an address."""
 
     def __init__(self, head: Head) -> None:
-        headers = [header for header in head.headers if header[0] not in _OF_BODIES]
+        headers = [header for header in head.headers if header[0] not in _BODY_HEADERS]
         self.head = Head(head.status, (*headers, (b"content-length", b"0")))
 
     async def pump(self, sink: BodySink) -> Ending:
         return Ending.WHOLE
 
     def close(self) -> None:
-        """It is closed already."""
+        """Nothing to do: the upstream's answer is closed already."""
 
 
 class CallAuth(Protocol):

@@ -1,4 +1,4 @@
-"""Content codings that an upstream used although none was asked for (RFC 9110 section 8.4)."""
+"""Decodes content codings of upstreams that compress without being asked to (RFC 9110 section 8.4)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 from gateway.errors import UpstreamGarbled
 from gateway.transport.call import BodySink, Ending, Head
 
-INFLATED_AT_ONCE = 16 * 1024 * 1024  # of one network read; more is a bomb
+MAX_INFLATED_BYTES = 16 * 1024 * 1024  # of one network read; more is a decompression bomb
 
 
 class InflatingSink(BodySink):
-    """Stands before a sink and feeds it the decoded bytes. `fault` says what is wrong with the coding, if anything."""
+    """Feeds another sink with the decoded bytes. `fault` is the error in the coding, if there is one."""
 
     __slots__ = ("_inflate", "_is_begun", "_sink", "fault")
 
@@ -28,11 +28,11 @@ class InflatingSink(BodySink):
 
     @property
     def is_whole(self) -> bool:
-        """The coding reached its own end, or there was no body at all."""
+        """Whether the coding reached its own end, or there was no body at all."""
         return self._inflate.eof or not self._is_begun
 
     def ending(self, http: Ending) -> Ending:
-        """How the decoded body ended, where HTTP saw the encoded one end like this."""
+        """The ending of the decoded body, from the ending of the encoded one."""
         if self.fault is not None:
             return Ending.GARBLED
         if http in (Ending.WHOLE, Ending.UNPROVED) and not self.is_whole:
@@ -46,14 +46,17 @@ class InflatingSink(BodySink):
             self.fault = f"the upstream's compressed body is broken: {error}"
             return True
         if plain is None:
-            self.fault = "the upstream's compressed body inflates without measure"
+            self.fault = "the upstream's compressed body inflates beyond all limits"
             return True
         return bool(plain) and self._sink.feed(plain)
 
     def _inflated(self, data: bytes) -> bytes | None:
-        """None: a bomb. One gzip may follow another (RFC 1952 section 2.2); what follows and is none is a fault."""
+        """The decoded bytes; None for a decompression bomb.
+
+        One gzip member may follow another (RFC 1952 section 2.2). Any other bytes behind a member are a fault.
+        """
         parts: list[bytes] = []
-        left = INFLATED_AT_ONCE
+        left = MAX_INFLATED_BYTES
         while data:
             if self._inflate.eof:
                 self._inflate = _inflater()
@@ -70,20 +73,22 @@ class InflatingSink(BodySink):
 
 
 def _inflater() -> zlib._Decompress:
-    return zlib.decompressobj(wbits=47)  # gzip or zlib, told by the header
+    return zlib.decompressobj(wbits=47)  # gzip or zlib, detected by its header
 
 
 def decoded(head: Head, sink: BodySink) -> InflatingSink | None:
-    """The sink to pump into when the body is compressed; None when it is plain. Raises UpstreamGarbled."""
+    """A sink that decodes a compressed body into `sink`; None if the body is plain. Raises UpstreamGarbled."""
     coding = (head.get(b"content-encoding") or b"identity").strip().lower()
     if coding == b"identity":
         return None
     if coding in (b"gzip", b"x-gzip", b"deflate"):
         return InflatingSink(sink)
-    raise UpstreamGarbled(f"the upstream used the content coding {coding.decode('latin-1')!r}, which was not asked for")
+    raise UpstreamGarbled(
+        f"the upstream used the content coding {coding.decode('latin-1')!r}, which the gateway did not ask for"
+    )
 
 
 def plain_head(head: Head) -> Head:
-    """The head that belongs to the decoded body."""
+    """The head of the decoded body."""
     headers = tuple(header for header in head.headers if header[0] not in (b"content-encoding", b"content-length"))
     return replace(head, headers=headers)

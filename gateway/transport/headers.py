@@ -1,7 +1,7 @@
-"""Which headers travel on. Pure; names are compared in lower case, values stay bytes as they came.
+"""Chooses the headers that the gateway passes on. Pure; names are compared in lower case, values stay bytes.
 
-To the upstream goes what stands in a list, for a proxy in front may say anything of a caller. From the upstream comes
-what does not stand in one.
+An allow-list names the headers that go to the upstream, because a proxy in front may add any statement about a caller.
+A deny-list names the upstream's headers that do not go to the caller.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.transport.call import Head, RawHeaders
 
-# RFC 9110 section 7.6.1: these speak of one connection, not of the message.
+# RFC 9110 section 7.6.1: these are about one connection, not about the message.
 HOP_BY_HOP = frozenset(
     (
         b"connection",
@@ -33,15 +33,15 @@ HOP_BY_HOP = frozenset(
 )
 COOKIES = frozenset((b"cookie", b"cookie2"))
 CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
-# They say on whose account a call is made: without that account's credential they mean nothing, or another's account.
-OF_ACCOUNTS = frozenset((b"openai-organization", b"openai-project", b"chatgpt-account-id"))
-# Said anew for the next connection.
-RENEWED = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
-# Meant for this gateway alone. No setting sends them on.
-OURS = HOP_BY_HOP | COOKIES | RENEWED | frozenset((b"x-request-id", b"x-conversation-id"))
+# They name the account of a call. Without that account's credential they mean nothing, or name another account.
+ACCOUNT_HEADERS = frozenset((b"openai-organization", b"openai-project", b"chatgpt-account-id"))
+# Made anew for the next connection.
+REGENERATED = frozenset((b"host", b"content-length", b"accept-encoding", b"expect"))
+# For this gateway alone. No setting passes them on.
+NEVER_SENT = HOP_BY_HOP | COOKIES | REGENERATED | frozenset((b"x-request-id", b"x-conversation-id"))
 
-# What may travel, by who has a use for it; a name that ends in `*` stands for all that begin so. All lists hold for
-# every call, since one upstream may speak several dialects.
+# Headers that may be passed on, by their use. A name that ends in `*` is a prefix. All lists hold for every call, since
+# one upstream may serve several dialects.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "any": (
         "accept",
@@ -84,19 +84,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "x-grok-conv-id",
     ),
 }
-MOST_RETRY_S = 60  # some SDKs sleep for as long as they are told
+MAX_RETRY_S = 60  # some SDKs sleep for as long as the header says
 RETRY_AFTER_AS_SENT = b"x-upstream-retry-after"
-# Of the connection, or of the upstream's own host: what a browser may do with this one is not the upstream's to say.
+# About the connection or the upstream's own host: the upstream must not decide what a browser does with this host.
 NOT_SENT_BACK = HOP_BY_HOP | frozenset(
     (
         b"content-length",
         b"set-cookie",
         b"set-cookie2",
         b"x-request-id",
-        b"x-interaction-id",  # ids of this gateway's, not of another one behind it
+        b"x-interaction-id",  # ids of this gateway, not of another one behind it
         b"x-conversation-id",
         b"x-upstream-content-type",
-        b"x-policy-outcome",  # what this gateway's policy did is its own to say
+        b"x-policy-outcome",  # about the policy of this gateway alone
         b"x-policy-rule",
         RETRY_AFTER_AS_SENT,
         b"date",
@@ -108,7 +108,7 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"nel",
         b"report-to",
         b"reporting-endpoints",
-        # What a page may do in this gateway's origin.
+        # Permissions of a page in this gateway's origin.
         b"content-security-policy",
         b"content-security-policy-report-only",
         b"x-content-type-options",
@@ -137,9 +137,9 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"require-document-policy",
         b"public-key-pins",
         b"expect-ct",
-        b"www-authenticate",  # a browser would ask for a password in this gateway's name
+        b"www-authenticate",  # a browser would ask for a password of this gateway
         b"x-permitted-cross-domain-policies",
-        # Orders to a web server in front, which would send one of its files, or another URL's body.
+        # Commands to a web server in front, which would send one of its files, or the body of another URL.
         b"x-accel-redirect",
         b"x-accel-charset",
         b"x-accel-expires",
@@ -153,7 +153,7 @@ NOT_SENT_BACK = HOP_BY_HOP | frozenset(
         b"cdn-cache-control",
     )
 )
-OF_HOSTS = (
+HOST_PREFIXES = (
     b"access-control-",
     b"cross-origin-",
     b"sec-websocket-",
@@ -161,21 +161,21 @@ OF_HOSTS = (
     b"attribution-reporting-",
     b"x-litespeed-",
 )
-# What lets a cache in front give one caller's answer to others (RFC 9111 section 3.5).
-_FOR_ALL = re.compile(rb"public|s-maxage", re.IGNORECASE)
-_TELLING = frozenset((b"retry-after", b"retry-after-ms", b"cache-control"))  # what they say is looked at
-_MOST_PLANS = 128  # for the names of a request's headers, 64 kB of them at most
+# Lets a cache in front give one caller's answer to others (RFC 9111 section 3.5).
+_SHARED_CACHE = re.compile(rb"public|s-maxage", re.IGNORECASE)
+_CHECKED = frozenset((b"retry-after", b"retry-after-ms", b"cache-control"))  # their values are checked
+_MAX_PLANS = 128  # in the cache; the names of a request's headers have at most 64 kB
 
 
-# What becomes of a caller's header; those above _OURS need a second look.
-_SENT, _SENT_AS_IT_CAME, _OURS, _OF_ACCOUNT, _DROPPED = range(5)
+# The decision on a caller's header; it may depend on the others for those above _OURS.
+_SENT, _SENT_WITH_CODING, _OURS, _OF_ACCOUNT, _DROPPED = range(5)
 
 
 class RequestHeaders:
     """Chooses the caller's headers that the upstream may see. One for the whole process.
 
-    `more` are further names, or beginnings of names with a `*` behind them; `on_dropped` is told the names that stay
-    here without being the gateway's own.
+    `more` are further names, or prefixes with a `*` behind them. `on_dropped` gets the names that are not passed on and
+    are not the gateway's own.
     """
 
     def __init__(
@@ -187,50 +187,52 @@ class RequestHeaders:
     ) -> None:
         allowed = [name.lower().encode("ascii") for names in (*ALLOWED.values(), more) for name in names]
         self._names = frozenset(name for name in allowed if not name.endswith(b"*"))
-        self._beginnings = tuple(name[:-1] for name in allowed if name.endswith(b"*"))
+        self._prefixes = tuple(name[:-1] for name in allowed if name.endswith(b"*"))
         self._keep_credentials = keep_credentials
         self._on_dropped = on_dropped
-        self._plan = lru_cache(_MOST_PLANS)(self._planned)
+        self._plan = lru_cache(_MAX_PLANS)(self._new_plan)
 
     def of(self, raw: Sequence[tuple[bytes, bytes]], *, is_decoded: bool = True) -> RawHeaders:
-        """Of the caller's headers those that travel, as they came. A decoded body has no content coding any more."""
+        """The caller's headers that are passed on, unchanged. A decoded body has no content coding any more."""
         names = tuple([name for name, _ in raw])
         kept, dropped, options = self._plan(names, b"", is_decoded)
         if options:
-            kept, dropped, _ = self._plan(names, b",".join([raw[place][1] for place in options]), is_decoded)
+            kept, dropped, _ = self._plan(names, b",".join([raw[position][1] for position in options]), is_decoded)
         if dropped and self._on_dropped is not None:
             self._on_dropped(dropped)
-        return tuple([raw[place] for place in kept])
+        return tuple([raw[position] for position in kept])
 
-    def _planned(
+    def _new_plan(
         self, names: Sequence[bytes], connection: bytes, is_decoded: bool
     ) -> tuple[tuple[int, ...], tuple[bytes, ...], tuple[int, ...]]:
-        """The places of the headers that travel, the names of those that are dropped, and the places of `Connection`;
-        callers send the same names again and again."""
-        options = frozenset(option.strip().lower() for option in connection.split(b","))
-        fates = [(place, name, self._decided(name)) for place, name in enumerate(names)]
-        most = _SENT if is_decoded else _SENT_AS_IT_CAME
-        kept = [place for place, name, fate in fates if fate <= most and name.lower() not in options]
-        least = _OF_ACCOUNT
-        if any(names[place].lower() in CREDENTIALS for place in kept):
-            least = _DROPPED
-            kept = [
-                place
-                for place, name, fate in fates
-                if (fate <= most or fate == _OF_ACCOUNT) and name.lower() not in options
-            ]
-        named = tuple(place for place, name in enumerate(names) if name.lower() == b"connection")
-        return tuple(kept), tuple(name for _, name, fate in fates if fate >= least), named
+        """Positions of the headers that are passed on, names of the dropped ones, and positions of `Connection`.
 
-    def _decided(self, name: bytes) -> int:
+        Cached, because callers send the same names again and again.
+        """
+        options = frozenset(option.strip().lower() for option in connection.split(b","))
+        decisions = [(position, name, self._decision(name)) for position, name in enumerate(names)]
+        sent_up_to = _SENT if is_decoded else _SENT_WITH_CODING
+        kept = [at for at, name, decision in decisions if decision <= sent_up_to and name.lower() not in options]
+        dropped_from = _OF_ACCOUNT
+        if any(names[position].lower() in CREDENTIALS for position in kept):
+            dropped_from = _DROPPED
+            kept = [
+                position
+                for position, name, decision in decisions
+                if (decision <= sent_up_to or decision == _OF_ACCOUNT) and name.lower() not in options
+            ]
+        named = tuple(position for position, name in enumerate(names) if name.lower() == b"connection")
+        return tuple(kept), tuple(name for _, name, decision in decisions if decision >= dropped_from), named
+
+    def _decision(self, name: bytes) -> int:
         lower = name.lower()
-        if lower in OURS or (lower in CREDENTIALS and not self._keep_credentials):
+        if lower in NEVER_SENT or (lower in CREDENTIALS and not self._keep_credentials):
             return _OURS
-        if lower in OF_ACCOUNTS:
+        if lower in ACCOUNT_HEADERS:
             return _OF_ACCOUNT
         if lower == b"content-encoding":
-            return _SENT_AS_IT_CAME
-        is_allowed = lower in CREDENTIALS or lower in self._names or lower.startswith(self._beginnings)
+            return _SENT_WITH_CODING
+        is_allowed = lower in CREDENTIALS or lower in self._names or lower.startswith(self._prefixes)
         return _SENT if is_allowed else _DROPPED
 
 
@@ -240,34 +242,34 @@ def response_fields(head: Head) -> RawHeaders:
     connection = b""
     if head.get(b"connection") is not None:
         connection = b",".join([value for name, value in headers if name == b"connection"])
-    places, is_telling = _sent_back(tuple([name for name, _ in headers]), connection)
-    kept = [headers[place] for place in places]
-    if is_telling:
-        kept = [each for header in kept for each in _within_reason(*header)]
-        if any(name == b"cache-control" and _FOR_ALL.search(value) for name, value in kept):
+    positions, is_checked = _sent_back(tuple([name for name, _ in headers]), connection)
+    kept = [headers[position] for position in positions]
+    if is_checked:
+        kept = [each for header in kept for each in _limited(*header)]
+        if any(name == b"cache-control" and _SHARED_CACHE.search(value) for name, value in kept):
             kept = [header for header in kept if header[0] != b"cache-control"] + [(b"cache-control", b"private")]
     return tuple(kept)
 
 
-@lru_cache(_MOST_PLANS)
+@lru_cache(_MAX_PLANS)
 def _sent_back(names: Sequence[bytes], connection: bytes) -> tuple[tuple[int, ...], bool]:
-    """The places of the headers that the caller may see, and whether one of them must be looked at."""
+    """Positions of the headers that the caller may see, and whether the value of one must be checked."""
     options = frozenset(option.strip().lower() for option in connection.split(b","))
-    places = tuple(place for place, name in enumerate(names) if _is_sent_back(name) and name not in options)
-    return places, not _TELLING.isdisjoint([names[place] for place in places])
+    positions = tuple(position for position, name in enumerate(names) if _is_sent_back(name) and name not in options)
+    return positions, not _CHECKED.isdisjoint([names[position] for position in positions])
 
 
-def _within_reason(name: bytes, value: bytes) -> RawHeaders:
-    """A header as it is; one that tells a caller to wait for longer than a minute tells one to wait for a minute."""
+def _limited(name: bytes, value: bytes) -> RawHeaders:
+    """A header unchanged, or limited to `MAX_RETRY_S` with the original value in another header."""
     if name == b"retry-after-ms":
-        most, wait = MOST_RETRY_S * 1000, _number(value)
+        limit, wait = MAX_RETRY_S * 1000, _number(value)
     elif name == b"retry-after":
-        most, wait = MOST_RETRY_S, _seconds(value)
+        limit, wait = MAX_RETRY_S, _seconds(value)
     else:
         return ((name, value),)
-    if wait is not None and wait <= most:
+    if wait is not None and wait <= limit:
         return ((name, value),)
-    return (name, b"%d" % most), (RETRY_AFTER_AS_SENT, value)
+    return (name, b"%d" % limit), (RETRY_AFTER_AS_SENT, value)
 
 
 def _number(value: bytes) -> float | None:
@@ -275,7 +277,7 @@ def _number(value: bytes) -> float | None:
 
 
 def _seconds(value: bytes) -> float | None:
-    """RFC 9110 section 10.2.3: seconds, or a date. None: nobody knows what a client makes of it."""
+    """The seconds in a Retry-After, which may be a date (RFC 9110 section 10.2.3). None: it is malformed."""
     number = _number(value)
     if number is not None:
         return number
@@ -286,9 +288,9 @@ def _seconds(value: bytes) -> float | None:
 
 
 def _is_sent_back(name: bytes) -> bool:
-    return name not in NOT_SENT_BACK and not name.startswith(OF_HOSTS)
+    return name not in NOT_SENT_BACK and not name.startswith(HOST_PREFIXES)
 
 
 def as_text(fields: RawHeaders) -> list[tuple[str, str]]:
-    """The same decoded, as aiohttp wants them."""
+    """The headers as text, for aiohttp."""
     return [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in fields]

@@ -1,4 +1,4 @@
-"""Where an upstream lives, and the head of a request to it. Pure."""
+"""The address of an upstream, and the head of a request to it. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 CHAT_PATH = "/chat/completions"
 IMAGE_PATH = "/images/generations"
 
-# What may stand in a request line: no space, no control character, no fragment, nothing beyond ASCII (RFC 9112, 3.2).
+# A request target: no space, no control character, no fragment, nothing beyond ASCII (RFC 9112 section 3.2).
 _TARGET = re.compile(r'/[!"$-~]*')
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++(?:,[!#$%&'*+.^_`|~0-9A-Za-z-]++)*+")
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
-_IN_URLS = "!$%&'()*+,-./:;=@_~"  # as they are: a `%` stands for an escape already
-_MOST_TARGETS = 256  # that are remembered: nearly all calls are for one of a few
+_IN_URLS = "!$%&'()*+,-./:;=@_~"  # not escaped; a `%` begins an escape already
+_MAX_TARGETS = 256  # in the cache: nearly all calls are for one of a few
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Timeouts:
 class Origin:
     """An upstream's address and the paths below it.
 
-    `prefix` stands before every path (such as `/v1`), `query` is added to each (Azure's `api-version`). `exact` is a
-    path and what it is called there, where a full endpoint URL is known; with no `prefix` there is nothing else.
-    `content_type` replaces the caller's for chats and images.
+    `prefix` (such as `/v1`) goes before every path, `query` (such as Azure's `api-version`) behind it. `exact` is a
+    path and its name at the upstream, from a full endpoint URL; without `prefix` no other path exists. `content_type`
+    replaces the caller's for chats and images.
     """
 
     is_tls: bool
@@ -76,8 +76,10 @@ class Origin:
 
     @classmethod
     def of_endpoint(cls, url: str, authorization: str | None, path: str = CHAT_PATH, base: str | None = None) -> Origin:
-        """From the full URL of the endpoint for `path`. It tells the base of all others if it ends in that path;
-        otherwise they lie below `base`, if that is known too."""
+        """From the full URL of the endpoint for `path`.
+
+        The base of all other paths is the same URL without `path`, if it ends in `path`; else `base`, if it is given.
+        """
         parts = urlsplit(url)
         if parts.path.rstrip("/").endswith(path):
             return cls.of_base(parts._replace(path=parts.path.rstrip("/").removesuffix(path)).geturl(), authorization)
@@ -92,38 +94,39 @@ class Origin:
 
     @property
     def site(self) -> str:
-        """Scheme, host and port, as they begin a URL."""
+        """Scheme, host and port: the beginning of a URL."""
         return f"{'https' if self.is_tls else 'http'}://{self.netloc}"
 
     def target(self, path: str) -> str:
-        """Path and query of the request line for a path below the base. Raises CallerError, NotConfigured."""
+        """Path and query of the request line, for a path below the base URL. Raises CallerError, NotConfigured."""
         target = self._targets.get(path)
         if target is None:
-            target = self._made_target(path)
-            if len(self._targets) < _MOST_TARGETS:
+            target = self._new_target(path)
+            if len(self._targets) < _MAX_TARGETS:
                 self._targets[path] = target
         return target
 
-    def _made_target(self, path: str) -> str:
+    def _new_target(self, path: str) -> str:
         bare, mark, query = path.partition("?")
         if self.exact is not None and bare == self.exact[0]:
             bare = self.exact[1]
         elif self.prefix is None:
-            raise NotConfigured(f"this gateway's upstream is a single endpoint; there is no {bare} behind it")
+            raise NotConfigured(f"this gateway's upstream is a single endpoint, and has no {bare}")
         else:
             bare = self.prefix + bare
         queries = "&".join(part for part in (self.query, query) if part)
         target = f"{bare}?{queries}" if queries or mark else bare
         if not _TARGET.fullmatch(target):
-            raise CallerError("the path holds characters that a URL cannot", code="invalid_path")
+            raise CallerError("the path has characters that a URL cannot have", code="invalid_path")
         check_path(bare)
         return target
 
     def url(self, path: str) -> str:
+        """The whole URL for a path below the base URL. Raises CallerError, NotConfigured."""
         return self.site + self.target(path)
 
     def headers(self, call: Call) -> list[tuple[bytes, bytes]]:
-        """The call's headers, and those that this origin adds to each. Raises CallerError for one that is none."""
+        """The call's headers, and those that this origin adds. Raises CallerError for a malformed one."""
         headers = [self._host_header, *call.headers, (b"Accept-Encoding", b"identity")]
         if self.authorization is not None and b"authorization" not in [name.lower() for name, _ in call.headers]:
             headers.append((b"Authorization", self.authorization.encode("latin-1")))
@@ -131,7 +134,7 @@ class Origin:
             headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
             headers.append((b"Content-Type", self.content_type.encode("latin-1")))
         if not _are_fields(headers):
-            raise CallerError("a header holds characters that a header cannot", code="invalid_header")
+            raise CallerError("a header has characters that a header cannot have", code="invalid_header")
         return headers
 
     def request_head(self, call: Call, content_length: int | None, proxy: Proxy | None = None) -> bytes:
@@ -156,20 +159,24 @@ class Origin:
 
 
 def _are_fields(headers: list[tuple[bytes, bytes]]) -> bool:
-    """RFC 9110 section 5: a name is a token, a value has no control characters. The server's parser saw to that, but
-    whoever gets past it must not get a line of their own into our request."""
+    """Whether all names are tokens and no value has control characters (RFC 9110 section 5).
+
+    The server's parser checks the same. This check keeps a caller who gets past it from adding a line to the request.
+    """
     values = b"".join([value for _, value in headers])
     names = b",".join([name for name, _ in headers])
     return len(values.translate(None, _CONTROLS)) == len(values) and _NAMES.fullmatch(names) is not None
 
 
 def check_path(path: str) -> None:
-    """Raises CallerError for a path that goes up."""
-    if climbs(path):
+    """Raises CallerError for a path that leads upwards."""
+    if has_dot_dot(path):
         raise CallerError("the path leads out of the API", code="invalid_path")
 
 
-def climbs(path: str) -> bool:
-    """Whether a path goes up, as it is or as a server may read it: `%2e` is a dot (RFC 3986, 6.2.2.2), and many take an
-    escaped slash or a backslash for a slash."""
+def has_dot_dot(path: str) -> bool:
+    """Whether a path has a `..` segment, as it is or as a server may read it.
+
+    `%2e` is a dot (RFC 3986 section 6.2.2.2), and many servers take an escaped slash or a backslash for a slash.
+    """
     return (".." in path or "%" in path) and ".." in re.split(r"[/\\;]", unquote(path))

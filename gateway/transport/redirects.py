@@ -1,6 +1,6 @@
-"""Where the headers of an answer point: to a path of this gateway, or nowhere. Pure.
+"""Rewrites URLs in the headers of an answer to paths of this gateway, or removes them. Pure.
 
-A caller that follows a URL of the upstream's own gets past the gateway, if it gets anywhere.
+A caller that follows a URL of the upstream itself would bypass the gateway.
 """
 
 from __future__ import annotations
@@ -10,39 +10,41 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
-from gateway.transport.origin import climbs
+from gateway.transport.origin import has_dot_dot
 
 if TYPE_CHECKING:
     from gateway.transport.call import Head
     from gateway.transport.origin import Origin
 
-PREFIX = "/v1"  # under which callers reach the paths below an upstream's base URL
-# Headers that are a URL. Of Azure: Operation-Location, Azure-AsyncOperation.
+PREFIX = "/v1"  # of the gateway's paths; the rest is the path below the upstream's base URL
+# Headers whose value is a URL. Azure sends Operation-Location and Azure-AsyncOperation.
 _URLS = frozenset((b"location", b"content-location", b"operation-location", b"azure-asyncoperation"))
 _LINKS = b"link"  # RFC 8288: URLs in angle brackets
-_POINTING = _URLS | {_LINKS}
+_WITH_URLS = _URLS | {_LINKS}
 _BRACKETED = re.compile(r"<([^<>]*)>")
 _USUAL_PORTS = (80, 443)
-_IN_PATHS = "!$%&'()*+,-./:;=@_~"  # as they are: a `%` stands for an escape already
+_IN_PATHS = "!$%&'()*+,-./:;=@_~"  # not escaped; a `%` begins an escape already
 
 
 def is_redirect(head: Head) -> bool:
-    """Whether an answer sends its caller elsewhere, and is no more than that."""
+    """Whether an answer is a redirect with a location."""
     return 300 <= head.status < 400 and head.status != 304 and head.get(b"location") is not None
 
 
 def relocated(head: Head, origin: Origin, path: str) -> Head:
-    """The head of an answer to a call for `path`, with paths of ours for the upstream's URLs. A header that points
-    elsewhere is left out, and so is one of any name that holds a URL of the upstream's host."""
+    """The head of an answer to a call for `path`, with the gateway's paths in place of the upstream's URLs.
+
+    It lacks the headers that point to other hosts, and any other header that has a URL of the upstream's host.
+    """
     for name, value in head.headers:
-        if name in _POINTING or b"://" in value:
+        if name in _WITH_URLS or b"://" in value:
             break
     else:
         return head
     netloc = origin.netloc.lower().encode("ascii")
     kept: list[tuple[bytes, bytes]] = []
     for name, value in head.headers:
-        if name in _POINTING:
+        if name in _WITH_URLS:
             ours = _ours(name, value.decode("latin-1"), origin, path)
             if ours is not None:
                 kept.append((name, ours.encode("latin-1")))
@@ -57,13 +59,16 @@ def _ours(name: bytes, value: str, origin: Origin, path: str) -> str | None:
     targets = [our_path(found, origin, path) for found in _BRACKETED.findall(value)]
     if not targets or None in targets:
         return None
-    places = iter(targets)
-    ours = _BRACKETED.sub(lambda _: f"<{next(places)}>", value)
-    return None if "://" in ours else ours  # an `anchor` is a URL, too
+    replacements = iter(targets)
+    ours = _BRACKETED.sub(lambda _: f"<{next(replacements)}>", value)
+    return None if "://" in ours else ours  # an `anchor` is a URL too
 
 
 def our_path(reference: str, origin: Origin, path: str) -> str | None:
-    """The path of this gateway for a URL, absolute or not, in the answer to a call for `path`; None if elsewhere."""
+    """The gateway's path for an absolute or relative URL in the answer to a call for `path`.
+
+    None: the URL is not below the upstream's base URL.
+    """
     try:
         url = urlsplit(urljoin(origin.url(path), reference.strip()))
         port = url.port
@@ -75,9 +80,9 @@ def our_path(reference: str, origin: Origin, path: str) -> str | None:
     if port != origin.port and not (port in _USUAL_PORTS and origin.port in _USUAL_PORTS):
         return None
     below = _below(url.path, origin)
-    if below is None or climbs(below):
+    if below is None or has_dot_dot(below):
         return None
-    own = set(origin.query.split("&"))  # which each call gets anyway
+    own = set(origin.query.split("&"))  # added to each call anyway
     query = "&".join(part for part in url.query.split("&") if part and part not in own)
     return quote(PREFIX + below + (f"?{query}" if query else ""), safe=_IN_PATHS + "?")
 

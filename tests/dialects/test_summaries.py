@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from gateway.dialects.summaries import (
     TITLE_LENGTH,
     NotMetadataError,
-    asked_again,
     metadata_of,
     metadata_request,
     request_json,
+    retry_request,
     title_of,
     title_request,
     turns,
@@ -143,7 +143,7 @@ def test_a_long_conversation_is_shown_with_its_beginning_and_its_end() -> None:
 
 def test_a_second_try_says_what_was_wrong() -> None:
     first = metadata_request("m", [("user", "hi")])
-    again = asked_again(first, "nonsense", "there is no JSON object in it")
+    again = retry_request(first, "nonsense", "there is no JSON object in it")
     assert again["messages"][:2] == first["messages"]
     assert again["messages"][2] == {"role": "assistant", "content": "nonsense"}
     assert "there is no JSON object in it" in again["messages"][3]["content"]

@@ -229,7 +229,7 @@ async def test_broken_gzip_is_no_answer() -> None:
 
 
 async def test_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "INFLATED_AT_ONCE", 100_000)
+    monkeypatch.setattr(encoding, "MAX_INFLATED_BYTES", 100_000)
     whole = await whole_of(gzip.compress(b" " * 10_000_000), content_encoding="gzip", limit=1 << 30)
     assert isinstance(whole.error, UpstreamGarbled)
     assert "without measure" in whole.error.message

@@ -91,7 +91,7 @@ def test_junk_behind_the_end_does_not_pile_up() -> None:
     ],
 )
 def test_bomb_is_not_inflated(monkeypatch: pytest.MonkeyPatch, bomb: bytes) -> None:
-    monkeypatch.setattr(encoding, "INFLATED_AT_ONCE", 100_000)
+    monkeypatch.setattr(encoding, "MAX_INFLATED_BYTES", 100_000)
     body, ending = inflated([bomb])
     assert ending is Ending.GARBLED
     assert len(body) <= 100_000

@@ -17,10 +17,10 @@ from gateway.dialects.dialect import CHAT
 from gateway.dialects.summaries import (
     NotMetadataError,
     answer_text,
-    asked_again,
     metadata_of,
     metadata_request,
     request_json,
+    retry_request,
     title_of,
     title_request,
     turns,
@@ -111,7 +111,7 @@ async def metadata_check(request: web.Request) -> web.Response:
         metadata = metadata_of(answer_text(answer))
     except NotMetadataError as fault:
         context = _next_talk(request, context)
-        asking = asked_again(asking, answer_text(answer), str(fault))
+        asking = retry_request(asking, answer_text(answer), str(fault))
         answer = await _ask(request, context, asking)
         metadata = _second(answer)
     await _keep(request, context, newest, asking, metadata)

@@ -1,4 +1,4 @@
-"""What the demo model says: Markdown made from a few templates and the question's own words. Pure.
+"""The demo model's answers: Markdown from a few templates and the question's own words. Pure.
 
 No language model is involved, and every answer says so. The same conversation always gets the same answer.
 """
@@ -61,7 +61,7 @@ for chunk in stream:
 
 
 class Topic(NamedTuple):
-    """One answer: the words of a question that call for it, and its parts."""
+    """One answer: the words of a question that select it, and its parts."""
 
     words: frozenset[str]
     title: str
@@ -131,7 +131,7 @@ def answer(question: str, earlier: str | None, turn: int, choice: int = 0) -> st
 
 
 def own_answer(instructions: str, question: str) -> str | None:
-    """What the gateway itself asks of a model: a title or metadata of a conversation; None for anything else."""
+    """The answer to the gateway's own request for a title or metadata of a conversation; None for other requests."""
     if instructions == TITLE_INSTRUCTIONS:
         return title_of(question) or "Untitled"
     return _metadata(question) if instructions == METADATA_INSTRUCTIONS else None
@@ -172,7 +172,7 @@ def _context(question: str, earlier: str | None, turn: int) -> str:
 
 
 def quote(text: str) -> str:
-    """One line of inline code: nothing that a Markdown reader would follow, load or run survives inside it."""
+    """The text as one line of inline code, in which a Markdown renderer follows, loads and runs nothing."""
     visible = "".join(" " if _is_unprintable(char) else char for char in text[: 4 * QUOTE_LENGTH])
     line = " ".join(visible.replace("`", "'").split())
     if not line:

@@ -1,7 +1,6 @@
 """The built-in demo model: a provider without a network, so that the first run needs no key.
 
-It answers on the real path, as an upstream would: an answer with a head, then a body that is pumped into a sink at the
-pace of a person reading.
+It answers as an upstream does: a head, then a body that is pumped into a sink at reading speed.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from uuid import uuid4
 
 import orjson
 
-from gateway.providers.demo import protocol as wire
+from gateway.providers.demo import events, requests
 from gateway.transport.call import Ending, Head, Provider, Reply
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ LARGEST_BODY = 32 * 1024 * 1024
 
 
 class DemoProvider(Provider):
-    """Answers chats from templates; everything else is a 404 that says so."""
+    """Answers chats from templates, and everything else with a 404."""
 
     def __init__(self, settings: DemoSettings, clock: Callable[[], float] = time.time) -> None:
         self.name = "demo"
@@ -43,54 +42,54 @@ class DemoProvider(Provider):
                 case "POST", "/responses":
                     return self._respond(await _read(call.body))
                 case "GET", "/models":
-                    return self._whole(200, wire.models(self._since))
+                    return self._whole(200, events.models(self._since))
                 case "GET", "/models/demo":
-                    return self._whole(200, wire.model(self._since))
+                    return self._whole(200, events.model(self._since))
                 case _:
-                    raise wire.only_chats(call.method, path)
-        except wire.RefusalError as refusal:
+                    raise requests.only_chats(call.method, path)
+        except requests.RefusalError as refusal:
             return self._whole(refusal.status, refusal.body)
 
     async def aclose(self) -> None:
-        """Nothing is held open: each reply belongs to whoever pumps it."""
+        """Nothing to do: the provider holds nothing open."""
 
     def _chat(self, body: bytes) -> Reply:
-        asked = wire.parse_chat(body)
-        stamp = wire.Stamp(f"chatcmpl-demo-{uuid4().hex}", int(self._clock()))
-        if asked.is_stream:
-            return self._stream(wire.completion_stream(asked, stamp))
-        return self._whole(200, wire.completion(asked, stamp))
+        request = requests.parse_chat(body)
+        answer_id = events.AnswerId(f"chatcmpl-demo-{uuid4().hex}", int(self._clock()))
+        if request.is_stream:
+            return self._stream(events.completion_stream(request, answer_id))
+        return self._whole(200, events.completion(request, answer_id))
 
     def _respond(self, body: bytes) -> Reply:
-        asked = wire.parse_response(body)
-        stamp = wire.Stamp(f"resp_demo_{uuid4().hex}", int(self._clock()))
-        if asked.is_stream:
-            return self._stream(wire.response_stream(asked, stamp))
-        return self._whole(200, wire.response(asked, stamp))
+        request = requests.parse_response(body)
+        answer_id = events.AnswerId(f"resp_demo_{uuid4().hex}", int(self._clock()))
+        if request.is_stream:
+            return self._stream(events.response_stream(request, answer_id))
+        return self._whole(200, events.response(request, answer_id))
 
-    def _whole(self, status: int, body: wire.Json) -> Reply:
+    def _whole(self, status: int, body: requests.Json) -> Reply:
         data = orjson.dumps(body)
         headers = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(data)))
-        return DemoReply(Head(status, headers), [wire.Timed(0, data)], self._words_per_second)
+        return DemoReply(Head(status, headers), [events.TimedBytes(0, data)], self._words_per_second)
 
-    def _stream(self, events: Iterable[wire.Timed]) -> Reply:
+    def _stream(self, timed: Iterable[events.TimedBytes]) -> Reply:
         headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-        return DemoReply(Head(200, headers), events, self._words_per_second)
+        return DemoReply(Head(200, headers), timed, self._words_per_second)
 
 
 class DemoReply(Reply):
-    """An answer being said. Its clock stands still while the sink is full: a slow reader gets no burst afterwards."""
+    """An answer in words per second. Its clock stops while the sink is full, so a slow reader gets no burst later."""
 
-    def __init__(self, head: Head, events: Iterable[wire.Timed], words_per_second: float) -> None:
+    def __init__(self, head: Head, timed: Iterable[events.TimedBytes], words_per_second: float) -> None:
         self.head = head
-        self._events = events
+        self._timed = timed
         self._pace = words_per_second
         self._closed = asyncio.Event()
 
     async def pump(self, sink: BodySink) -> Ending:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for words, data in self._events:
+        for words, data in self._timed:
             if sink.is_full:
                 full_since = loop.time()
                 await sink.drained()
@@ -106,7 +105,7 @@ class DemoReply(Reply):
         self._closed.set()
 
     async def _wait(self, seconds: float) -> None:
-        """Until the next word is due, or the reply is closed; at least once around the loop, whatever the pace."""
+        """Wait until the next word is due or the reply is closed; yields to the event loop at least once."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -125,6 +124,6 @@ async def _read(body: bytes | AsyncIterator[bytes]) -> bytes:
     async for part in body:
         size += len(part)
         if size > LARGEST_BODY:
-            raise wire.RefusalError("The body is too large for the demo model.", code="body_too_large", status=413)
+            raise requests.RefusalError("The body is too large for the demo model.", code="body_too_large", status=413)
         parts.append(part)
     return b"".join(parts)
