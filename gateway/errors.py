@@ -1,4 +1,4 @@
-"""Errors in our words. The branch says whose fault it is; only `edge.http.errors` maps them to HTTP statuses."""
+"""The gateway's errors. Subclasses group them by cause; only `edge.http.errors` maps them to HTTP statuses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from typing import Self
 
 _MOST_LETTERS = 500
-# SQLSTATEs whose message names objects, never values. Those of class 22 and 54 quote what was said; so does 42601 where
-# it is about a text search.
+# SQLSTATEs whose message names objects, never values. Messages of class 22 and 54 quote values; so does 42601 for a
+# text search.
 _NAMING_CLASSES = frozenset({"08", "23", "25", "28", "3D", "40", "53", "55", "57", "58"})
 _NAMING_STATES = frozenset({"0A000", "3F000", "42501", "42703", "42704", "42883", "42P01", "42P10"})
 _OUR_INSERT = "llm_logs.keep"  # stands in the context of every error of an insert
@@ -15,10 +15,10 @@ _FUNCTION = re.compile(r"^(?:PL/\w+|SQL) function \"?([\w.$]{1,130})", re.MULTIL
 
 
 class GatewayError(Exception):
-    """Root of every error that a caller may be told of.
+    """Root of every error that a caller may see.
 
-    `message` is for people; `code` is a stable machine-readable slug; `param` names the offending field, if one is;
-    `detail` is for the log alone, in place of `message`.
+    `message` is for people; `code` is a stable slug for programs; `param` names the field at fault, if there is one;
+    `detail` replaces `message` in the log, and only there.
     """
 
     code: str = "internal_error"
@@ -35,13 +35,13 @@ class GatewayError(Exception):
 
 
 class CallerError(GatewayError):
-    """The request cannot be served as it was sent; sending it again changes nothing."""
+    """The request cannot be served as it is; sending it again changes nothing."""
 
     code = "invalid_request"
 
 
 class MalformedRequest(CallerError):
-    """It breaks the rules of HTTP."""
+    """The request breaks the rules of HTTP."""
 
     code = "malformed_request"
 
@@ -63,7 +63,7 @@ class BodyTooSlow(CallerError):
 
 
 class UpgradeRequired(CallerError):
-    """Asked for in a protocol that is not served here."""
+    """The request asks for a protocol that is not served here."""
 
     code = "websocket_not_served"
 
@@ -81,7 +81,7 @@ class NotAllowed(CallerError):
 
 
 class TooManyKeys(CallerError):
-    """The user has as many as one may have."""
+    """The user has the maximal number of keys."""
 
     code = "too_many_keys"
 
@@ -91,23 +91,23 @@ class NotFound(CallerError):
 
 
 class TooBroad(CallerError):
-    """There is too much to look through."""
+    """The search would have to read too much."""
 
     code = "too_broad"
 
 
 class AnswerNotWhole(CallerError):
-    """The answer that is asked about has ended, and not well; the code says how, as an outcome."""
+    """The answer has ended without being complete; the code is its outcome."""
 
 
 class NoAnswerYet(GatewayError):
-    """There is no answer to it, as far as this process can tell; ask again."""
+    """This process has no answer to the request yet; ask again."""
 
     code = "not_found"
 
 
 class StillRunning(NoAnswerYet):
-    """The answer is being made."""
+    """The answer is still running."""
 
     code = "still_running"
 
@@ -123,54 +123,54 @@ class PolicyRejected(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The model's side failed."""
+    """The upstream failed."""
 
     code = "upstream_error"
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No connection, or it broke before the answer's head."""
+    """The connection failed, or broke before the answer's head."""
 
     code = "upstream_unreachable"
 
     @classmethod
     def at(cls, detail: str) -> Self:
-        """With words for the log that name the upstream's address, which is not the callers' to know."""
+        """The error with a detail for the log. The detail names the upstream's address, which callers must not see."""
         return cls("no connection to the upstream, or it broke before an answer came", detail=detail)
 
 
 class UpstreamStalled(UpstreamError):
-    """The upstream stayed silent for longer than allowed."""
+    """The upstream was silent for longer than allowed."""
 
     code = "upstream_timeout"
 
 
 class UpstreamCut(UpstreamError):
-    """The answer ended before it was whole."""
+    """The answer ended before it was complete."""
 
     code = "upstream_cut"
 
 
 class UpstreamGarbled(UpstreamError):
-    """The upstream said something that is not the protocol."""
+    """The upstream broke the protocol."""
 
     code = "upstream_garbled"
 
 
 class UpstreamElsewhere(UpstreamError):
-    """The upstream sends callers to an address that is not its own."""
+    """The upstream redirects to an address that is not its own."""
 
     code = "upstream_redirect"
 
 
 class Stopped(GatewayError):
-    """The caller asked for the answer to end here."""
+    """The caller stopped the answer."""
 
     code = "stopped"
 
 
 class ServiceError(GatewayError):
-    """The gateway's own house is at fault."""
+    """The gateway itself is at fault."""
 
 
 class NotConfigured(ServiceError):
@@ -178,7 +178,7 @@ class NotConfigured(ServiceError):
 
 
 class JournalFull(ServiceError):
-    """Nothing can be kept, so nothing may be said."""
+    """The journal cannot record, so the gateway may not answer."""
 
     code = "journal_full"
 
@@ -188,7 +188,7 @@ class StoreUnavailable(ServiceError):
 
 
 class IdentityUnavailable(ServiceError):
-    """Who asks cannot be told now; it says nothing about the credential."""
+    """The caller cannot be identified now; the credential may be good."""
 
     code = "identity_unavailable"
 
@@ -198,15 +198,15 @@ class TooManyReaders(ServiceError):
 
 
 class StoreUnusable(StoreUnavailable):
-    """The database is there, but its schema is not one that this gateway can use; waiting changes nothing."""
+    """The database is reachable, but this gateway cannot use its schema; waiting changes nothing."""
 
     code = "store_unusable"
 
 
 class StoreSetBack(StoreUnavailable):
-    """The database has forgotten rows that it had confirmed: it was restored, or a standby took over that was behind.
+    """The database has lost rows that it had confirmed: it was restored, or a standby that was behind took over.
 
-    `found` is what it knows of the journal now: segment, offset and number of rows; None: nothing.
+    `found` is its state of the journal's cursor: segment, offset and number of rows; None: it has no cursor.
     """
 
     code = "store_set_back"
@@ -221,13 +221,13 @@ class ShuttingDown(ServiceError):
 
 
 class RecordRefused(ServiceError):
-    """The store takes none of these records as they are; trying again changes nothing."""
+    """The store refuses these records for their own data; trying again changes nothing."""
 
     code = "record_refused"
 
 
 class RecordNotAccepted(StoreUnavailable):
-    """The store is there and refuses these records, not for their own data: they wait and are tried again.
+    """The store is reachable and refuses these records, not for their own data: they are tried again later.
 
     `cause` is short and stable, for a metric's label: an SQLSTATE, or the name of an error's class.
     """
@@ -240,10 +240,10 @@ class RecordNotAccepted(StoreUnavailable):
 
 
 def safe_text(error: BaseException) -> str:
-    """What a log, a reason or a status may say of any error: never what somebody said to a model.
+    """A text for logs and statuses about any error, without a word of a prompt or an answer.
 
-    Our own errors speak for themselves. Of one of Postgres: SQLSTATE, names of objects, and the message only where it
-    cannot hold a value; never its DETAIL, nor anything that a function of the company's raised.
+    For an error of ours: its message. For an error of Postgres: SQLSTATE, names of objects, and the message only if it
+    cannot hold a value; never the DETAIL, nor a text that a function of the company's raised.
     """
     if isinstance(error, GatewayError):
         return error.message
@@ -252,13 +252,13 @@ def safe_text(error: BaseException) -> str:
 
 
 def safe_value(error: BaseException) -> str:
-    """The same without the error's name: what stands behind it in a traceback."""
+    """As `safe_text`, without the error's name: the part after it in a traceback."""
     if isinstance(error, GatewayError):
         return error.message
     if getattr(error, "sqlstate", None) is not None:
         return _of_postgres(error)
-    if isinstance(error, ValueError | LookupError) and not isinstance(error, OSError):  # a certificate's is both
-        return ""  # these quote what could not be read
+    if isinstance(error, ValueError | LookupError) and not isinstance(error, OSError):  # a certificate error is both
+        return ""  # these quote the value that they could not read
     try:
         return str(error)[:_MOST_LETTERS]
     except Exception:  # noqa: BLE001 - whatever a foreign __str__ does

@@ -1,6 +1,6 @@
-"""The nouns that travel between the rooms: frozen values, no I/O, no clock.
+"""The values that travel between the packages: frozen, no I/O, no clock.
 
-Those that each request makes anew are msgspec's: a frozen dataclass takes three times as long to be made.
+Values that each request makes are msgspec structs: making a frozen dataclass takes three times as long.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Json = dict[str, Any]
 
 
 class Outcome(StrEnum):
-    """How an answer ended. The same word stands in the row and in the log line."""
+    """How an answer ended; the same word in the row and in the log line."""
 
     COMPLETE = "complete"
-    TRUNCATED = "truncated"  # the upstream stopped before its own last word
+    TRUNCATED = "truncated"  # the upstream stopped before the answer was complete
     UPSTREAM_ERROR = "upstream_error"
     CLIENT_CANCELLED = "client_cancelled"
     POLICY_BLOCKED = "policy_blocked"
-    REFUSED = "refused"  # by a gate, such as the key's permission for the model: no upstream was asked
-    INTERRUPTED = "interrupted"  # the gateway itself went away
+    REFUSED = "refused"  # by a gate, such as the permission for the model: no upstream was called
+    INTERRUPTED = "interrupted"  # the gateway itself stopped
 
 
 class PolicyOutcome(StrEnum):
-    """What the company's policy did with a request that it did not let through as it stood."""
+    """What the company's policy did with a request that may not pass unchanged."""
 
     MASKED = "masked"
     REDIRECTED = "redirected"  # to another model, perhaps masked as well
@@ -46,7 +46,7 @@ class PolicyOutcome(StrEnum):
 
 
 class Kind(StrEnum):
-    """What was asked for; decides the table in which the interaction is kept."""
+    """The kind of a request; it decides the table of the interaction."""
 
     CHAT = "chat"  # chat completions
     RESPONSE = "response"  # the Responses API
@@ -55,26 +55,26 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a principal may do besides using models for itself."""
+    """A right of a principal beyond using models for itself."""
 
     USER = "user"
-    AUDITOR = "auditor"  # reads everybody's rows
+    AUDITOR = "auditor"  # reads all users' rows
     ADMIN = "admin"  # manages keys
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking. Every read and write of the store carries one."""
+    """The caller. Every read and write of the store is scoped to one."""
 
     user: str
     title: str | None = None
     key_id: str | None = None
     roles: frozenset[str] = field(default_factory=frozenset)
     allowed_models: frozenset[str] | None = None  # None: every model
-    # Of the credential, not of who it is:
-    ends_at: float | None = field(default=None, compare=False)  # Unix time; None: never, or not known
-    may_make_keys: bool = field(default=False, compare=False)  # for its user; a key that was made so makes no others
-    is_ambient: bool = field(default=False, compare=False)  # a browser sends it along, whatever page asks (edge.guard)
+    # Properties of the credential, not of the person:
+    ends_at: float | None = field(default=None, compare=False)  # Unix time; None: never, or unknown
+    may_make_keys: bool = field(default=False, compare=False)  # for its user; such a key may not make others
+    is_ambient: bool = field(default=False, compare=False)  # browsers send it for any page, see origin_check
 
     @property
     def is_admin(self) -> bool:
@@ -90,26 +90,26 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key of this gateway as it is kept: never the key itself, only the digest by which it is known again."""
+    """A key of this gateway as it is stored: its digest, never the key itself."""
 
     id: UUID
     digest: bytes = field(repr=False)  # SHA-256
-    hint: str  # the key's last characters, for people to tell keys apart
+    hint: str  # the key's last characters, so that people can distinguish keys
     name: str
-    holder: Principal  # whom the key stands for
+    holder: Principal  # the caller that the key authenticates
     created_at: float  # Unix time, seconds, as all times here
     created_by: str
     expires_at: float | None = None
     last_used_at: float | None = None
     revoked_at: float | None = None
     revoked_by: str | None = None
-    is_own: bool = False  # its holder made it, for a while
-    made_with: UUID | None = None  # the key with which it was made, and without which it counts no more
+    is_own: bool = False  # made by its holder, with a limited lifetime
+    made_with: UUID | None = None  # the key that made it; if that one is revoked, so is this
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationEdit:
-    """A title, or whether a conversation shows, as its user has set it by hand."""
+    """A conversation's title or visibility, as its user has set it."""
 
     user: str
     root: str
@@ -120,7 +120,7 @@ class ConversationEdit:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That a key counts no more, for good: a host that knows it says so again to a database that has forgotten it."""
+    """The revocation of a key, which is final. A host writes it again to a database that was restored without it."""
 
     key_id: UUID
     at: float  # Unix time
@@ -129,9 +129,9 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This process, as other hosts know it from the table llm_logs.hosts."""
+    """This process, as it stands in the table llm_logs.hosts."""
 
-    id: UUID  # of the host: made once, kept in the data directory
+    id: UUID  # of the host: made once, stored in the data directory
     name: str
     process_id: int
     version: str
@@ -139,7 +139,7 @@ class Host:
 
 
 class Usage(Struct, frozen=True):
-    """Tokens of one interaction, as the upstream counted them, or as we guessed when it did not say."""
+    """Tokens of one interaction, as the upstream counted them or as we estimate them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -152,10 +152,10 @@ class Usage(Struct, frozen=True):
 
 
 class ChatRequest(Struct, frozen=True):
-    """One chat completion as asked for, parsed once at the door.
+    """A request for a chat completion or a response, parsed once at the edge.
 
-    `raw` is what goes upstream, byte for byte (the gateway's own fields already taken out); `body` is the same, parsed.
-    What they say is changed by `with_texts` and `with_model` alone, so that it is never changed in one of them only.
+    `raw` goes upstream, byte for byte, without the gateway's own fields; `body` is `raw`, parsed. `with_texts` and
+    `with_model` are the only ways to change them, so that both always say the same.
     """
 
     raw: bytes
@@ -167,19 +167,19 @@ class ChatRequest(Struct, frozen=True):
     convo_title: str | None = None
 
     def with_texts(self, texts: Mapping[TextSpan, str]) -> ChatRequest:
-        """The request with other texts at these spans of `raw`. Raises ValueError for a span that is not one of it."""
-        return self._read_again(with_texts(self.raw, texts)) if texts else self
+        """The request with other texts at these spans. Raises ValueError for a span that `raw` does not have."""
+        return self._parsed_again(with_texts(self.raw, texts)) if texts else self
 
     def with_model(self, model: str) -> ChatRequest:
-        """The request to another model, wherever it names one."""
+        """The request with another model, in every member `model` at its top level."""
         named = {span: model for span in text_spans(self.raw) if span.path == ("model",)}
         if named:
             return self.with_texts(named)
         head = self.raw.rstrip()[:-1].rstrip()
         separator = b"" if head.endswith(b"{") else b","
-        return self._read_again(b'%b%b"model":%b}' % (head, separator, encoded(model)))
+        return self._parsed_again(b'%b%b"model":%b}' % (head, separator, encoded(model)))
 
-    def _read_again(self, raw: bytes) -> ChatRequest:
+    def _parsed_again(self, raw: bytes) -> ChatRequest:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:  # a lone surrogate, as an escape
@@ -190,14 +190,14 @@ class ChatRequest(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the policy did with a request, and the rules by which: all of them, in order. A refusing one is the last."""
+    """What the policy did with a request, and all rules that took part, in order. A rule that rejects is the last."""
 
     outcome: PolicyOutcome
     rules: tuple[str, ...]
 
 
 class Interaction(Struct, frozen=True):
-    """The first half of a record: what was asked, by whom, when. Written before the upstream hears of it."""
+    """The first half of a record: the request, the caller, the time. It is written before the upstream is called."""
 
     id: UUID
     kind: Kind
@@ -209,44 +209,44 @@ class Interaction(Struct, frozen=True):
     model: str | None = None
     upstream: str | None = None
     is_stream: bool = False
-    root_id: str | None = None  # None: found from the messages when the row is shipped
+    root_id: str | None = None  # None: shipping finds it by the messages
     convo_title: str | None = None
     convo_show: bool = True
     request_type: str | None = None  # Content-Type of the body
-    policy: Ruling | None = None  # None: it was let through as it stood
-    body: bytes = b""  # empty when it is streamed, and then known by `Answer.request_size` and `.request_sha256`
+    policy: Ruling | None = None  # None: the request passed unchanged
+    body: bytes = b""  # empty if it is streamed; then `Answer` has `request_size` and `request_sha256`
 
 
 class Answer(Struct, frozen=True):
-    """The second half of a record: what was said, and how it ended."""
+    """The second half of a record: the answer, and how it ended."""
 
     outcome: Outcome
     finished_at: float  # Unix time, seconds
-    status: int | None = None  # of the upstream; None: it never answered
+    status: int | None = None  # of the upstream; None: it did not answer
     body: bytes = b""  # JSON of the completion, or the upstream's body as it came
     body_type: str | None = None
-    model: str | None = None  # the model that says it answered
+    model: str | None = None  # as the answer names it
     usage: Usage | None = None
-    usage_cost: float | None = None  # USD, where the price is known
+    usage_cost: float | None = None  # USD, if the price is known
     first_token_ms: float | None = None
     duration_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
     error: str | None = None
     upstream_request_id: str | None = None
-    response_size: int | None = None  # set with the digest when the body itself is not kept
+    response_size: int | None = None  # set, with the digest, if the body itself is not recorded
     response_sha256: str | None = None
     request_size: int | None = None
     request_sha256: str | None = None
 
 
 class Record(Struct, frozen=True):
-    """Both halves of an interaction: what the journal holds and the store keeps as one row."""
+    """Both halves of an interaction: one record of the journal, one row of the store."""
 
     interaction: Interaction
     answer: Answer
 
     @property
     def size(self) -> int:
-        """Bytes of what was said, about."""
+        """Approximate size in bytes."""
         return len(self.interaction.body) + len(self.answer.body)

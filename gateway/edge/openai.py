@@ -1,4 +1,4 @@
-"""`/v1/*`: what OpenAI's SDKs call. Conversations are assembled; everything else passes through."""
+"""`/v1/*`, the API of OpenAI's SDKs. Conversations are assembled; all other calls pass through."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 COMMON_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # HEAD comes with GET
 READING_METHODS = ("GET", "HEAD", "OPTIONS")
-HEAD_OF_FORM_BYTES = 64 * 1024  # in which a form's model is looked for where nothing depends on it
-_CONVERSATIONS = {CHAT_PATH: CHAT, RESPONSES_PATH: RESPONSES}  # what is handled here, of `paths.GUARDED`
+HEAD_OF_FORM_BYTES = 64 * 1024  # of a form that are searched for its model if nothing depends on it
+_CONVERSATIONS = {CHAT_PATH: CHAT, RESPONSES_PATH: RESPONSES}  # those of `paths.GUARDED` that are handled here
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -63,7 +63,8 @@ async def _converse(request: web.Request, dialect: Dialect) -> web.StreamRespons
 
 
 async def anything(request: web.Request) -> web.StreamResponse:
-    """Any other path and method, present or future; a guarded route, however it is spelled, is that route."""
+    """Pass through any other path and method, present or future. A variant of a guarded route is handled as that
+    route."""
     _require_plain_http(request)
     bare, mark, query = path_of(request).partition("?")
     path = passed_on(bare)
@@ -83,24 +84,22 @@ async def anything(request: web.Request) -> web.StreamResponse:
 
 
 async def any_method(request: web.Request) -> web.StreamResponse:
-    """A method that OpenAI's API does not have today. TRACE is none that may pass: its answer would show the credential
-    with which the upstream is called. CONNECT is for proxies."""
+    """Pass through a method that OpenAI's API does not have today. TRACE may not pass: its answer would show the
+    upstream's credential. CONNECT is for proxies."""
     if request.method in ("TRACE", "CONNECT"):
         raise web.HTTPMethodNotAllowed(request.method, COMMON_METHODS)
     return await anything(request)
 
 
 def _require_plain_http(request: web.Request) -> None:
-    """WebSocket is not served: who tries it first falls back when told so. Raises UpgradeRequired."""
+    """Refuse WebSocket, so that clients that try it first fall back. Raises UpgradeRequired."""
     upgrade = request.headers.get("Upgrade")
     if upgrade is not None and upgrade.strip().lower() == "websocket":
         raise UpgradeRequired("this gateway does not serve WebSocket: use plain HTTP, with `stream` for events")
 
 
 async def _upload(request: web.Request, caller: Principal) -> Upload:
-    """The body, with the model that it asks for. JSON is read whole, other bodies are streamed on as they come.
-
-    Raises CallerError."""
+    """The body and the model that it names. JSON is read whole, other bodies are streamed. Raises CallerError."""
     if not request.can_read_body:
         return Upload(b"")
     if len(request.headers.getall("Content-Type", ())) > 1:
@@ -122,20 +121,22 @@ async def _upload(request: web.Request, caller: Principal) -> Upload:
         return Upload(pieces, request.content_length)
     taken = await take(pieces, HEAD_OF_FORM_BYTES)
     model = None
-    with suppress(Unclear):  # nothing depends on it
+    with suppress(Unclear):  # nothing depends on the model
         model = model_in_form(taken[:HEAD_OF_FORM_BYTES], request.headers["Content-Type"], is_whole=False)
     return Upload(Resumed(taken, pieces), request.content_length, model)
 
 
 async def _whole_form(request: web.Request, settings: Settings) -> Upload:
-    """The form of a caller who may use some models only. It is held until all of it has been looked at: SDKs put the
-    file before the model, and a second model may stand behind the file. Raises CallerError."""
+    """The whole form of a caller who may use some models only. It is read to its end before it goes on: SDKs put the
+    file before the model, and a second model may follow the file. Raises CallerError."""
     try:
         form = await read_body(request, settings)
         model = model_in_form(form, request.headers["Content-Type"])
     except BodyTooLarge as error:
-        told = f"this key may use some models only, and {error.message}, up to which a form is searched for its model"
-        return Upload(b"", refusal=NotAllowed(told, code="model_not_allowed", param="model"))
+        message = (
+            f"this key may use some models only, and {error.message}, up to which a form is searched for its model"
+        )
+        return Upload(b"", refusal=NotAllowed(message, code="model_not_allowed", param="model"))
     except Unclear as error:
         raise MalformedBody(str(error), code="ambiguous_form") from error
     return Upload(form, model=model, is_kept=False)

@@ -1,4 +1,4 @@
-"""What a policy may say of a request, and what is to change in it. Frozen values; the chain applies them."""
+"""Verdicts of a policy rule on a request. Frozen values; the engine applies them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """It may be said as it stands."""
+    """The request may pass unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """It may be said with other texts at these spans of the request that the rule was shown."""
+    """The request may pass with other texts at these spans of it."""
 
     texts: Mapping[TextSpan, str]
     rule: str
@@ -26,7 +26,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """It may not be said. `message` is for the caller."""
+    """The request may not pass. `message` is for the caller."""
 
     message: str
     rule: str
@@ -34,7 +34,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """It may be said to another model."""
+    """The request may pass to another model."""
 
     model: str
     rule: str

@@ -1,4 +1,4 @@
-"""The company's rules, asked one after the other. Pure: no await, no clock, no network."""
+"""Applies the company's rules to a request, in order. Pure: no await, no clock, no network."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 
 
 class Review(NamedTuple):
-    """What all rules together say: the request as it may go on, what was done with it, and why it may not go on."""
+    """Result of all rules: the request as it may pass, the ruling, and the reason if it may not pass."""
 
     request: ChatRequest
-    ruling: Ruling | None = None  # None: every rule allows it
+    ruling: Ruling | None = None  # None: every rule allows the request
     refusal: str | None = None  # for the caller
 
 
 class Policy:
-    """Rules in order. The first refusal ends the matter; each rule sees what the ones before it have changed.
+    """Applies rules in order. Each rule sees the changes of those before it; the first rejection ends the review.
 
-    Raises ValueError for a mask of something that is not a text of the request: nothing is said, then.
+    Raises ValueError for a mask of a span that is not a text of the request: nothing passes then.
     """
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         self._rules = tuple(rules)
 
     def review(self, request: ChatRequest, caller: Principal) -> Review:
-        """Of what several rules did, the weightiest counts: reject over redirect over mask; all are named."""
+        """Review a request. The ruling names every rule that changed it, and the strongest outcome: rejected before
+        redirected before masked."""
         outcome = PolicyOutcome.MASKED
         fired: list[str] = []
         for rule in self._rules:

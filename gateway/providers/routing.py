@@ -26,8 +26,8 @@ class Route(Struct, frozen=True):
 
 
 class Catalogue:
-    """The providers of one configuration. `models` has the routes of models that the main provider does not answer; the
-    settings make none yet. Further providers in it are closed with the others."""
+    """The providers of one configuration. `models` holds the routes of models that the main provider does not answer;
+    no setting makes one yet. `aclose` closes their providers, too."""
 
     def __init__(
         self, main: Provider, images: Provider | None = None, models: Mapping[str, Route] | None = None

@@ -1,54 +1,57 @@
-"""One timer for all live streams: what they have said is filed, and silent ones get their heartbeat."""
+"""One timer for all streams: it writes their new events to the journal, and sends silent ones a heartbeat."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol
 
-PULSE_S = 0.2
+TICK_S = 0.2
 
 
 class Ticking(Protocol):
-    """Something that wants to be looked after while it lives."""
+    """A stream that wants regular ticks."""
 
     def tick(self, now: float) -> None:
-        """`now` is the event loop's clock, in seconds."""
+        """Do what is due; `now` is the event loop's clock, in seconds."""
         ...
 
 
 class Ticker:
-    """Beats for whatever is being watched; rests when nothing is."""
+    """Calls `tick` of all watched streams every `tick_s` seconds; sets no timer while there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick_s: float = TICK_S) -> None:
+        self._tick_s = tick_s
         self._watched: dict[Ticking, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def count(self) -> int:
-        """How many are being watched."""
+        """The number of watched streams."""
         return len(self._watched)
 
-    def watching(self, living: Ticking) -> Watching:
-        return Watching(self, living)
+    def watching(self, stream: Ticking) -> Watching:
+        """A context that watches the stream."""
+        return Watching(self, stream)
 
-    def watch(self, living: Ticking) -> None:
-        """`leave` must follow."""
-        self._watched[living] = None
+    def watch(self, stream: Ticking) -> None:
+        """Begin to tick for a stream; `leave` must follow."""
+        self._watched[stream] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
+            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
 
-    def leave(self, living: Ticking) -> None:
-        del self._watched[living]
+    def leave(self, stream: Ticking) -> None:
+        """End the ticks for a stream."""
+        del self._watched[stream]
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(PULSE_S, self._beat) if self._watched else None
+        self._timer = loop.call_later(self._tick_s, self._tick) if self._watched else None
         now = loop.time()
-        for living in tuple(self._watched):
+        for stream in tuple(self._watched):
             try:
-                living.tick(now)
-            except Exception as error:  # noqa: BLE001 (one that fails must not take the beat from all the others)
-                loop.call_exception_handler({"message": f"the pulse of {living!r} failed", "exception": error})
+                stream.tick(now)
+            except Exception as error:  # noqa: BLE001 (one stream that fails must not stop the ticks of the others)
+                loop.call_exception_handler({"message": f"the tick of {stream!r} failed", "exception": error})
 
     def close(self) -> None:
         if self._timer is not None:
@@ -57,16 +60,16 @@ class Ticker:
 
 
 class Watching:
-    """Watches while its block runs; a generator's context costs twice as much, for every stream."""
+    """Watches a stream while its block runs. A context manager made of a generator costs twice as much per stream."""
 
-    __slots__ = ("_living", "_ticker")
+    __slots__ = ("_stream", "_ticker")
 
-    def __init__(self, ticker: Ticker, living: Ticking) -> None:
+    def __init__(self, ticker: Ticker, stream: Ticking) -> None:
         self._ticker = ticker
-        self._living = living
+        self._stream = stream
 
     def __enter__(self) -> None:
-        self._ticker.watch(self._living)
+        self._ticker.watch(self._stream)
 
     def __exit__(self, *_: object) -> None:
-        self._ticker.leave(self._living)
+        self._ticker.leave(self._stream)

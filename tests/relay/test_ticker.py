@@ -1,4 +1,4 @@
-"""One timer for all live streams."""
+"""One timer for all streams."""
 
 from __future__ import annotations
 
@@ -7,96 +7,92 @@ from typing import Any
 
 import pytest
 
-from gateway.relay import ticker as pulse_module
 from gateway.relay.ticker import Ticker
 
+TICK_S = 0.02
 
-class Heart:
+
+class Stream:
     def __init__(self, *, breaks: bool = False) -> None:
-        self.beats: list[float] = []
+        self.ticks: list[float] = []
         self._breaks = breaks
 
     def tick(self, now: float) -> None:
-        self.beats.append(now)
+        self.ticks.append(now)
         if self._breaks:
             raise ZeroDivisionError
 
 
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse_module, "PULSE_S", 0.02)
-
-
 @pytest.mark.stopwatch
-async def test_beats_while_something_is_watched_and_then_rests() -> None:
-    ticker, heart, loop = Ticker(), Heart(), asyncio.get_running_loop()
+async def test_the_ticker_runs_only_while_a_stream_is_watched() -> None:
+    ticker, stream, loop = Ticker(TICK_S), Stream(), asyncio.get_running_loop()
     began = loop.time()
-    with ticker.watching(heart):
+    with ticker.watching(stream):
         await asyncio.sleep(0.2)
-    count = len(heart.beats)
+    count = len(stream.ticks)
     assert 3 <= count <= 10
-    assert heart.beats == sorted(heart.beats)
-    assert began <= heart.beats[0] <= loop.time()
+    assert stream.ticks == sorted(stream.ticks)
+    assert began <= stream.ticks[0] <= loop.time()
     await asyncio.sleep(0.1)
-    assert len(heart.beats) == count
+    assert len(stream.ticks) == count
     assert ticker._timer is None
 
 
-async def test_beats_again_after_a_rest() -> None:
-    ticker, heart = Ticker(), Heart()
+async def test_the_ticker_starts_again() -> None:
+    ticker, stream = Ticker(TICK_S), Stream()
     for _ in range(2):
-        heart.beats.clear()
-        with ticker.watching(heart):
+        stream.ticks.clear()
+        with ticker.watching(stream):
             await asyncio.sleep(0.1)
-        assert heart.beats
+        assert stream.ticks
         await asyncio.sleep(0.05)
 
 
-async def test_each_beats_as_long_as_it_is_watched() -> None:
-    ticker, first, second = Ticker(), Heart(), Heart()
+async def test_a_stream_gets_ticks_until_it_leaves() -> None:
+    ticker, first, second = Ticker(TICK_S), Stream(), Stream()
     with ticker.watching(first):
         with ticker.watching(second):
             await asyncio.sleep(0.1)
-        seen = len(second.beats)
+        seen = len(second.ticks)
         await asyncio.sleep(0.1)
-    assert len(second.beats) == seen < len(first.beats)
+    assert len(second.ticks) == seen < len(first.ticks)
     ticker.close()
 
 
-async def test_one_that_fails_does_not_stop_the_others() -> None:
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    ticker, broken, heart = Ticker(), Heart(breaks=True), Heart()
-    with ticker.watching(broken), ticker.watching(heart):
+async def test_a_stream_that_fails_does_not_stop_the_others() -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    ticker, broken, stream = Ticker(TICK_S), Stream(breaks=True), Stream()
+    with ticker.watching(broken), ticker.watching(stream):
         await asyncio.sleep(0.1)
-    assert len(heart.beats) >= 2
-    assert len(broken.beats) >= 2
-    assert isinstance(complaints[0]["exception"], ZeroDivisionError)
+    assert len(stream.ticks) >= 2
+    assert len(broken.ticks) >= 2
+    assert isinstance(reports[0]["exception"], ZeroDivisionError)
     ticker.close()
 
 
 @pytest.mark.stopwatch
-async def test_one_may_leave_while_it_beats() -> None:
-    ticker, heart = Ticker(), Heart()
-    leaving = ticker.watching(heart)
+async def test_a_stream_may_leave_during_a_tick() -> None:
+    ticker, stream = Ticker(TICK_S), Stream()
+    leaving = ticker.watching(stream)
 
-    class Leaver(Heart):
+    class Leaver(Stream):
         def tick(self, now: float) -> None:
             super().tick(now)
-            if len(self.beats) == 1:
+            if len(self.ticks) == 1:
                 leaving.__exit__(None, None, None)
 
     with ticker.watching(Leaver()):
         leaving.__enter__()
         await asyncio.sleep(0.1)
-    assert len(heart.beats) <= 1
+    assert len(stream.ticks) <= 1
     ticker.close()
 
 
-async def test_closed_pulse_is_silent() -> None:
-    ticker, heart = Ticker(), Heart()
-    with ticker.watching(heart):
+async def test_a_closed_ticker_is_silent() -> None:
+    ticker, stream = Ticker(TICK_S), Stream()
+    with ticker.watching(stream):
         ticker.close()
         await asyncio.sleep(0.06)
-        assert heart.beats == []
+        assert stream.ticks == []
     ticker.close()

@@ -1,4 +1,4 @@
-"""What the policy did, as the headers of an answer: nothing where it let the request through as it stood."""
+"""Response headers that report the policy's ruling; none if the policy let the request pass unchanged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MOST_CHARACTERS = 256  # of all rules' names together
 
 
 def policy_headers(context: RequestContext | None) -> dict[str, str]:
-    """Of a request that is on record; before that no rule has fired."""
+    """The headers for a request that is on record; none before that."""
     if context is None or context.recording is None or context.recording.interaction.policy is None:
         return {}
     ruling = context.recording.interaction.policy
-    return {"x-policy-outcome": ruling.outcome, "x-policy-rule": _told(", ".join(ruling.rules))}
+    return {"x-policy-outcome": ruling.outcome, "x-policy-rule": _printable(", ".join(ruling.rules))}
 
 
-def _told(names: str) -> str:
-    """As a header may hold it: whoever writes rules may call them anything."""
+def _printable(names: str) -> str:
+    """Rules' names as a header may hold them: printable ASCII, at most MOST_CHARACTERS."""
     shown = "".join(letter if " " <= letter <= "~" else "?" for letter in names[: MOST_CHARACTERS + 1])
     return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 3]}..."

@@ -1,4 +1,4 @@
-"""What a request carries through the edge, by typed key."""
+"""Typed keys of the values that the edge stores in a request."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from aiohttp import web
 
 from gateway.exchange.context import RequestContext
 
-ID = web.RequestKey("id", UUID)  # of the interaction, if it becomes one
+ID = web.RequestKey("id", UUID)  # of the interaction, if the request becomes one
 REQUEST_ID = web.RequestKey("request id", str)
-CONTEXT = web.RequestKey("talk", RequestContext)
+CONTEXT = web.RequestKey("context", RequestContext)
 IS_DETACHED = web.RequestKey("is detached", bool)  # the caller left; the log line is written when the answer is over
-FOLLOWED = web.RequestKey("followed", RequestContext)  # somebody's running answer, which this request only watches
+FOLLOWED = web.RequestKey("followed", RequestContext)  # the running answer that this request only reads

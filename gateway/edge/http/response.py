@@ -1,4 +1,4 @@
-"""The caller's side of an exchange over HTTP: whole events at once, heartbeats between them, an honest end."""
+"""The caller's side of an exchange over HTTP: sends whole events, heartbeats between them, and the end."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ _FIRST_HEARTBEAT = heartbeat_after(b"")
 
 
 class EventStream(EventSourceResponse):
-    """An `EventSourceResponse` that answers any method, and leaves heartbeats to the pulse: a task for each stream's
-    pings would cost more than relaying its events. A peer that vanished is noticed by TCP_USER_TIMEOUT (`server`)."""
+    """An `EventSourceResponse` for any method, whose heartbeats the ticker sends: a task for each stream's pings would
+    cost more than relaying its events. TCP_USER_TIMEOUT (set in `process.server`) detects a peer that has vanished."""
 
     def __init__(self, headers: CIMultiDict[str]) -> None:
         super().__init__(allow_all_methods=True)
         self.headers.update(headers)
-        self.headers.popall("Connection", None)  # its own says keep-alive even where the connection closes
+        self.headers.popall("Connection", None)  # EventSourceResponse sets keep-alive even if the connection closes
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return await web.StreamResponse.prepare(self, request)
 
 
 class HttpClient(Client):
-    """One caller on one connection. It writes to the transport itself, in the same call in which the upstream's bytes
-    came: aiohttp's writer would want an await, and with it a task, for each chunk. Status and headers, too, where
-    nothing else has a say in them; they go with the first event, for on loopback a write costs as much as five events.
-    """
+    """One caller on one connection. It writes to the transport itself, in the call that brings the upstream's bytes:
+    aiohttp's writer would need an await, and with it a task, for each chunk. It also writes status and headers, where
+    aiohttp adds nothing to them. They go out with the first event, because a write costs as much as five events on
+    loopback."""
 
     __slots__ = (
         "_chunked",
+        "_context",
         "_headers",
         "_heartbeat",
         "_heartbeat_s",
@@ -57,7 +58,6 @@ class HttpClient(Client):
         "_request",
         "_silent_since",
         "_stall_s",
-        "_talk",
         "_transport",
         "_unsent",
         "_written",
@@ -80,16 +80,16 @@ class HttpClient(Client):
         self._stall_s = stall_s
         self._transport = request.transport
         self._chunked = False
-        self._is_direct = False  # all of the answer is written here, and nothing is left for aiohttp to do
+        self._is_direct = False  # the whole answer is written here, and aiohttp writes nothing
         self._is_gone = False
-        self._unsent = b""  # the head, until there is something to go with it
+        self._unsent = b""  # the head, until the first bytes of the body go out with it
         self._silent_since = 0.0
-        self._written: bytes | None = None  # what was written last, since the last beat
-        self._heartbeat: bytes | None = _FIRST_HEARTBEAT  # what may follow it
+        self._written: bytes | None = None  # the last block since the last tick
+        self._heartbeat: bytes | None = _FIRST_HEARTBEAT  # the heartbeat that may follow that block
         self.response: web.StreamResponse | None = None
 
     def leave(self) -> None:
-        """The caller has gone; the answer goes on without one."""
+        """Drop further writes: the caller has left, and the answer goes on."""
         self._is_gone = True
 
     @property
@@ -102,19 +102,19 @@ class HttpClient(Client):
     async def start(self, head: Head, *, is_events: bool) -> None:
         length = None if is_events else head.content_length
         if self._start_directly(head, length, is_events=is_events):
-            asyncio.get_running_loop().call_soon(self.send_head)  # alone, when nothing is there to go with it
+            asyncio.get_running_loop().call_soon(self.send_head)  # alone, if no bytes of the body come first
         else:
             await self._start_by_aiohttp(head, length, is_events=is_events)
 
     def _start_directly(self, head: Head, length: int | None, *, is_events: bool) -> bool:
-        """False: aiohttp has to make the head."""
+        """Make the head here. Returns False if aiohttp has to make it."""
         missing = [line for name, line in _OF_STREAMS if head.get(name) is None] if is_events else ()
         framing = CHUNKED if length is None else b"Content-Length: %d" % length
         message = self._head(head.status, head, framing, *missing)
         self._silent_since = asyncio.get_running_loop().time()
         if message is None:
             return False
-        self.response = _sent_elsewhere(head.status)
+        self.response = _already_sent(head.status)
         self._is_direct = True
         self._chunked = length is None
         self._unsent = message
@@ -139,11 +139,11 @@ class HttpClient(Client):
     @property
     def is_full(self) -> bool:
         protocol = self._request.protocol
-        # aiohttp leaves a writer paused whose connection was lost: one who is gone is never full.
+        # aiohttp leaves a writer paused when its connection is lost: a caller who has left is never full.
         return protocol.writing_paused and not self._is_gone and protocol.transport is not None
 
     def write(self, block: bytes) -> None:
-        self._written = block  # `tick` looks at it: asking the clock for each chunk is dear
+        self._written = block  # for `tick`: reading the clock for each chunk is expensive
         self._put(b"%x\r\n%b\r\n" % (len(block), block) if self._chunked else block)
 
     def _put(self, data: bytes) -> None:
@@ -152,12 +152,12 @@ class HttpClient(Client):
             return
         if self._unsent:
             writer = self._request.writer
-            if writer.output_size:  # something failed before the head went out, and the error stands in its place
+            if writer.output_size:  # an error response has gone out instead
                 self._is_gone = True
                 return
             data = self._unsent + data
             self._unsent = b""
-            writer.output_size += len(data)  # by which others know that an answer has begun
+            writer.output_size += len(data)  # other code reads here that an answer has begun
         transport.write(data)
 
     def tick(self, now: float) -> bool:
@@ -171,11 +171,11 @@ class HttpClient(Client):
         return False
 
     def is_silent(self, now: float) -> bool:
-        """Whether nothing was written for so long that the next beat is a heartbeat."""
+        """Whether nothing was written for so long that the next tick sends a heartbeat."""
         return self._written is None and 0.0 < self._silent_since <= now - self._heartbeat_s
 
     async def drained(self) -> None:
-        """Wait for a slow reader; one who reads nothing for too long is taken for gone."""
+        """Wait for a slow reader; cut the connection of one that reads nothing for `stall_s`."""
         writer = self._request.writer
         try:
             async with asyncio.timeout(self._stall_s):
@@ -186,22 +186,22 @@ class HttpClient(Client):
             self._is_gone = True
 
     async def end(self, last: bytes) -> None:
-        """In one write: a waiting client sees the end with the last event."""
+        """Send the last bytes and the end in one write, so that the client sees both at once."""
         if self._is_gone or self.response is None:
             return
         if self._is_direct:
             if self._chunked:
                 last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n"
             self._put(last)
-            await self._taken()
+            await self._drain_if_full()
             return
         try:
             await self.response.write_eof(last)
         except ConnectionError:
             self._is_gone = True
 
-    async def _taken(self) -> None:
-        """Who reads nothing does not get the next answer, either."""
+    async def _drain_if_full(self) -> None:
+        """Back-pressure: drain before the next response on this connection."""
         if self.is_full:
             await self.drained()
 
@@ -211,7 +211,7 @@ class HttpClient(Client):
             self._transport.abort()
 
     def answered(self) -> web.StreamResponse:
-        """The response for aiohttp to finish, which does nothing more when all has been sent."""
+        """The response for aiohttp to finish; aiohttp does nothing if all has been sent."""
         assert self.response is not None
         return self.response
 
@@ -220,10 +220,10 @@ class HttpClient(Client):
         if message is None:
             self.response = web.Response(status=status, body=body, headers=self._headers_of(head))
             return
-        self.response = _sent_elsewhere(status)
+        self.response = _already_sent(status)
         self._unsent = message
         self._put(body)
-        await self._taken()
+        await self._drain_if_full()
 
     def _head(self, status: int, head: Head, *lines: bytes) -> bytes | None:
         """Status and headers as bytes, with these lines; None: aiohttp has to make them."""
@@ -241,8 +241,8 @@ class HttpClient(Client):
         return headers
 
 
-def _sent_elsewhere(status: int) -> web.StreamResponse:
-    """What aiohttp is handed in place of an answer that it has not written."""
+def _already_sent(status: int) -> web.StreamResponse:
+    """A response for aiohttp in place of one that it has not written."""
     response = web.StreamResponse(status=status)
     mark_as_sent(response)
     return response
