@@ -1,1 +1,1 @@
-"""What the gateway costs, beside a raw TCP splice and nothing at all: `python -m tests.bench`."""
+"""The gateway's cost, compared with a raw TCP splice and with a direct connection: `python -m tests.bench`."""

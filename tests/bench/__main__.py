@@ -1,4 +1,4 @@
-"""What the gateway costs on this machine, beside the cheapest relay there can be: `python -m tests.bench --quick`."""
+"""The gateway's cost on this machine, compared with the cheapest relay: `python -m tests.bench --quick`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _allow_many_files() -> None:
-    """For us and all that we start: two descriptors a stream in a relay, and shells often allow 1,024."""
+    """Raises the limit of open files: a relay needs two for each stream, and shells often allow 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.bench.processes import Cpu
 
 COMMENT = re.compile(rb"^:[^\n]*\n\n?", re.MULTILINE)  # heartbeats between events are allowed
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Run:
         return self.result
 
     def next_request(self) -> tuple[int, bytes] | None:
-        """One more request and its number; None when it is time to stop."""
+        """Returns the next request and its number; None when it is time to stop."""
         number = next(self._numbers)
         if number >= self.load.streams and time.monotonic() - self._started >= self.load.again_until_s:
             return None
@@ -130,7 +130,7 @@ class Run:
             say({"open": self.load.streams})
 
     def arrived(self, number: int) -> None:
-        """The emulator is told once a turn of the loop, for all streams together."""
+        """Reports a chunk to the emulator, once a turn of the loop for all streams together."""
         if not self._arrived:
             asyncio.get_running_loop().call_soon(self._tell_arrivals)
         self._arrived.append(number)
@@ -186,7 +186,7 @@ class Run:
 
     def _patience(self) -> float:
         longest = self.load.chunks * self.load.pace_us / 1e6
-        return PATIENCE_S + self.load.again_until_s + longest
+        return TIMEOUT_S + self.load.again_until_s + longest
 
     def _conclude(self, first: _Mark, last: _Mark) -> None:
         result = self.result

@@ -1,7 +1,7 @@
-"""The upstream of a benchmark, as a program: answers with bytes encoded beforehand, each event in a write of its own.
+"""The upstream of a benchmark, as a program: sends answers encoded beforehand, each event in its own write.
 
 Prints `{"port": …, "arrivals": …}`; then each line `release` or `stats` on its standard input is answered by one line
-of JSON. To the port `arrivals` the client tells which streams' chunks have arrived, as unsigned 32-bit numbers.
+of JSON. The client reports streams whose chunks have arrived to the port `arrivals`, as unsigned 32-bit numbers.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Emulator:
 
 
 class Arrivals(asyncio.Protocol):
-    """The client's word on what has arrived."""
+    """The client's reports of arrived chunks."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -125,7 +125,7 @@ class Upstream(asyncio.Protocol):
             self._stream.resume()
 
     def write(self, data: bytes) -> None:
-        """One send for each call: uvloop's own write would join those of one turn."""
+        """Calls send once: uvloop's own write would join all writes of one turn."""
         if self._transport.is_closing():
             return
         sent = 0
@@ -171,8 +171,8 @@ class Stream:
             case "burst":
                 self.hurry()
             case "held":
-                self._say()
-                self._emulator.held.append(self._let_go)
+                self._send_event()
+                self._emulator.held.append(self._release)
 
     def leave(self) -> None:
         if not self._has_ended:
@@ -186,8 +186,8 @@ class Stream:
             self._waits = False
             self._turn()
 
-    def _say(self) -> None:
-        """The next event; the framing's end goes with the last."""
+    def _send_event(self) -> None:
+        """Sends the next event; the last one with the end of the framing."""
         if self._has_ended:
             return
         self._upstream.write(self._pieces[self._next])
@@ -195,19 +195,19 @@ class Stream:
         if self._next == len(self._pieces):
             self.leave()
 
-    def _let_go(self, phase: float) -> None:
+    def _release(self, phase: float) -> None:
         self._due = time.monotonic_ns() + int(phase * self._order.pace_us * 1000)
         self._emulator.ticker.at(self._due, self._tick)
 
     def step(self) -> None:
         """The next chunk; usage and `[DONE]` follow the last one at once."""
-        self._say()
+        self._send_event()
         while self._next >= self._order.chunks and not self._has_ended:
-            self._say()
+            self._send_event()
 
     def hurry(self) -> None:
         while not self._has_ended:
-            self._say()
+            self._send_event()
 
     def _tick(self) -> None:
         self.step()
@@ -219,15 +219,15 @@ class Stream:
         if self.is_paused:
             self._waits = True
             return
-        self._say()
+        self._send_event()
         if not self._has_ended:
             asyncio.get_running_loop().call_soon(self._turn)
 
 
 @lru_cache(maxsize=64)
 def _pieces(chunks: int, *, wants_usage: bool) -> tuple[bytes, ...]:
-    said = [*events(chunks), *([usage_event(chunks)] if wants_usage else []), DONE]
-    framed = [b"%x\r\n%b\r\n" % (len(event), event) for event in said]
+    sent = [*events(chunks), *([usage_event(chunks)] if wants_usage else []), DONE]
+    framed = [b"%x\r\n%b\r\n" % (len(event), event) for event in sent]
     return (*framed[:-1], framed[-1] + LAST)
 
 

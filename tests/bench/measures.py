@@ -1,4 +1,4 @@
-"""What is measured, under which load, and how much each may cost."""
+"""The measures: their loads and their budgets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def saturated(seconds: float) -> dict[str, Any]:
 
 
 def closed_loop(streams: int, **order: Any) -> Callable[[float], dict[str, Any]]:
-    """So many clients, each of which asks again as soon as it has its answer."""
+    """Clients that each ask again as soon as they have their answer."""
     return lambda seconds: {"streams": streams, "again_until_s": seconds, **order}
 
 

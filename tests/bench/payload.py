@@ -23,7 +23,7 @@ class Order:
 
     All write each event by itself. paced: one each `pace_us`; turns: in turn with all other streams, as fast as it
     goes; steps: each when the client has the one before, so that nothing can join them; burst: without a break; held:
-    the first event, and the rest paced once all are told to go on.
+    the first event, and the rest paced after the release.
     """
 
     chunks: int
@@ -85,7 +85,7 @@ def plain_body() -> bytes:
 
 
 def request_body(order: Order | None, number: int, size: int) -> bytes:
-    """A chat request of about `size` bytes; each number asks something else."""
+    """A chat request of about `size` bytes; each number has another text."""
     model = order.model if order else "bench-plain"
     filler = f"question {number:09d} " + "why " * (size // 4)
     content = filler[: max(20, size - 80)]

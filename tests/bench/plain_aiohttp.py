@@ -1,4 +1,4 @@
-"""What anyone would write first, as a yardstick: aiohttp on both sides, no log and no checks. A program."""
+"""The simplest relay in aiohttp, as a yardstick: no log, no checks. A program."""
 
 from __future__ import annotations
 

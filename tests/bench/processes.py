@@ -1,4 +1,4 @@
-"""What a process and its children have used, read from Linux: processor time to the nanosecond, and memory."""
+"""Processor time (in nanoseconds) and memory of a process and its children, read from Linux."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cpu_of(pid: int) -> int:
 
 
 def busy() -> int:
-    """Nanoseconds of processor time that everything on the machine has used, and what a hypervisor kept from it."""
+    """Returns nanoseconds of processor time used by the whole machine, and those that a hypervisor took."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
     return (user + nice + system + irq + softirq + steal) * TICK_NS

@@ -1,4 +1,4 @@
-"""Findings as text for a terminal and as JSON; which of them are over budget."""
+"""Reports findings as text for a terminal and as JSON, with those over budget."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def exit_code(findings: Findings, tolerance: float | None) -> int:
 
 
 def log_cost(findings: Findings, name: str) -> float | None:
-    """What the log adds, in µs: the median of the differences within each repetition."""
+    """Returns the cost of the log in µs: the median of the differences within each repetition."""
     samples = findings.samples.get(name, {})
     pairs = list(zip(samples.get(GATEWAY.name, ()), samples.get(WITHOUT_LOG.name, ()), strict=False))
     return median(with_log.value - without.value for with_log, without in pairs) if pairs else None
@@ -146,7 +146,7 @@ def _cpu_line(name: str, samples: Sequence[Sample], splice: Sequence[Sample] | N
         line += f"{median(values) / _value(splice):6.1f} x splice"
     if any(sample.postgres for sample in samples):
         line += f"  and PostgreSQL {median(sample.postgres for sample in samples):.1f}"
-    return line + _judged(verdict)
+    return line + _verdict_text(verdict)
 
 
 def _first_line(name: str, samples: Sequence[Sample], direct: Sequence[Sample]) -> str:
@@ -160,7 +160,7 @@ def _first_line(name: str, samples: Sequence[Sample], direct: Sequence[Sample]) 
 
 
 def _log_line(verdict: Verdict) -> str:
-    return f"  {'of it for the log':<{NAME_WIDTH}}{verdict.value:9.1f}" + " " * 22 + _judged(verdict)
+    return f"  {'of it for the log':<{NAME_WIDTH}}{verdict.value:9.1f}" + " " * 22 + _verdict_text(verdict)
 
 
 def _memory_lines(findings: Findings, verdict: Verdict | None) -> Iterator[str]:
@@ -169,7 +169,7 @@ def _memory_lines(findings: Findings, verdict: Verdict | None) -> Iterator[str]:
         yield "Many streams open at once: kB of resident memory for each, and how many were open and came whole"
     for name, whole in findings.opened.items():
         memory = f"{findings.memory.get(name, float('nan')):9.1f}" if name != DIRECT.name else " " * 9
-        judged = _judged(verdict) if name == GATEWAY.name else ""
+        judged = _verdict_text(verdict) if name == GATEWAY.name else ""
         yield f"  {name:<{NAME_WIDTH}}{memory}  {whole:,} whole{judged}"
 
 
@@ -189,7 +189,7 @@ def _comparison_lines(findings: Findings) -> Iterator[str]:
         yield f"  {one.name:<{NAME_WIDTH}}{one.ratio:9.3f}  ± {one.spread:.3f}{'  WORSE' if one.is_worse else ''}"
 
 
-def _judged(verdict: Verdict | None) -> str:
+def _verdict_text(verdict: Verdict | None) -> str:
     if verdict is None:
         return ""
     return f"  budget {verdict.budget:g}: {'OVER' if verdict.is_over() else 'kept'}"

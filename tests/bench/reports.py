@@ -1,6 +1,6 @@
-"""How long the report takes at a million rows: `python -m tests.bench.reports [rows]`.
+"""Times the report at a million rows: `python -m tests.bench.reports [rows]`.
 
-The rows are as a company of 200 makes them in 90 days: conversations of eight chats, four models, ten job titles.
+The rows are those of a company of 200 people in 90 days: conversations of eight chats, four models, ten job titles.
 """
 
 from __future__ import annotations

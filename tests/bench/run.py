@@ -62,7 +62,7 @@ async def bench(plan: Plan, directory: Path, tell: Callable[[str], None]) -> Fin
     async with contextlib.AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(Worker("tests.bench.emulator"))
         client = await stack.enter_async_context(Worker("tests.bench.client"))
-        ports = await emulator.hear()
+        ports = await emulator.read_reply()
         databases = await stack.enter_async_context(_databases(plan, directory / "postgres"))
         run = _Run(plan, emulator, client, tell, ports["arrivals"])
         for number, variant in enumerate(plan.variants):
@@ -112,7 +112,7 @@ class _Run:
         sample = _sample_of(measure, result, used, is_direct=subject.variant is DIRECT)
         self.findings.samples.setdefault(measure.name, {}).setdefault(subject.variant.name, []).append(sample)
         self.findings.warnings += [
-            f"{measure.name}: {subject.variant.name} {doubt}" for doubt in _doubts(measure, sample)
+            f"{measure.name}: {subject.variant.name} {doubt}" for doubt in _faults_of(measure, sample)
         ]
 
     async def _open_many(self, subject: Subject) -> None:
@@ -123,13 +123,13 @@ class _Run:
         empty = processes.rss(subject.pid) if subject.pid is not None else 0
         await self._emulator.ask("stats")
         self._client.tell(self._command(subject, held(streams)))
-        opened = await self._client.hear()
+        opened = await self._client.read_reply()
         if "open" in opened:
             await asyncio.sleep(0.5)
             full = processes.rss(subject.pid) if subject.pid is not None else 0
             self.findings.memory[subject.variant.name] = (full - empty) / streams / 1000
             await self._emulator.ask("release")
-            opened = await self._client.hear()
+            opened = await self._client.read_reply()
         peak = (await self._emulator.ask("stats"))["peak_open"]
         self._account(subject, opened)
         self.findings.opened[subject.variant.name] = min(peak, opened["requests"])
@@ -160,7 +160,7 @@ class _Run:
             subject.failures.append(f"the log does not agree with the clients: {counts}")
 
 
-def _doubts(measure: Measure, sample: Sample) -> Iterator[str]:
+def _faults_of(measure: Measure, sample: Sample) -> Iterator[str]:
     if measure.nominal_rate is None:
         return
     if sample.rate < 0.95 * measure.nominal_rate:
@@ -170,7 +170,7 @@ def _doubts(measure: Measure, sample: Sample) -> Iterator[str]:
 
 
 def _sample_of(measure: Measure, result: dict[str, Any], used: processes.Cpu, *, is_direct: bool) -> Sample:
-    """`used` is from before the load until all of its work was done; chunks have a window of their own."""
+    """`used` covers the load and all work that it causes; chunks have their own window."""
     seconds = max(result["seconds"], 1e-9)
     if measure.per == "first":
         p50, p99 = result["first_ms"] or (float("nan"), float("nan"))

@@ -1,4 +1,4 @@
-"""The cheapest relay that Python can be, as a yardstick: bytes from socket to socket, with backpressure. A program."""
+"""The cheapest relay in Python, as a yardstick: bytes from socket to socket, with backpressure. A program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uvloop
 
 
 class Half(asyncio.Protocol):
-    """One side of a pair; what it receives goes out at its peer."""
+    """One side of a pair; sends the bytes that it receives to its peer."""
 
     def __init__(self) -> None:
         self.peer: Half | None = None
@@ -38,7 +38,7 @@ class Half(asyncio.Protocol):
 
 
 class Front(Half):
-    """The client's side; what comes before the other side is connected waits here."""
+    """The client's side; keeps early bytes until the other side is connected."""
 
     def __init__(self, upstream_port: int, connecting: set[asyncio.Task[None]]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Front(Half):
 
     def data_received(self, data: bytes) -> None:
         if self.peer is None:
-            self._early += data  # uvloop reads on, whatever `pause_reading` was told in `connection_made`
+            self._early += data  # uvloop reads on, despite `pause_reading` in `connection_made`
         else:
             self._peers_transport.write(data)
 

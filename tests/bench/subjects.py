@@ -1,4 +1,4 @@
-"""What is measured: nothing in between, a splice, plain relays, and the gateway as the process that users start."""
+"""The subjects: no relay, a splice, plain relays, and the gateway as the process that users start."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ BASELINE_AGAIN = "baseline again"
 
 
 def baselines(checkout: Path) -> list[Variant]:
-    """Another version twice: how far it differs from itself is how far a difference from it can be trusted."""
+    """Another version, twice: a difference counts only beyond the one between the two."""
     return [replace(GATEWAY, name=name, checkout=checkout) for name in (BASELINE, BASELINE_AGAIN)]
 
 
@@ -80,7 +80,7 @@ class Subject:
         return processes.cpu(self.pid, self.postgres)
 
     async def settled(self, within: float = 10.0) -> processes.Cpu:
-        """Wait until what a load left behind is worked off; what has been used until then."""
+        """Waits until all work of a load is done; returns the time used until then."""
         deadline = time.monotonic() + within
         before = self.cpu()
         while True:
@@ -143,7 +143,7 @@ def _new_log(directory: Path) -> BinaryIO:
     return (directory / LOG).open("wb")
 
 
-def _last_words(directory: Path) -> str:
+def _log_tail(directory: Path) -> str:
     return (directory / LOG).read_text(errors="replace")[-3000:]
 
 
@@ -151,7 +151,7 @@ async def _until_ready(process: asyncio.subprocess.Process, port: int, path: str
     deadline = time.monotonic() + START_S
     while not await _is_ready(port, path):
         if process.returncode is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"not ready (exit code {process.returncode}); its last words:\n{_last_words(directory)}")
+            raise RuntimeError(f"not ready (exit code {process.returncode}); its log ends:\n{_log_tail(directory)}")
         await asyncio.sleep(0.05)
 
 

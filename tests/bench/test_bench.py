@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and notices when something is lost, altered or over budget."""
+"""The benchmark measures correctly, and notices lost, altered or expensive answers."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ BURN = "import threading, time\ndef burn():\n while time.thread_time() < 0.15: p
 
 
 def test_chunks_have_their_size_and_are_a_chat_stream() -> None:
-    said = payload.events(100)
-    assert {len(event) for event in said} == {payload.CHUNK_SIZE}
-    chunks = [json.loads(event.removeprefix(b"data: ")) for event in said]
+    events = payload.events(100)
+    assert {len(event) for event in events} == {payload.CHUNK_SIZE}
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events]
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * 99 + ["stop"]
     assert len(payload.plain_body()) == payload.PLAIN_SIZE
@@ -96,7 +96,7 @@ def test_processor_time_counts_ended_threads_and_children_but_postgres_apart() -
 
 
 async def measured(load: Load, answer: Callable[[Request], Script | None]) -> list[str]:
-    """What the client says of answers that are not as ordered."""
+    """Returns the client's result for answers that differ from the order."""
     async with loopback.LoopbackUpstream() as upstream:
         upstream.on = answer
         result = await Run(Load(port=upstream.port, streams=load.streams, chunks=load.chunks)).go()

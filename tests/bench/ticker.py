@@ -1,4 +1,4 @@
-"""Callbacks at exact times: event loops round to milliseconds, and would send many streams' chunks in bunches."""
+"""Callbacks at exact times: event loops round to milliseconds, which would bunch the chunks of many streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench's own helper programs (emulator, client): started as processes, spoken with in lines."""
+"""Starts the benchmark's helper programs (emulator, client) and exchanges lines with them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 
 
 class Worker:
-    """`python -m module`, which answers lines on its standard output with lines of JSON."""
+    """A process of `python -m module` that answers lines with lines of JSON."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -37,7 +37,7 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
-    async def hear(self, within: float = PATIENCE_S) -> dict[str, Any]:
+    async def read_reply(self, within: float = TIMEOUT_S) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), within)
         if not line:
@@ -47,4 +47,4 @@ class Worker:
 
     async def ask(self, line: str) -> dict[str, Any]:
         self.tell(line)
-        return await self.hear()
+        return await self.read_reply()
