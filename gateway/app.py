@@ -57,7 +57,7 @@ from gateway.health.maintenance import maintenance_tasks
 from gateway.health.readiness import Readiness
 from gateway.identity.authenticators import Authenticators
 from gateway.identity.key_service import KeyService
-from gateway.identity.modes import open_modes
+from gateway.identity.modes import open_authentication
 from gateway.identity.one_time_link import OneTimeLinks
 from gateway.ids import Ids
 from gateway.in_flight.in_flight import InFlight
@@ -253,9 +253,9 @@ async def _open_journal(app: web.Application, settings: Settings, stack: AsyncEx
         task.start()
         stack.push_async_callback(task.aclose)
     keys = Keys(database)
-    reception = await stack.enter_async_context(open_modes(settings, keys))
-    app[IDENTITY] = reception.identity
-    app[KEY_OFFICE] = KeyService(keys, app[IDS], reception.keys_changed, own_life_s=settings.auth.own_keys_s)
+    authentication = await stack.enter_async_context(open_authentication(settings, keys))
+    app[IDENTITY] = authentication.authenticators
+    app[KEY_OFFICE] = KeyService(keys, app[IDS], authentication.keys_changed, own_life_s=settings.auth.own_keys_s)
 
     submissions = next((sink for sink in sinks if isinstance(sink, Submissions)), None)
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from gateway.app import open_database
 from gateway.embedded_postgres.running import running_dsn
 from gateway.errors import CallerError, NotFound
-from gateway.identity.key_service import KeyOrder, KeyService, shown
+from gateway.identity.key_service import KeyService, KeySpec, to_wire
 from gateway.ids import Ids
 from gateway.model import Principal, Role
 from gateway.resources import resource_folder
@@ -59,13 +59,13 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         async with operators_database(settings) as database:
             await migrate(database, resource_folder("sql"))
-            office = KeyService(Keys(database), Ids())
+            service = KeyService(Keys(database), Ids())
             if arguments.action == "create":
-                await _create(office, arguments)
+                await _create(service, arguments)
             elif arguments.action == "list":
-                await _list(office, arguments)
+                await _list(service, arguments)
             else:
-                await _revoke(office, arguments)
+                await _revoke(service, arguments)
     except NotFound as error:
         return _failed(error.message, 1)
     except CallerError as error:
@@ -89,8 +89,8 @@ async def operators_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
 
 
-async def _create(office: KeyService, arguments: argparse.Namespace) -> None:
-    order = KeyOrder(
+async def _create(service: KeyService, arguments: argparse.Namespace) -> None:
+    spec = KeySpec(
         user=arguments.user,
         name=arguments.name,
         title=arguments.title,
@@ -98,37 +98,37 @@ async def _create(office: KeyService, arguments: argparse.Namespace) -> None:
         expires_at=None if arguments.expires is None else expiry(arguments.expires, time.time()),
         allowed_models=None if arguments.model is None else frozenset(arguments.model),
     )
-    made = await office.create(order, _operator())
+    made = await service.create(spec, _operator())
     if arguments.json:
-        _print(json.dumps({**shown(made.key), "value": made.secret.reveal()}, ensure_ascii=False))
+        _print(json.dumps({**to_wire(made.key), "value": made.secret.reveal()}, ensure_ascii=False))
         return
     # The key alone on standard output, so that a script can take it.
     _print(made.secret.reveal())
-    _tell(f"This is the only time that the key is shown. Its id is {made.key.id}.")
+    _notify(f"This is the only time that the key is shown. Its id is {made.key.id}.")
 
 
-async def _list(office: KeyService, arguments: argparse.Namespace) -> None:
+async def _list(service: KeyService, arguments: argparse.Namespace) -> None:
     rows: list[ApiKey] = []
     before: UUID | None = None
-    while page := await office.list_all(_operator(), limit=PAGE, user=arguments.user, before=before):
+    while page := await service.list_all(_operator(), limit=PAGE, user=arguments.user, before=before):
         rows += page
         before = page[-1].id
     now = time.time()
     rows = [key for key in rows if arguments.all or state(key, now) == "valid"]
     if arguments.json:
         for key in rows:
-            _print(json.dumps(shown(key), ensure_ascii=False))
+            _print(json.dumps(to_wire(key), ensure_ascii=False))
     else:
         _print_table([_cells(key, now) for key in rows])
 
 
-async def _revoke(office: KeyService, arguments: argparse.Namespace) -> None:
+async def _revoke(service: KeyService, arguments: argparse.Namespace) -> None:
     try:
         key_id = UUID(arguments.id)
     except ValueError:
         raise CallerError(f"{arguments.id!r} is no id of a key; `llm-gateway keys list` shows them") from None
-    key = await office.revoke(key_id, _operator())
-    _tell(f"Revoked {key.name!r} of {key.holder.user}; every gateway knows it within seconds.")
+    key = await service.revoke(key_id, _operator())
+    _notify(f"Revoked {key.name!r} of {key.holder.user}; every gateway knows it within seconds.")
 
 
 def expiry(text: str, now: float) -> float:
@@ -191,10 +191,10 @@ def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _tell(line: str) -> None:
+def _notify(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
 def _failed(message: str, status: int) -> int:
-    _tell(f"llm-gateway: {message}")
+    _notify(f"llm-gateway: {message}")
     return status

@@ -1,11 +1,11 @@
-"""What the claims of a token must say (RFC 7519, RFC 8725), and whom they make its bearer. Pure."""
+"""Checks a token's claims (RFC 7519, RFC 8725) and makes a principal of them. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.jws import invalid
+from gateway.identity.jws import invalid_token
 from gateway.identity.names import RoleTable, is_name
 from gateway.model import Principal
 
@@ -18,7 +18,7 @@ Claims = dict[str, Any]
 
 
 class ClaimRules:
-    """The claims as the settings want them."""
+    """Rules for claims, from the settings."""
 
     __slots__ = ("_audience", "_auth", "_roles")
 
@@ -28,32 +28,32 @@ class ClaimRules:
         self._roles = RoleTable(auth)
 
     def check(self, claims: Claims, now: float) -> float:
-        """The Unix time from which on the token counts no more. Raises NotAuthenticated unless it counts now."""
+        """The Unix time at which the token expires. Raises NotAuthenticated if it is not valid now."""
         auth = self._auth
         if claims.get("iss") != auth.issuer:
-            raise invalid(f"is not of the issuer {auth.issuer}")
+            raise invalid_token(f"is not of the issuer {auth.issuer}")
         audience = claims.get("aud")
-        meant_for = audience if isinstance(audience, list) else [audience]
-        if not any(isinstance(each, str) and each in self._audience for each in meant_for):
-            raise invalid(f"is not meant for this gateway, whose audience is {', '.join(auth.audience)}")
-        until = _time(claims, "exp", is_needed=True) + auth.leeway_s
+        audiences = audience if isinstance(audience, list) else [audience]
+        if not any(isinstance(each, str) and each in self._audience for each in audiences):
+            raise invalid_token(f"is not for this gateway, whose audience is {', '.join(auth.audience)}")
+        until = _numeric_date(claims, "exp", is_needed=True) + auth.leeway_s
         if now >= until:
             raise NotAuthenticated("the token has expired; get a new one", code="expired_token")
         for name in ("nbf", "iat"):
-            if _time(claims, name, is_needed=False) > now + auth.leeway_s:
-                raise invalid(f"is of the future (`{name}`)")
+            if _numeric_date(claims, name, is_needed=False) > now + auth.leeway_s:
+                raise invalid_token(f"is not valid yet (`{name}`)")
         return until
 
     def principal(self, claims: Claims) -> Principal:
-        """Who the bearer is. Raises NotAuthenticated when the token does not say it."""
+        """The token's user, title and roles. Raises NotAuthenticated for a token without a usable user."""
         name = self._auth.user_claim
-        user, title = claim(claims, name), claim(claims, self._auth.title_claim)
+        user, title = claim_value(claims, name), claim_value(claims, self._auth.title_claim)
         if not is_name(user):
-            raise invalid(f"has no usable claim `{name}`, which is to name the user (GATEWAY_AUTH_USER_CLAIM)")
+            raise invalid_token(f"has no usable claim `{name}`, which names the user (GATEWAY_AUTH_USER_CLAIM)")
         if name == "email" and claims.get("email_verified", True) not in (True, "true"):
-            # Who may choose an address freely at the issuer could choose a colleague's.
-            raise invalid("has an email address that the issuer has not verified")
-        groups = claim(claims, self._auth.groups_claim)
+            # A user who may choose any address at the issuer could choose a colleague's.
+            raise invalid_token("has an email address that the issuer has not verified")
+        groups = claim_value(claims, self._auth.groups_claim)
         listed = groups if isinstance(groups, list) else [groups]
         return Principal(
             user=user,
@@ -62,8 +62,8 @@ class ClaimRules:
         )
 
 
-def claim(claims: Mapping[str, Any], name: str) -> object:
-    """The claim of that name; else, with dots in the name, the member that it leads to (`realm_access.roles`)."""
+def claim_value(claims: Mapping[str, Any], name: str) -> object:
+    """The claim of that name; otherwise, a name with dots is a path (`realm_access.roles`)."""
     if name in claims:
         return claims[name]
     value: object = claims
@@ -72,10 +72,10 @@ def claim(claims: Mapping[str, Any], name: str) -> object:
     return value
 
 
-def _time(claims: Claims, name: str, *, is_needed: bool) -> float:
+def _numeric_date(claims: Claims, name: str, *, is_needed: bool) -> float:
     value = claims.get(name)
     if value is None and not is_needed:
         return 0.0
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise invalid(f"has no usable time `{name}`")
+        raise invalid_token(f"has no usable time `{name}`")
     return float(value)

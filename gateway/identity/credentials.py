@@ -1,4 +1,4 @@
-"""What a request shows of its caller: credentials and headers as bytes, and the address that they came from."""
+"""Credentials of a request as bytes, with its headers and the peer's address."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ if TYPE_CHECKING:
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
-_LENGTHS = frozenset((7, 9, 13))  # of the three names below; most headers are told apart by this alone
+CREDENTIAL_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+_LENGTHS = frozenset((7, 9, 13))  # of the three names; most headers need no other comparison
 
 
 class Credentials(NamedTuple):
-    """Of one request. A header that came twice is joined by a comma (RFC 9110 section 5.3), which no key has."""
+    """Credentials of one request. Commas join repeated headers (RFC 9110 section 5.3); no key contains a comma."""
 
     authorization: bytes | None = None
     x_api_key: bytes | None = None
     api_key: bytes | None = None
     headers: RawHeaders = ()
-    peer: str | None = None  # IP address; None: not known, as for a unix socket
+    peer: str | None = None  # IP address; None: unknown, as for a Unix socket
 
     @classmethod
     def of(cls, headers: RawHeaders, peer: str | None) -> Credentials:
-        """From raw headers: a byte that is no text stays what it is, instead of failing somewhere later."""
-        shown: dict[bytes, bytes] = {}
+        """From raw headers. Bytes that are not UTF-8 stay bytes, so that no decoding fails later."""
+        by_name: dict[bytes, bytes] = {}
         for name, value in headers:
             if len(name) in _LENGTHS:
                 lower = name.lower()
-                shown[lower] = shown[lower] + b", " + value if lower in shown else value
-        return cls(shown.get(b"authorization"), shown.get(b"x-api-key"), shown.get(b"api-key"), headers, peer)
+                by_name[lower] = by_name[lower] + b", " + value if lower in by_name else value
+        return cls(by_name.get(b"authorization"), by_name.get(b"x-api-key"), by_name.get(b"api-key"), headers, peer)
 
     @property
     def has_credential(self) -> bool:
-        """Whether there is one at all, be it empty or of no known form."""
+        """Whether there is any, including an empty one or one of an unknown form."""
         return self.authorization is not None or self.x_api_key is not None or self.api_key is not None
 
-    def credentials(self) -> list[bytes]:
-        """Keys and tokens, in the order in which they count, each once."""
+    def candidates(self) -> list[bytes]:
+        """Keys and tokens in their order of precedence, each once."""
         found = [] if self.authorization is None else [_bearer(self.authorization)]
         for value in (self.x_api_key, self.api_key):
             if value is not None and (stripped := value.strip()) not in found:
@@ -46,11 +46,11 @@ class Credentials(NamedTuple):
         return [each for each in found if each]
 
     def values(self, name: bytes) -> list[bytes]:
-        """Of the header with this name, which is in lower case."""
+        """Values of the header `name`, given in lower case."""
         return values_of(self.headers, name)
 
     def __repr__(self) -> str:
-        return f"Evidence(peer={self.peer!r}, has_credential={self.has_credential})"
+        return f"Credentials(peer={self.peer!r}, has_credential={self.has_credential})"
 
 
 def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
@@ -58,6 +58,6 @@ def values_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes
 
 
 def _bearer(value: bytes) -> bytes:
-    """The token of `Bearer …` (RFC 6750); nothing for any other scheme."""
+    """The token of `Bearer …` (RFC 6750); empty for any other scheme."""
     scheme, _, token = value.strip().partition(b" ")
     return token.strip() if scheme.lower() == b"bearer" else b""

@@ -1,4 +1,4 @@
-"""Signed tokens (RFC 7515, RFC 8725): what a token says of its own signature, and whether that holds. Pure."""
+"""Signed tokens (RFC 7515, RFC 8725): parses the header and verifies the signature. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry, deserialize_compact
 
 from gateway.errors import NotAuthenticated
-from gateway.identity.jwks import FAMILIES, LONGEST_KID
+from gateway.identity.jwks import KEY_TYPES, MAX_KID_LENGTH
 
 if TYPE_CHECKING:
     from joserfc._rfc7515.model import JWSAlgModel
 
     from gateway.identity.jwks import Key
 
-LONGEST_TOKEN = 16 * 1024
-LONGEST_HEADER = 4096
-# What a token is for stands in `typ` (RFC 8725 section 3.11): a logout token of the same issuer is no access token.
+MAX_TOKEN_LENGTH = 16 * 1024
+MAX_HEADER_LENGTH = 4096
+# `typ` is the token's purpose (RFC 8725 section 3.11): a logout token of the same issuer is not an access token.
 TYPES = frozenset(("jwt", "at+jwt", "application/jwt", "application/at+jwt"))
-_SHAPE = re.compile(rb"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\Z")
+_COMPACT_FORM = re.compile(rb"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\Z")
 
 
 class TokenHeader(NamedTuple):
@@ -31,66 +31,67 @@ class TokenHeader(NamedTuple):
 
 
 def looks_like_token(credential: bytes) -> bool:
-    """Three parts with dots between them. No key of this gateway has a dot, so none is taken for a token."""
+    """Whether it has three parts separated by dots. The gateway's own keys contain no dot."""
     return credential.count(b".") == 2
 
 
-def header_of(token: bytes, algorithms: frozenset[str]) -> TokenHeader:
-    """How the token says that it is signed. Raises NotAuthenticated unless that is a way that may be taken."""
-    if len(token) > LONGEST_TOKEN:
-        raise invalid(f"is longer than {LONGEST_TOKEN} bytes")
-    shape = _SHAPE.match(token)
-    if shape is None:
-        raise invalid("is no signed token")
-    header = _json_of(shape[1])
-    algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+def parse_header(token: bytes, algorithms: frozenset[str]) -> TokenHeader:
+    """The token's algorithm and key id. Raises NotAuthenticated unless both are acceptable."""
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise invalid_token(f"is longer than {MAX_TOKEN_LENGTH} bytes")
+    match = _COMPACT_FORM.match(token)
+    if match is None:
+        raise invalid_token("is not a signed token")
+    header = _header_from(match[1])
+    algorithm, kid, token_type = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
-        raise invalid(f"is not signed by one of {', '.join(sorted(algorithms))}")
-    if "crit" in header or "b64" in header:  # RFC 7515 section 4.1.11: what is not understood must be refused
-        raise invalid("has a critical extension, which is not known here")
-    if not isinstance(kind, str) or kind.lower() not in TYPES:
-        raise invalid("is of a type that is not for access")
-    if not (kid is None or (isinstance(kid, str) and len(kid) <= LONGEST_KID)):
-        raise invalid("has an odd key id")
+        raise invalid_token(f"is not signed by one of {', '.join(sorted(algorithms))}")
+    if "crit" in header or "b64" in header:  # RFC 7515 section 4.1.11: refuse unknown critical extensions
+        raise invalid_token("has an unknown critical extension")
+    if not isinstance(token_type, str) or token_type.lower() not in TYPES:
+        raise invalid_token("is not an access token by its type")
+    if not (kid is None or (isinstance(kid, str) and len(kid) <= MAX_KID_LENGTH)):
+        raise invalid_token("has an invalid key id")
     return TokenHeader(algorithm, kid)
 
 
-def payload_of(token: bytes, header: TokenHeader, key: Key) -> dict[str, Any]:
-    """The claims, when the signature holds. Raises NotAuthenticated."""
+def verified_claims(token: bytes, header: TokenHeader, key: Key) -> dict[str, Any]:
+    """The claims, if the signature is valid. Raises NotAuthenticated."""
     registry = _Registry(algorithms=(FULL_NAMES.get(header.algorithm, header.algorithm),), strict_check_header=False)
-    registry.max_header_length = LONGEST_HEADER
+    registry.max_header_length = MAX_HEADER_LENGTH
     try:
         payload = deserialize_compact(token, key, registry=registry).payload
         claims = orjson.loads(payload)
     except (JoseError, ValueError, TypeError, RecursionError):
-        raise invalid("has no valid signature of the issuer") from None
+        raise invalid_token("has no valid signature of the issuer") from None
     if not isinstance(claims, dict):
-        raise invalid("holds no claims")
+        raise invalid_token("contains no claims")
     return claims
 
 
-def invalid(what: str) -> NotAuthenticated:
-    return NotAuthenticated(f"the token {what}", code="invalid_token")
+def invalid_token(fault: str) -> NotAuthenticated:
+    return NotAuthenticated(f"the token {fault}", code="invalid_token")
 
 
-FULL_NAMES = {name: family.crv for name, family in FAMILIES.items() if family.kty == "OKP" and family.crv is not None}
+FULL_NAMES = {
+    name: key_type.crv for name, key_type in KEY_TYPES.items() if key_type.kty == "OKP" and key_type.crv is not None
+}
 
 
 class _Registry(JWSRegistry):
-    """Most issuers still say `EdDSA`, which RFC 9864 replaced by full names. With an Ed25519 key (no other is taken) it
-    means Ed25519."""
+    """Maps `EdDSA`, which most issuers still use, to `Ed25519` (RFC 9864). No other curve is accepted."""
 
     def get_alg(self, name: str) -> JWSAlgModel:
         return super().get_alg(FULL_NAMES.get(name, name))
 
 
-def _json_of(part: bytes) -> dict[str, Any]:
-    if len(part) > LONGEST_HEADER:
-        raise invalid(f"has a header of more than {LONGEST_HEADER} bytes")
+def _header_from(part: bytes) -> dict[str, Any]:
+    if len(part) > MAX_HEADER_LENGTH:
+        raise invalid_token(f"has a header of more than {MAX_HEADER_LENGTH} bytes")
     try:
         header = orjson.loads(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
     except ValueError:
-        raise invalid("has a header that cannot be read") from None
+        raise invalid_token("has an unreadable header") from None
     if not isinstance(header, dict):
-        raise invalid("has a header that cannot be read")
+        raise invalid_token("has an unreadable header")
     return header

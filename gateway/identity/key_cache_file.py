@@ -1,4 +1,4 @@
-"""The ring on local disk, digests only: a gateway that starts while Postgres is away still knows its keys."""
+"""The key cache on local disk, digests only: a gateway that starts while PostgreSQL is down has its keys."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = 1
-LARGEST = 256 * 1024 * 1024
+MAX_BYTES = 256 * 1024 * 1024
 
 
 class KeyCacheFileError(Exception):
-    """The file is not there, or is not to be trusted; the text says why."""
+    """The file is missing or not trustworthy; the text gives the reason."""
 
 
 class KeyCacheFile:
-    """One file that only this gateway's account may read or write. All verbs block for the time of a disk.
+    """One file that only this gateway's account may read or write. All methods block on disk I/O.
 
-    `place` names the database that the keys are of: those of another one are not taken.
+    `place` identifies the keys' database: keys of another database are refused.
     """
 
-    def __init__(self, path: Path, place: str) -> None:
+    def __init__(self, path: Path, database_id: str) -> None:
         self._path = path
-        self._place = place
+        self._database_id = database_id
 
     def write(self, keys: Iterable[ApiKey], revoked: Iterable[Revocation] = ()) -> None:
-        """Replace the file as a whole, durably. Raises OSError."""
+        """Replaces the file atomically and durably. Raises OSError."""
         text = orjson.dumps(
             {
                 "version": VERSION,
-                "place": self._place,
-                "keys": [_written(key) for key in keys],
+                "place": self._database_id,
+                "keys": [_to_json(key) for key in keys],
                 "revoked": [{"id": str(one.key_id), "at": one.at, "by": one.by} for one in revoked],
             }
         )
-        # Others may pass through, as the embedded PostgreSQL's account must when we are root; the file is closed.
+        # As root: the embedded PostgreSQL's account must traverse this directory. The file itself has mode 0600.
         self._path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         scratch.unlink(missing_ok=True)
@@ -57,11 +57,11 @@ class KeyCacheFile:
             scratch.unlink(missing_ok=True)
 
     def read(self) -> list[ApiKey]:
-        """Raises RingFileError."""
+        """The keys. Raises KeyCacheFileError."""
         return self._read()[0]
 
     def read_revoked(self) -> list[Revocation]:
-        """Keys that were revoked within the last time, as far as is known here. Raises RingFileError."""
+        """Recent revocations that the file knows. Raises KeyCacheFileError."""
         return self._read()[1]
 
     def _read(self) -> tuple[list[ApiKey], list[Revocation]]:
@@ -69,9 +69,9 @@ class KeyCacheFile:
             document = orjson.loads(self._text())
             if document["version"] != VERSION:
                 raise KeyCacheFileError(f"{self._path} is of another version of the gateway")
-            if document["place"] != self._place:
+            if document["place"] != self._database_id:
                 raise KeyCacheFileError(f"{self._path} has the keys of another database")
-            revoked = document.get("revoked", [])  # older gateways write none
+            revoked = document.get("revoked", [])  # missing in files of older gateways
             return (
                 [_read(each) for each in document["keys"]],
                 [Revocation(UUID(each["id"]), float(each["at"]), str(each["by"])) for each in revoked],
@@ -85,15 +85,15 @@ class KeyCacheFile:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         with os.fdopen(os.open(self._path, flags), "rb") as file:
             found = os.fstat(file.fileno())
-            # Whoever can write here can make keys.
+            # Another account that can write here could create keys.
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
                 raise KeyCacheFileError(
-                    f"{self._path} is not this account's alone (mode {stat.filemode(found.st_mode)})"
+                    f"{self._path} is not private to this account (mode {stat.filemode(found.st_mode)})"
                 )
-            return file.read(LARGEST)
+            return file.read(MAX_BYTES)
 
 
-def _written(key: ApiKey) -> dict[str, Any]:
+def _to_json(key: ApiKey) -> dict[str, Any]:
     holder = key.holder
     return {
         "id": str(key.id),
@@ -107,23 +107,23 @@ def _written(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def _read(known: dict[str, Any]) -> ApiKey:
-    models = known["allowed_models"]
+def _read(entry: dict[str, Any]) -> ApiKey:
+    models = entry["allowed_models"]
     holder = Principal(
-        user=known["user"],
-        title=known["title"],
-        key_id=known["id"],
-        roles=frozenset(known["roles"]),
+        user=entry["user"],
+        title=entry["title"],
+        key_id=entry["id"],
+        roles=frozenset(entry["roles"]),
         allowed_models=None if models is None else frozenset(models),
     )
     return ApiKey(
-        id=UUID(known["id"]),
-        digest=bytes.fromhex(known["digest"]),
+        id=UUID(entry["id"]),
+        digest=bytes.fromhex(entry["digest"]),
         hint="",
         name="",
         holder=holder,
         created_at=0.0,
         created_by="",
-        expires_at=known["expires_at"],
-        is_own=known.get("is_own", True),  # an older file does not say it: until the database does, no keys are made
+        expires_at=entry["expires_at"],
+        is_own=entry.get("is_own", True),  # missing in older files: no own keys until the database is loaded
     )

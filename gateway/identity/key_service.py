@@ -1,4 +1,4 @@
-"""Where keys are made, listed and revoked, for the admin API and the command line alike."""
+"""Creates, lists and revokes keys, for the admin API and the command line."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from gateway.ids import Ids
 
-LATEST_EXPIRY = 253_402_300_799  # the end of the year 9999, the last that Python's dates know
+LATEST_EXPIRY = 253_402_300_799  # end of the year 9999, the last year of Python's dates
 MOST_MODELS = 1000
-MOST_LISTED = 1000
-MOST_OWN = 10  # in force at once, of those that a user has made
-MOST_OWN_MADE = 100  # that would still be in force, had they not been revoked: making and revoking fills no table
+MAX_LISTED = 1000
+MAX_OWN_KEYS = 10  # valid at once, created by one user
+MAX_OWN_KEYS_CREATED = 100  # not expired, revoked ones included: create and revoke cannot fill the table
 log = structlog.get_logger()
 
 
 class KeyStore(Protocol):
-    """The database's side; its verbs raise StoreUnavailable."""
+    """The keys in the database. All methods raise StoreUnavailable."""
 
     async def add(self, key: ApiKey, by: Principal) -> bool: ...
 
@@ -45,8 +45,8 @@ class KeyStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyOrder:
-    """What is wanted of a new key."""
+class KeySpec:
+    """Properties of a key to be created."""
 
     user: str
     name: str
@@ -58,16 +58,18 @@ class KeyOrder:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """The only place and time where the key itself is seen."""
+    """A created key with its secret, which is shown only now."""
 
     secret: Secret
     key: ApiKey
 
 
 class KeyService:
-    """Checks who may, and what is ordered. `changed` is awaited after each change, so that this process knows it; it
-    must not fail, for by then the change is made. `own_life_s`: how long a key lasts that a user makes; 0: they make
-    none."""
+    """Checks permissions and input, then changes keys in the store.
+
+    `changed` is awaited after each change, so that this process reloads its keys; it must not raise. `own_life_s`:
+    lifetime of the keys that users create for themselves; 0: users cannot create keys.
+    """
 
     def __init__(
         self,
@@ -84,75 +86,71 @@ class KeyService:
         self._clock = clock
         self._own_life_s = own_life_s
 
-    async def create(self, order: KeyOrder, by: Principal) -> NewKey:
-        """Raises NotAllowed, CallerError, StoreUnavailable."""
-        _require(by.is_admin, "only admins make keys")
+    async def create(self, spec: KeySpec, by: Principal) -> NewKey:
+        """Creates a key, as an admin. Raises NotAllowed, CallerError, StoreUnavailable."""
+        _require(by.is_admin, "only admins create keys")
         now = self._clock()
-        _check(order, now)
-        made = self._made(order, by, now)
-        _require(await self._store.add(made.key, by), "only admins make keys")
-        await self._tell_made(made.key)
+        _check(spec, now)
+        made = self._new_key(spec, by, now)
+        _require(await self._store.add(made.key, by), "only admins create keys")
+        await self._log_created(made.key)
         return made
 
     async def create_own(self, name: str, by: Principal) -> NewKey:
-        """A key for who asks, which may use models and no more, for as long as the gateway allows and no longer than
-        the credential it is asked with. Raises NotAllowed, CallerError, TooManyKeys, StoreUnavailable."""
-        _require(self._own_life_s > 0, "this gateway makes no keys for its users")
-        _require(by.may_make_keys, "this key makes no others for its user: log in, or ask an admin for one")
+        """Creates a key for the caller, with the role user only. It expires after `own_life_s`, or with the credential
+        of this request if that is earlier. Raises NotAllowed, CallerError, TooManyKeys, StoreUnavailable."""
+        _require(self._own_life_s > 0, "users of this gateway cannot create keys")
+        _require(by.may_make_keys, "this key cannot create other keys: log in, or ask an admin for a key")
         now = self._clock()
         ends = [now + self._own_life_s] if by.ends_at is None else [now + self._own_life_s, by.ends_at]
-        order = KeyOrder(
-            user=by.user, name=name, title=by.title, expires_at=min(ends), allowed_models=by.allowed_models
-        )
-        _check(order, now)
-        made = self._made(order, by, now)
+        spec = KeySpec(user=by.user, name=name, title=by.title, expires_at=min(ends), allowed_models=by.allowed_models)
+        _check(spec, now)
+        made = self._new_key(spec, by, now)
         with_key = None if by.key_id is None else UUID(by.key_id)
         made = replace(made, key=replace(made.key, is_own=True, made_with=with_key))
-        if not await self._store.add_own(made.key, by, most=MOST_OWN, most_made=MOST_OWN_MADE):
-            raise TooManyKeys("you have made as many keys as one may have: revoke one, or wait until they expire")
-        await self._tell_made(made.key)
+        if not await self._store.add_own(made.key, by, most=MAX_OWN_KEYS, most_made=MAX_OWN_KEYS_CREATED):
+            raise TooManyKeys("you have the largest number of keys: revoke one, or wait until one expires")
+        await self._log_created(made.key)
         return made
 
-    def _made(self, order: KeyOrder, by: Principal, now: float) -> NewKey:
+    def _new_key(self, spec: KeySpec, by: Principal, now: float) -> NewKey:
         secret = new_secret()
         holder = Principal(
-            user=order.user,
-            title=order.title,
-            roles=order.roles | {Role.USER.value},
-            allowed_models=order.allowed_models,
+            user=spec.user,
+            title=spec.title,
+            roles=spec.roles | {Role.USER.value},
+            allowed_models=spec.allowed_models,
         )
         key = ApiKey(
             id=self._ids.new(),
             digest=digest_of(secret.encode()),
             hint=secret[-HINT_LENGTH:],
-            name=order.name,
+            name=spec.name,
             holder=holder,
             created_at=now,
             created_by=by.user,
-            expires_at=order.expires_at,
+            expires_at=spec.expires_at,
         )
         return NewKey(Secret(secret), key)
 
     async def list_all(
-        self, by: Principal, *, limit: int = MOST_LISTED, user: str | None = None, before: UUID | None = None
+        self, by: Principal, *, limit: int = MAX_LISTED, user: str | None = None, before: UUID | None = None
     ) -> Sequence[ApiKey]:
-        """Everybody's, newest first. Raises NotAllowed, StoreUnavailable."""
+        """Keys of all users, newest first. Raises NotAllowed, StoreUnavailable."""
         _require(by.is_admin or by.is_auditor, "only admins and auditors see everybody's keys")
         return await self._store.visible(by, limit=limit, user=user, before=before)
 
-    async def list_own(
-        self, by: Principal, *, limit: int = MOST_LISTED, before: UUID | None = None
-    ) -> Sequence[ApiKey]:
-        """The principal's own, newest first. Raises StoreUnavailable."""
+    async def list_own(self, by: Principal, *, limit: int = MAX_LISTED, before: UUID | None = None) -> Sequence[ApiKey]:
+        """The caller's own keys, newest first. Raises StoreUnavailable."""
         return await self._store.visible(by, limit=limit, user=by.user, before=before)
 
     async def revoke(self, key_id: UUID, by: Principal) -> ApiKey:
-        """Raises NotAllowed, NotFound, StoreUnavailable."""
+        """Revokes a key, as an admin. Raises NotAllowed, NotFound, StoreUnavailable."""
         _require(by.is_admin, "only admins revoke keys")
         return await self._revoked(await self._store.revoke(key_id, by, self._clock()), by)
 
     async def revoke_own(self, key_id: UUID, by: Principal) -> ApiKey:
-        """One that its user has made; those that an admin made are an admin's to revoke. Raises NotFound,
+        """Revokes a key that the caller created; keys created by an admin need an admin. Raises NotFound,
         StoreUnavailable."""
         return await self._revoked(await self._store.revoke_own(key_id, by, self._clock()), by)
 
@@ -160,21 +158,21 @@ class KeyService:
         if key is None:
             raise NotFound("there is no key with this id")
         log.info("key revoked", key_id=str(key.id), user=key.holder.user, by=by.user)
-        await self._tell()
+        await self._notify()
         return key
 
-    async def _tell_made(self, key: ApiKey) -> None:
+    async def _log_created(self, key: ApiKey) -> None:
         holder = key.holder
         log.info("key created", key_id=str(key.id), user=holder.user, roles=sorted(holder.roles), by=key.created_by)
-        await self._tell()
+        await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         if self._changed is not None:
             await self._changed()
 
 
-def shown(key: ApiKey) -> dict[str, Any]:
-    """A key for people and programs, in the manner of OpenAI's admin API: times in whole Unix seconds."""
+def to_wire(key: ApiKey) -> dict[str, Any]:
+    """The key as JSON, in the form of OpenAI's admin API: times in whole Unix seconds."""
     holder = key.holder
     return {
         "object": "api_key",
@@ -199,26 +197,26 @@ def _whole(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds)
 
 
-def _require(is_allowed: bool, words: str) -> None:
+def _require(is_allowed: bool, message: str) -> None:
     if not is_allowed:
-        raise NotAllowed(words)
+        raise NotAllowed(message)
 
 
-def _check(order: KeyOrder, now: float) -> None:
-    if not is_name(order.user):
-        raise _wrong("user", "must be a printable text of 1 to 256 characters without outer spaces")
-    if not is_name(order.name):
-        raise _wrong("name", "must be a printable text of 1 to 256 characters without outer spaces")
-    if order.title is not None and not is_name(order.title):
-        raise _wrong("title", "must be a printable text of 1 to 256 characters without outer spaces")
-    if not order.roles <= set(Role):
-        raise _wrong("roles", f"can be {', '.join(Role)}")
-    if order.expires_at is not None and not now < order.expires_at <= LATEST_EXPIRY:
-        raise _wrong("expires_at", "must lie in the future")
-    models = order.allowed_models
+def _check(spec: KeySpec, now: float) -> None:
+    if not is_name(spec.user):
+        raise _invalid_param("user", "must be a printable text of 1 to 256 characters without outer spaces")
+    if not is_name(spec.name):
+        raise _invalid_param("name", "must be a printable text of 1 to 256 characters without outer spaces")
+    if spec.title is not None and not is_name(spec.title):
+        raise _invalid_param("title", "must be a printable text of 1 to 256 characters without outer spaces")
+    if not spec.roles <= set(Role):
+        raise _invalid_param("roles", f"can be {', '.join(Role)}")
+    if spec.expires_at is not None and not now < spec.expires_at <= LATEST_EXPIRY:
+        raise _invalid_param("expires_at", "must be in the future")
+    models = spec.allowed_models
     if models is not None and not (0 < len(models) <= MOST_MODELS and all(is_name(each) for each in models)):
-        raise _wrong("allowed_models", "must name at least one model, or be left out")
+        raise _invalid_param("allowed_models", "must name at least one model, or be left out")
 
 
-def _wrong(param: str, words: str) -> CallerError:
-    return CallerError(f"`{param}` {words}", param=param)
+def _invalid_param(param: str, message: str) -> CallerError:
+    return CallerError(f"`{param}` {message}", param=param)

@@ -1,4 +1,4 @@
-"""Makes the modes that the settings name, with what stands behind each, and closes them again."""
+"""Opens and closes the authenticators that the settings name, with their key cache and issuer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gateway.identity.issuer import Issuer
 from gateway.identity.key_cache import KeyCache
 from gateway.identity.key_cache_file import KeyCacheFile
 from gateway.identity.key_refresh import KeyRefresh
-from gateway.identity.proxies import Proxies
-from gateway.identity.tokens import Tokens
+from gateway.identity.proxies import TrustedProxies
+from gateway.identity.tokens import TokenVerifier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,56 +27,56 @@ FILE_NAME = "keys.json"
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityModes:
-    """Identity, with the watch and the issuer behind it where there are such."""
+class Authentication:
+    """The authenticators, with the key refresh and the issuer behind them, if the modes need them."""
 
-    identity: Authenticators
-    watch: KeyRefresh | None
+    authenticators: Authenticators
+    key_refresh: KeyRefresh | None
     issuer: Issuer | None
 
     async def keys_changed(self) -> None:
-        """To be awaited after this process has changed keys."""
-        if self.watch is not None:
-            await self.watch.look()
+        """Reloads the keys after a change by this process."""
+        if self.key_refresh is not None:
+            await self.key_refresh.refresh()
 
     def state(self) -> dict[str, Any]:
-        """For readiness and metrics; nothing for modes that need nothing."""
-        found: dict[str, Any] = {}
-        if self.watch is not None:
-            found["keys"] = self.watch.state()
+        """State of keys and issuer, for readiness and metrics."""
+        state: dict[str, Any] = {}
+        if self.key_refresh is not None:
+            state["keys"] = self.key_refresh.state()
         if self.issuer is not None:
-            found["issuer"] = self.issuer.state()
-        return found
+            state["issuer"] = self.issuer.state()
+        return state
 
 
 @asynccontextmanager
-async def open_modes(settings: Settings, source: KeySource) -> AsyncIterator[IdentityModes]:
-    """Starts without Postgres and without the issuer, if need be: what they would tell is then told later."""
+async def open_authentication(settings: Settings, source: KeySource) -> AsyncIterator[Authentication]:
+    """Opens the modes of the settings. PostgreSQL and the issuer may be down: their keys are loaded later."""
     auth = settings.auth
     admin = bytes.fromhex(auth.admin_key.reveal()) if auth.admin_key is not None else None
-    ring = KeyCache(admin=admin) if "keys" in auth.modes else None
-    watch = issuer = None
+    key_cache = KeyCache(admin=admin) if "keys" in auth.modes else None
+    key_refresh = issuer = None
     async with AsyncExitStack() as stack:
-        if ring is not None:
-            file = KeyCacheFile(settings.data_dir / FILE_NAME, place_of(settings))
-            watch = KeyRefresh(ring, source, file, every_s=auth.keys_refresh_s)
-            stack.push_async_callback(watch.aclose)
-            await watch.start()
+        if key_cache is not None:
+            file = KeyCacheFile(settings.data_dir / FILE_NAME, database_id(settings))
+            key_refresh = KeyRefresh(key_cache, source, file, every_s=auth.keys_refresh_s)
+            stack.push_async_callback(key_refresh.aclose)
+            await key_refresh.start()
         if "jwt" in auth.modes:
             issuer = Issuer(auth, HttpFetcher(settings.proxy_for))
             stack.push_async_callback(issuer.aclose)
-            issuer.look_after()  # so that the first token need not wait
-        identity = Authenticators(
+            issuer.refresh_if_old()  # so that the first token does not wait
+        authenticators = Authenticators(
             is_open=auth.is_open,
-            keys=ring,
-            tokens=Tokens(auth, issuer) if issuer is not None else None,
-            proxies=Proxies(auth) if "header" in auth.modes else None,
+            keys=key_cache,
+            tokens=TokenVerifier(auth, issuer) if issuer is not None else None,
+            proxies=TrustedProxies(auth) if "header" in auth.modes else None,
         )
-        yield IdentityModes(identity, watch, issuer)
+        yield Authentication(authenticators, key_refresh, issuer)
 
 
-def place_of(settings: Settings) -> str:
-    """Which database the keys are of, without its password: a new password makes no other database."""
+def database_id(settings: Settings) -> str:
+    """Digest that identifies the keys' database. The password is not part of it: a new one changes no keys."""
     if settings.store.url is None:
         place = f"embedded {settings.data_dir}"
     else:

@@ -1,4 +1,4 @@
-"""Names from outside: what may be a user, a title, a group, and which roles groups give. Pure."""
+"""Validation of names from outside (users, titles, groups), and the roles of groups. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
     from gateway.settings import AuthSettings
 
-LONGEST = 256
+MAX_NAME_LENGTH = 256
 
 
-def is_name(text: object, longest: int = LONGEST) -> TypeGuard[str]:
-    """A text that can stand in a row, in a log line and in a header: printable (so no lone surrogate), short, no outer
-    spaces, by which two users could look like one."""
-    return isinstance(text, str) and 0 < len(text) <= longest and text.isprintable() and text == text.strip()
+def is_name(text: object, max_length: int = MAX_NAME_LENGTH) -> TypeGuard[str]:
+    """Whether the text fits into a row, a log line and a header: short, printable (so no lone surrogate), and without
+    outer spaces, which would make two users look alike."""
+    return isinstance(text, str) and 0 < len(text) <= max_length and text.isprintable() and text == text.strip()
 
 
 class RoleTable:
-    """Which groups of the company make a caller auditor or admin; everybody is a user."""
+    """Maps the company's groups to the roles auditor and admin; everybody has the role user."""
 
     __slots__ = ("_admins", "_auditors")
 

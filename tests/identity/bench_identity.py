@@ -10,8 +10,8 @@ from gateway.identity.authenticators import Authenticators
 from gateway.identity.credentials import Credentials
 from gateway.identity.issuer import Issuer
 from gateway.identity.key_cache import new_secret
-from gateway.identity.proxies import Proxies
-from gateway.identity.tokens import Tokens
+from gateway.identity.proxies import TrustedProxies
+from gateway.identity.tokens import TokenVerifier
 from tests.identity.oidc import EC, OKP, RSA, FakeFetcher, auth, claims, public, token
 from tests.identity.test_key_cache import key_of, ring_of
 from tests.identity.test_proxies import AUTH as PROXY_AUTH
@@ -36,8 +36,8 @@ async def measured(identity: Authenticators, evidences: Sequence[Credentials], r
     for _ in range(5):
         began = time.process_time()
         for _ in range(rounds):
-            for evidence in evidences:
-                await identity.identify(evidence)
+            for credentials in evidences:
+                await identity.identify(credentials)
         best = min(best, (time.process_time() - began) / (rounds * len(evidences)))
     return best * 1e6
 
@@ -53,9 +53,9 @@ def reading() -> float:
     return best * 1e6
 
 
-def tokens(most: int = 20_000) -> Tokens:
+def tokens(most: int = 20_000) -> TokenVerifier:
     settings = auth(jwks_url=JWKS)
-    return Tokens(settings, Issuer(settings, FakeFetcher({JWKS: public(RSA, EC, OKP)})), most=most)
+    return TokenVerifier(settings, Issuer(settings, FakeFetcher({JWKS: public(RSA, EC, OKP)})), max_cached=most)
 
 
 def bearer(value: bytes) -> tuple[bytes, bytes]:
@@ -68,15 +68,15 @@ async def main() -> None:
     by_key = [evidence_of(bearer(each.encode())) for each in secrets]
     pad = "x" * 400
     by_token = [evidence_of(bearer(token(OKP, claims(jti=n, pad=pad), "Ed25519"))) for n in range(1000)]
-    size = len(by_token[0].credentials()[0])
+    size = len(by_token[0].candidates()[0])
     by_proxy = evidence_of((b"X-Forwarded-User", b"ada@corp.example"), (b"X-Forwarded-Groups", b"staff, audit"))
-    everything = Authenticators(keys=ring, tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    everything = Authenticators(keys=ring, tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
     rows = [
         ("reading the headers (12 of them)", reading()),
         ("open", await measured(Authenticators(is_open=True), by_key[:1000], 20)),
         ("keys, 10,000 in the ring", await measured(Authenticators(keys=ring), by_key, 3)),
         (f"jwt, known already ({size} B)", await measured(Authenticators(tokens=tokens()), by_token, 20)),
-        ("header", await measured(Authenticators(proxies=Proxies(PROXY_AUTH)), [by_proxy], 20_000)),
+        ("header", await measured(Authenticators(proxies=TrustedProxies(PROXY_AUTH)), [by_proxy], 20_000)),
         ("keys, beside jwt and header", await measured(everything, by_key, 3)),
     ]
     for key, algorithm in ((RSA, "RS256"), (EC, "ES256"), (OKP, "EdDSA")):

@@ -96,7 +96,7 @@ def test_it_does_not_travel_to_the_models_side() -> None:
     other = (b"Authorization", b"Bearer sk-of-a-provider")
     bearer = (b"authorization", f"Bearer {KEY}".encode())
     for ours in (bearer, (b"x-api-key", KEY.encode()), (b"Api-Key", KEY.encode()), (b"X-Goog-Api-Key", KEY.encode())):
-        assert identity.travelling((ours, other)) == (other,)
+        assert identity.forwardable((ours, other)) == (other,)
 
 
 async def test_f2_the_admin_makes_keys_reads_all_and_is_no_user_of_a_company(tmp_path: Path, database: str) -> None:

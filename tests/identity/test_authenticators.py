@@ -14,8 +14,8 @@ from gateway.identity.authenticators import LOCAL_USER, Authenticators
 from gateway.identity.credentials import Credentials
 from gateway.identity.issuer import Issuer
 from gateway.identity.key_cache import new_secret
-from gateway.identity.proxies import Proxies
-from gateway.identity.tokens import Tokens
+from gateway.identity.proxies import TrustedProxies
+from gateway.identity.tokens import TokenVerifier
 from gateway.model import Principal
 from tests.identity.oidc import RSA, FakeFetcher, auth, claims, public, token
 from tests.identity.test_key_cache import key_of, ring_of
@@ -33,9 +33,9 @@ def ring() -> KeyCache:
     return ring_of(key_of(SECRET, "key-user"))
 
 
-def tokens() -> Tokens:
+def tokens() -> TokenVerifier:
     settings = auth(jwks_url="https://login.example/jwks")
-    return Tokens(settings, Issuer(settings, FakeFetcher({"https://login.example/jwks": public(RSA)})))
+    return TokenVerifier(settings, Issuer(settings, FakeFetcher({"https://login.example/jwks": public(RSA)})))
 
 
 def bearer(value: str | bytes) -> tuple[bytes, bytes]:
@@ -94,7 +94,7 @@ async def test_one_good_credential_of_several_is_enough() -> None:
 
 
 async def test_a_trusted_proxys_word_comes_first() -> None:
-    identity = Authenticators(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity, USER, bearer(SECRET), peer=BY_PROXY) == "proxy-user"
     assert await who(identity, bearer(SECRET), peer=BY_PROXY) == "key-user"
     assert (
@@ -103,12 +103,12 @@ async def test_a_trusted_proxys_word_comes_first() -> None:
 
 
 async def test_a_forged_header_counts_nothing() -> None:
-    identity = Authenticators(keys=ring(), proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(keys=ring(), proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity, USER, bearer(SECRET), peer=ELSEWHERE) == "key-user"
     assert await who(identity, USER, peer=ELSEWHERE) == "<untrusted_proxy>"
     assert await who(identity, USER, peer=None) == "<untrusted_proxy>"
     assert await who(identity, USER, bearer("wrong"), peer=ELSEWHERE) == "<invalid_api_key>"
-    alone = Authenticators(proxies=Proxies(PROXY_AUTH))
+    alone = Authenticators(proxies=TrustedProxies(PROXY_AUTH))
     assert await who(alone, USER, peer=ELSEWHERE) == "<untrusted_proxy>"
     assert await who(alone, bearer(SECRET), peer=BY_PROXY) == "<invalid_api_key>"
     assert await who(alone, peer=BY_PROXY) == "<missing_credentials>"
@@ -131,21 +131,21 @@ async def test_being_open_beside_others_never_mends_a_credential(header: tuple[b
     for identity in (
         Authenticators(is_open=True, keys=ring()),
         Authenticators(is_open=True, tokens=tokens()),
-        Authenticators(is_open=True, keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH)),
-        Authenticators(is_open=True, proxies=Proxies(PROXY_AUTH)),
+        Authenticators(is_open=True, keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH)),
+        Authenticators(is_open=True, proxies=TrustedProxies(PROXY_AUTH)),
     ):
         assert (await who(identity, header)).startswith("<")
 
 
 async def test_being_open_beside_others_is_for_who_shows_nothing() -> None:
-    identity = Authenticators(is_open=True, keys=ring(), proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(is_open=True, keys=ring(), proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity) == "local"
     assert await who(identity, bearer(SECRET)) == "key-user"
 
 
 async def test_the_local_user_does_not_come_through_a_proxy() -> None:
     """A proxy that forgets its header would make everybody an admin."""
-    identity = Authenticators(is_open=True, proxies=Proxies(PROXY_AUTH))
+    identity = Authenticators(is_open=True, proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity, peer=ELSEWHERE) == "local"
     assert await who(identity, peer=BY_PROXY) == "<missing_credentials>"
     assert await who(identity, (b"X-Forwarded-User", b""), peer=BY_PROXY) == "<missing_credentials>"
@@ -159,10 +159,10 @@ def test_what_is_between_caller_and_gateway_does_not_travel() -> None:
     keys = ((b"Api-Key", SECRET.encode()), (b"X-Goog-Api-Key", SECRET.encode()))
     ours = (*keys, bearer(SECRET), (b"Authorization", b"junk " + SECRET.encode()))
     for identity in (Authenticators(is_open=True), Authenticators(keys=ring())):
-        assert identity.travelling((*others, *ours)) == others
-    every = Authenticators(keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
-    assert every.travelling((*others, *ours, bearer(token(RSA, claims())), USER, groups)) == others
-    assert Authenticators(is_open=True).travelling((USER, bearer("a.b.c"))) == (USER, bearer("a.b.c"))
+        assert identity.forwardable((*others, *ours)) == others
+    every = Authenticators(keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
+    assert every.forwardable((*others, *ours, bearer(token(RSA, claims())), USER, groups)) == others
+    assert Authenticators(is_open=True).forwardable((USER, bearer("a.b.c"))) == (USER, bearer("a.b.c"))
 
 
 async def test_no_mode_at_all_lets_nobody_in() -> None:
@@ -185,10 +185,10 @@ NAMES = st.sampled_from([b"authorization", b"Authorization", b"x-api-key", b"api
 async def test_any_bytes_give_a_principal_or_a_refusal(
     headers: list[tuple[bytes, bytes]], peer: str | None, is_open: bool
 ) -> None:
-    identity = Authenticators(is_open=is_open, keys=ring(), tokens=tokens(), proxies=Proxies(PROXY_AUTH))
-    evidence = Credentials.of(tuple(headers), peer)
+    identity = Authenticators(is_open=is_open, keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
+    credentials = Credentials.of(tuple(headers), peer)
     try:
-        principal = await identity.identify(evidence)
+        principal = await identity.identify(credentials)
     except NotAuthenticated as error:
         assert error.message.isprintable()
         assert SECRET not in error.message

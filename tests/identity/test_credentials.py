@@ -26,40 +26,40 @@ def shown(*headers: tuple[bytes, bytes]) -> Credentials:
     ],
 )
 def test_a_credential_comes_in_any_of_three_headers(header: tuple[bytes, bytes]) -> None:
-    evidence = shown((b"Host", b"x"), header)
-    assert evidence.credentials() == [KEY]
-    assert evidence.has_credential
+    credentials = shown((b"Host", b"x"), header)
+    assert credentials.candidates() == [KEY]
+    assert credentials.has_credential
 
 
 def test_credentials_count_in_their_order_and_each_once() -> None:
-    assert shown((b"api-key", b"c"), (b"x-api-key", b"b"), (b"authorization", b"Bearer a")).credentials() == [
+    assert shown((b"api-key", b"c"), (b"x-api-key", b"b"), (b"authorization", b"Bearer a")).candidates() == [
         b"a",
         b"b",
         b"c",
     ]
-    assert shown((b"api-key", b"a"), (b"x-api-key", b"a"), (b"authorization", b"Bearer a")).credentials() == [b"a"]
+    assert shown((b"api-key", b"a"), (b"x-api-key", b"a"), (b"authorization", b"Bearer a")).candidates() == [b"a"]
 
 
 @pytest.mark.parametrize("value", [b"", b"  ", b"Bearer", b"Bearer ", b"Basic YTpi", KEY, b"Bearer\t" + KEY])
 def test_an_authorization_that_is_no_bearer_token_is_none_but_is_noticed(value: bytes) -> None:
-    evidence = shown((b"authorization", value))
-    assert evidence.credentials() == []
-    assert evidence.has_credential
+    credentials = shown((b"authorization", value))
+    assert credentials.candidates() == []
+    assert credentials.has_credential
 
 
 def test_a_header_that_comes_twice_is_not_half_believed() -> None:
-    evidence = shown((b"Authorization", b"Bearer " + KEY), (b"Authorization", b"Bearer " + KEY))
-    assert KEY not in evidence.credentials()
+    credentials = shown((b"Authorization", b"Bearer " + KEY), (b"Authorization", b"Bearer " + KEY))
+    assert KEY not in credentials.candidates()
 
 
 def test_no_secret_is_in_its_text() -> None:
-    evidence = shown((b"Authorization", b"Bearer " + KEY), (b"api-key", KEY))
-    for text in (repr(evidence), str(evidence), f"{evidence}"):
+    credentials = shown((b"Authorization", b"Bearer " + KEY), (b"api-key", KEY))
+    for text in (repr(credentials), str(credentials), f"{credentials}"):
         assert KEY.decode() not in text
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"authorization", b"x-api-key", b"api-key", b"x"]), st.binary())))
 def test_any_bytes_are_taken(headers: list[tuple[bytes, bytes]]) -> None:
-    evidence = Credentials.of(tuple(headers), None)
-    assert all(evidence.credentials())
-    assert evidence.has_credential == any(name != b"x" for name, _ in headers)
+    credentials = Credentials.of(tuple(headers), None)
+    assert all(credentials.candidates())
+    assert credentials.has_credential == any(name != b"x" for name, _ in headers)

@@ -11,10 +11,10 @@ from joserfc.jwk import RSAKey
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated
 from gateway.identity import issuer as issuer_module
-from gateway.identity.fetching import LARGEST, HttpFetcher
-from gateway.identity.issuer import MAX_AGE_S, PAUSE_S, FetchError, Issuer
+from gateway.identity.fetching import MAX_BYTES, HttpFetcher
+from gateway.identity.issuer import MAX_AGE_S, MIN_FETCH_INTERVAL_S, FetchError, Issuer
 from gateway.identity.jws import TokenHeader
-from gateway.identity.tokens import Tokens
+from gateway.identity.tokens import TokenVerifier
 from tests.identity.oidc import EC, OKP, RSA, FakeFetcher, Provider, auth, claims, public, running_provider, token
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def issuer_of(fetcher: Any, clock: Clock, **more: Any) -> Issuer:
 
 async def settled(issuer: Issuer) -> None:
     """Until the question that is under way is answered."""
-    while issuer._question is not None:
+    while issuer._fetching is not None:
         await asyncio.sleep(0)
 
 
@@ -75,7 +75,7 @@ async def test_invented_key_ids_do_not_hammer_the_issuer(clock: Clock) -> None:
         for number in range(20):
             with pytest.raises(NotAuthenticated):
                 await issuer.key_for(TokenHeader("RS256", f"invented-{second}-{number}"))
-    assert len(fetcher.asked) == 60 / PAUSE_S
+    assert len(fetcher.asked) == 60 / MIN_FETCH_INTERVAL_S
     assert await issuer.key_for(RS)
 
 
@@ -84,7 +84,7 @@ async def test_a_rotated_key_is_found_at_once(clock: Clock) -> None:
     issuer = issuer_of(fetcher, clock)
     await issuer.key_for(RS)
     fetcher.documents[JWKS] = public(RSA, ROTATED)
-    clock.now += PAUSE_S
+    clock.now += MIN_FETCH_INTERVAL_S
     assert await issuer.key_for(TokenHeader("RS256", "rsa-new"))
     assert await issuer.key_for(RS)
     assert issuer.edition == 2
@@ -94,15 +94,15 @@ async def test_a_rotated_key_is_found_at_once(clock: Clock) -> None:
 async def test_old_keys_are_renewed_in_the_background(clock: Clock) -> None:
     fetcher = FakeFetcher({JWKS: public(RSA)})
     issuer = issuer_of(fetcher, clock)
-    issuer.look_after()
+    issuer.refresh_if_old()
     await settled(issuer)
     for _ in range(100):
-        issuer.look_after()
+        issuer.refresh_if_old()
     assert len(fetcher.asked) == 1
     fetcher.documents[JWKS] = public(ROTATED)
     clock.now += MAX_AGE_S + 1
-    issuer.look_after()
-    issuer.look_after()
+    issuer.refresh_if_old()
+    issuer.refresh_if_old()
     assert await issuer.key_for(RS), "the old ones serve until the answer is there"
     await settled(issuer)
     assert len(fetcher.asked) == 2
@@ -132,14 +132,14 @@ async def test_known_keys_are_kept_while_the_issuer_is_away(clock: Clock) -> Non
     for gone in (FetchError("away"), {"keys": 7}, {}):
         fetcher.documents[JWKS] = gone
         clock.now += 10 * MAX_AGE_S
-        issuer.look_after()
+        issuer.refresh_if_old()
         await settled(issuer)
         assert await issuer.key_for(RS)
         assert issuer.state()["fault"]
     assert issuer.edition == 1
     fetcher.documents[JWKS] = public(RSA)
     clock.now += MAX_AGE_S
-    issuer.look_after()
+    issuer.refresh_if_old()
     await settled(issuer)
     assert issuer.state() == {"keys": 1, "age_s": 0.0, "fault": None}
 
@@ -152,14 +152,14 @@ async def test_an_issuer_that_was_never_reached_makes_nobody_a_liar(clock: Clock
             await issuer.key_for(RS)
     assert fetcher.asked == [JWKS], "asked again only after the pause"
     fetcher.documents[JWKS] = public(RSA)
-    clock.now += PAUSE_S
+    clock.now += MIN_FETCH_INTERVAL_S
     assert await issuer.key_for(RS)
 
 
 async def test_what_a_withdrawn_key_has_signed_counts_no_more(clock: Clock) -> None:
     fetcher = FakeFetcher({JWKS: public(RSA, EC)})
     issuer = issuer_of(fetcher, clock)
-    tokens = Tokens(auth(jwks_url=JWKS), issuer)
+    tokens = TokenVerifier(auth(jwks_url=JWKS), issuer)
     by_rsa, by_ec = token(RSA, claims()), token(EC, claims(), "ES256")
     assert await tokens.principal(by_rsa)
     assert await tokens.principal(by_ec)
@@ -174,10 +174,10 @@ async def test_what_a_withdrawn_key_has_signed_counts_no_more(clock: Clock) -> N
 
 async def test_it_closes_while_a_question_is_under_way(clock: Clock) -> None:
     issuer = issuer_of(FakeFetcher({}, before=lambda _: wait(asyncio.Event())), clock)
-    issuer.look_after()
+    issuer.refresh_if_old()
     await asyncio.sleep(0)
     await issuer.aclose()
-    assert issuer._question is None
+    assert issuer._fetching is None
 
 
 # --- discovery ---
@@ -222,7 +222,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[HttpFetcher]:
-    made = HttpFetcher(lambda _: None, patience_s=0.5)
+    made = HttpFetcher(lambda _: None, timeout_s=0.5)
     yield made
     await made.aclose()
 
@@ -233,7 +233,7 @@ async def test_a_whole_day_with_an_issuer(
     """Start, rotate, withdraw, go away, come back."""
     settings = auth(provider.url)
     issuer = Issuer(settings, fetcher, clock)
-    tokens = Tokens(settings, issuer)
+    tokens = TokenVerifier(settings, issuer)
     provider.keys = (RSA, OKP)
     old, new = token(RSA, claims(provider.url)), token(ROTATED, claims(provider.url))
     assert (await tokens.principal(old)).user == "ada@corp.example"
@@ -242,7 +242,7 @@ async def test_a_whole_day_with_an_issuer(
     with pytest.raises(NotAuthenticated):
         await tokens.principal(new)
     provider.keys = (RSA, ROTATED)
-    clock.now += PAUSE_S
+    clock.now += MIN_FETCH_INTERVAL_S
     assert await tokens.principal(new)
 
     await provider.stop()
@@ -254,7 +254,7 @@ async def test_a_whole_day_with_an_issuer(
 
     provider.keys = (ROTATED,)
     await provider.start()
-    clock.now += PAUSE_S
+    clock.now += MIN_FETCH_INTERVAL_S
     assert await tokens.principal(new)
     await settled(issuer)
     assert issuer.state()["fault"] is None
@@ -273,7 +273,7 @@ async def answering(provider: Provider, path: str, **response: Any) -> str:
 @pytest.mark.parametrize(
     "response",
     [
-        {"body": b"{" + b" " * LARGEST + b"}"},
+        {"body": b"{" + b" " * MAX_BYTES + b"}"},
         {"body": b"not json"},
         {"body": b"[]"},
         {"body": b""},
@@ -330,4 +330,4 @@ async def test_nobody_there_is_an_error_in_words(fetcher: HttpFetcher) -> None:
 
 
 def test_the_pauses_are_what_the_readme_says() -> None:
-    assert (issuer_module.PAUSE_S, issuer_module.MAX_AGE_S) == (10.0, 600.0)
+    assert (issuer_module.MIN_FETCH_INTERVAL_S, issuer_module.MAX_AGE_S) == (10.0, 600.0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OctKey, OKPKey
 
-from gateway.identity.jwks import MOST_KEYS, KeySet
+from gateway.identity.jwks import MAX_KEYS, KeySet
 from tests.identity.oidc import EC, OKP, OTHER_RSA, RSA, public
 
 ALL = ("EdDSA", "ES256", "RS256")
@@ -92,7 +92,7 @@ def test_a_key_that_cannot_be_meant_is_left_out(unusable: Any) -> None:
 
 
 def test_a_key_set_is_bounded() -> None:
-    assert len(keys(*[jwk(EC, kid=f"k{n}") for n in range(MOST_KEYS * 2)])) == MOST_KEYS
+    assert len(keys(*[jwk(EC, kid=f"k{n}") for n in range(MAX_KEYS * 2)])) == MAX_KEYS
 
 
 def test_sets_are_equal_when_their_keys_are() -> None:

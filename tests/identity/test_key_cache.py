@@ -135,13 +135,13 @@ def test_uses_are_noted_and_taken_once() -> None:
     now[0] = 7.0
     ring.principal(secret.encode())
     refusal(ring, b"nothing")
-    uses = ring.take_uses()
+    uses = ring.drain_uses()
     assert uses == {key.id: 7.0}
-    assert ring.take_uses() == {}
+    assert ring.drain_uses() == {}
     now[0] = 9.0
     ring.principal(secret.encode())
-    ring.put_back({**uses, IDS.new(): 1.0})
-    assert ring.take_uses()[key.id] == 9.0
+    ring.restore_uses({**uses, IDS.new(): 1.0})
+    assert ring.drain_uses()[key.id] == 9.0
 
 
 def test_neither_key_nor_digest_is_in_any_text_of_a_key() -> None:

@@ -54,7 +54,7 @@ def test_a_file_that_others_may_touch_is_not_believed(tmp_path: Path, mode: int)
     path = tmp_path / "keys.json"
     KeyCacheFile(path, "db").write([])
     path.chmod(mode)
-    with pytest.raises(KeyCacheFileError, match="this account's alone"):
+    with pytest.raises(KeyCacheFileError, match="not private to this account"):
         KeyCacheFile(path, "db").read()
 
 
@@ -63,7 +63,7 @@ def test_a_file_of_somebody_else_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     KeyCacheFile(path, "db").write([])
     os.chown(path, 65534, 65534)
-    with pytest.raises(KeyCacheFileError, match="this account's alone"):
+    with pytest.raises(KeyCacheFileError, match="not private to this account"):
         KeyCacheFile(path, "db").read()
 
 

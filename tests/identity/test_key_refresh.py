@@ -11,13 +11,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from gateway.errors import IdentityUnavailable, NotAuthenticated, StoreUnavailable
-from gateway.identity import key_refresh
 from gateway.identity.credentials import Credentials
 from gateway.identity.key_cache import KeyCache, new_secret
 from gateway.identity.key_cache_file import KeyCacheFile
 from gateway.identity.key_refresh import KeyRefresh
-from gateway.identity.key_service import KeyOrder, KeyService
-from gateway.identity.modes import open_modes, place_of
+from gateway.identity.key_service import KeyService, KeySpec
+from gateway.identity.modes import database_id, open_authentication
 from gateway.ids import Ids
 from gateway.model import ApiKey, Principal, Revocation
 from gateway.resources import resource_folder
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.identity.modes import IdentityModes
+    from gateway.identity.modes import Authentication
     from tests.postgres import PostgresServer
 
 EVERY_S = 0.05
@@ -81,14 +80,14 @@ class FakeSource:
 
 
 @asynccontextmanager
-async def watching(source: Any, path: Path) -> AsyncIterator[tuple[KeyCache, KeyRefresh]]:
-    ring = KeyCache()
-    watch = KeyRefresh(ring, source, KeyCacheFile(path, "db"), every_s=EVERY_S)
-    await watch.start()
+async def watching(source: Any, path: Path, **options: Any) -> AsyncIterator[tuple[KeyCache, KeyRefresh]]:
+    cache = KeyCache()
+    key_refresh = KeyRefresh(cache, source, KeyCacheFile(path, "db"), every_s=EVERY_S, **options)
+    await key_refresh.start()
     try:
-        yield ring, watch
+        yield cache, key_refresh
     finally:
-        await watch.aclose()
+        await key_refresh.aclose()
 
 
 async def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -98,9 +97,9 @@ async def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
         await asyncio.sleep(0.01)
 
 
-def is_known(ring: KeyCache, secret: str) -> bool:
+def is_known(cache: KeyCache, secret: str) -> bool:
     try:
-        return bool(ring.principal(secret.encode()))
+        return bool(cache.principal(secret.encode()))
     except (NotAuthenticated, IdentityUnavailable):
         return False
 
@@ -111,18 +110,18 @@ def is_known(ring: KeyCache, secret: str) -> bool:
 async def test_keys_are_read_again_only_when_they_have_changed(tmp_path: Path) -> None:
     one, two = new_secret(), new_secret()
     source = FakeSource(key_of(one))
-    async with watching(source, tmp_path / "k") as (ring, watch):
-        assert is_known(ring, one)
+    async with watching(source, tmp_path / "k") as (cache, key_refresh):
+        assert is_known(cache, one)
         await asyncio.sleep(EVERY_S * 6)
         assert source.loads == 1
         source.keys, source.current = [key_of(two)], uuid4()
-        await until(lambda: is_known(ring, two))
-        assert not is_known(ring, one)
+        await until(lambda: is_known(cache, two))
+        assert not is_known(cache, one)
         assert source.loads == 2
         source.keys = [key_of(one)]
         source.current = uuid4()
-        await watch.look()
-        assert is_known(ring, one)
+        await key_refresh.refresh()
+        assert is_known(cache, one)
 
 
 async def test_a_start_without_the_database_takes_the_keys_from_the_file(tmp_path: Path) -> None:
@@ -131,48 +130,46 @@ async def test_a_start_without_the_database_takes_the_keys_from_the_file(tmp_pat
         pass
     source = FakeSource(key_of(two))
     source.is_down = True
-    async with watching(source, tmp_path / "k") as (ring, watch):
-        assert is_known(ring, one)
-        assert watch.state()["origin"] == "file"
-        assert watch.state()["age_s"] is None
+    async with watching(source, tmp_path / "k") as (cache, key_refresh):
+        assert is_known(cache, one)
+        assert key_refresh.state()["origin"] == "file"
+        assert key_refresh.state()["age_s"] is None
         source.is_down = False
-        await until(lambda: is_known(ring, two))
-        assert not is_known(ring, one)
-        assert watch.state()["origin"] == "postgres"
+        await until(lambda: is_known(cache, two))
+        assert not is_known(cache, one)
+        assert key_refresh.state()["origin"] == "postgres"
 
 
 async def test_a_start_without_database_and_file_knows_nobody_and_says_why(tmp_path: Path) -> None:
     source = FakeSource(key_of(secret := new_secret()))
     source.is_down = True
-    async with watching(source, tmp_path / "k") as (ring, _):
+    async with watching(source, tmp_path / "k") as (cache, _):
         with pytest.raises(IdentityUnavailable):
-            ring.principal(secret.encode())
+            cache.principal(secret.encode())
         source.is_down = False
-        await until(lambda: is_known(ring, secret))
+        await until(lambda: is_known(cache, secret))
 
 
 @pytest.mark.stopwatch
-async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_refresh, "START_S", 0.1)
+async def test_a_frozen_database_does_not_hold_up_the_start(tmp_path: Path) -> None:
     one = new_secret()
     async with watching(FakeSource(key_of(one)), tmp_path / "k"):
         pass
     source = FakeSource()
     source.hold = asyncio.Event()
     began = time.monotonic()
-    async with watching(source, tmp_path / "k") as (ring, _):
+    async with watching(source, tmp_path / "k", start_timeout_s=0.1) as (cache, _):
         assert time.monotonic() - began < 5
-        assert is_known(ring, one)
+        assert is_known(cache, one)
         source.hold.set()
-        await until(lambda: not is_known(ring, one))
+        await until(lambda: not is_known(cache, one))
 
 
 @pytest.mark.stopwatch
-async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_refresh, "LAST_NOTE_S", 0.1)
+async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path) -> None:
     source = FakeSource(key_of(secret := new_secret()))
-    async with watching(source, tmp_path / "k") as (ring, _):
-        assert is_known(ring, secret)
+    async with watching(source, tmp_path / "k", last_write_timeout_s=0.1) as (cache, _):
+        assert is_known(cache, secret)
         source.hold = asyncio.Event()
         await asyncio.sleep(EVERY_S * 2)
         began = time.monotonic()
@@ -181,61 +178,62 @@ async def test_a_frozen_database_does_not_hold_up_the_end(tmp_path: Path, monkey
 
 async def test_keys_stay_while_the_database_is_away(tmp_path: Path) -> None:
     source = FakeSource(key_of(secret := new_secret()))
-    async with watching(source, tmp_path / "k") as (ring, watch):
+    async with watching(source, tmp_path / "k") as (cache, key_refresh):
         source.is_down = True
-        await until(lambda: watch.state()["fault"] == "away")
-        assert is_known(ring, secret)
+        await until(lambda: key_refresh.state()["fault"] == "away")
+        assert is_known(cache, secret)
         source.is_down = False
-        await until(lambda: watch.state()["fault"] is None)
+        await until(lambda: key_refresh.state()["fault"] is None)
 
 
-async def test_uses_are_noted_at_the_end_and_kept_when_they_cannot_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(key_refresh, "NOTE_USES_S", 0.0)
+async def test_uses_are_written_again_when_the_database_is_back(tmp_path: Path) -> None:
     key = key_of(secret := new_secret())
     source = FakeSource(key)
-    async with watching(source, tmp_path / "k") as (ring, _):
+    async with watching(source, tmp_path / "k", write_uses_every_s=0.0) as (cache, _):
         source.is_down = True
-        assert is_known(ring, secret)
+        assert is_known(cache, secret)
         await asyncio.sleep(EVERY_S * 3)
         assert source.noted == {}
         source.is_down = False
         await until(lambda: key.id in source.noted)
-        source.noted.clear()
-        monkeypatch.setattr(key_refresh, "NOTE_USES_S", 1e9)
-        assert is_known(ring, secret)
+
+
+async def test_uses_are_written_at_the_end(tmp_path: Path) -> None:
+    key = key_of(secret := new_secret())
+    source = FakeSource(key)
+    async with watching(source, tmp_path / "k", write_uses_every_s=1e9) as (cache, _):
+        assert is_known(cache, secret)
     assert key.id in source.noted
 
 
 async def test_a_disk_that_takes_no_file_changes_nothing_for_callers(tmp_path: Path) -> None:
     (tmp_path / "k").mkdir()
     source = FakeSource(key_of(secret := new_secret()))
-    async with watching(source, tmp_path / "k") as (ring, watch):
-        assert is_known(ring, secret)
-        assert watch.state()["fault"] is None
+    async with watching(source, tmp_path / "k") as (cache, key_refresh):
+        assert is_known(cache, secret)
+        assert key_refresh.state()["fault"] is None
 
 
 async def test_an_unknown_edition_means_looking_through_the_keys(tmp_path: Path) -> None:
     source = FakeSource()
     source.current = None
-    async with watching(source, tmp_path / "k") as (ring, _):
+    async with watching(source, tmp_path / "k") as (cache, _):
         source.keys = [key_of(secret := new_secret())]
-        await until(lambda: is_known(ring, secret))
+        await until(lambda: is_known(cache, secret))
 
 
 async def test_a7_a_key_that_was_revoked_stays_so_when_the_database_has_forgotten_it(tmp_path: Path) -> None:
     key, other = key_of(secret := new_secret()), key_of(fine := new_secret())
     source = FakeSource(key, other)
-    async with watching(source, tmp_path / "k") as (ring, watch):
+    async with watching(source, tmp_path / "k") as (cache, key_refresh):
         revocation = Revocation(key.id, time.time(), "root")
         source.keys, source.revocations, source.current = [other], [revocation], uuid4()
-        await until(lambda: not is_known(ring, secret))
+        await until(lambda: not is_known(cache, secret))
         source.keys, source.revocations, source.current = [key, other], [], uuid4()  # restored
         await until(lambda: source.revoked_again == [revocation])
-        assert not is_known(ring, secret)
-        assert is_known(ring, fine)
-        assert watch.state()["fault"] is None
+        assert not is_known(cache, secret)
+        assert is_known(cache, fine)
+        assert key_refresh.state()["fault"] is None
 
 
 async def test_a7_a_process_that_starts_after_the_restore_knows_it_from_the_file(tmp_path: Path) -> None:
@@ -245,8 +243,8 @@ async def test_a7_a_process_that_starts_after_the_restore_knows_it_from_the_file
     async with watching(source, tmp_path / "k"):
         pass
     source.keys, source.revocations = [key], []
-    async with watching(source, tmp_path / "k") as (ring, _):
-        assert not is_known(ring, secret)
+    async with watching(source, tmp_path / "k") as (cache, _):
+        assert not is_known(cache, secret)
         assert [one.key_id for one in source.revoked_again] == [key.id]
 
 
@@ -254,9 +252,9 @@ async def test_a_revocation_is_forgotten_after_a_month(tmp_path: Path) -> None:
     key = key_of(secret := new_secret())
     source = FakeSource()
     source.revocations = [Revocation(key.id, time.time() - 31 * 86_400, "root")]
-    async with watching(source, tmp_path / "k") as (ring, _):
+    async with watching(source, tmp_path / "k") as (cache, _):
         source.keys, source.revocations, source.current = [key], [], uuid4()
-        await until(lambda: is_known(ring, secret))
+        await until(lambda: is_known(cache, secret))
         assert source.revoked_again == []
 
 
@@ -272,26 +270,26 @@ def settings_of(dsn: str, data_dir: Path) -> Settings:
 
 
 @asynccontextmanager
-async def gateway(dsn: str, data_dir: Path) -> AsyncIterator[tuple[IdentityModes, KeyService]]:
+async def gateway(dsn: str, data_dir: Path) -> AsyncIterator[tuple[Authentication, KeyService]]:
     """What one process has of it."""
     settings = settings_of(dsn, data_dir)
     database = Database(dsn, settings.store)
     try:
-        async with open_modes(settings, Keys(database)) as reception:
+        async with open_authentication(settings, Keys(database)) as reception:
             yield reception, KeyService(Keys(database), Ids(), reception.keys_changed)
     finally:
         await database.aclose()
 
 
-async def user_of(reception: IdentityModes, secret: Secret) -> str | None:
+async def user_of(reception: Authentication, secret: Secret) -> str | None:
     try:
         headers = ((b"Authorization", f"Bearer {secret.reveal()}".encode()),)
-        return (await reception.identity.identify(Credentials.of(headers, "127.0.0.1"))).user
+        return (await reception.authenticators.identify(Credentials.of(headers, "127.0.0.1"))).user
     except (NotAuthenticated, IdentityUnavailable):
         return None
 
 
-async def becomes(reception: IdentityModes, secret: Secret, user: str | None) -> None:
+async def becomes(reception: Authentication, secret: Secret, user: str | None) -> None:
     deadline = time.monotonic() + 10
     while await user_of(reception, secret) != user:
         assert time.monotonic() < deadline
@@ -301,7 +299,7 @@ async def becomes(reception: IdentityModes, secret: Secret, user: str | None) ->
 @pytest.mark.usefixtures("opened")
 async def test_a_key_is_known_and_revoked_in_every_process(database: str, tmp_path: Path) -> None:
     async with gateway(database, tmp_path / "a") as (here, office), gateway(database, tmp_path / "b") as (there, _):
-        made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+        made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
         assert await user_of(here, made.secret) == "ada", "at once where it was made"
         await becomes(there, made.secret, "ada")
         await office.revoke(made.key.id, ADMIN)
@@ -314,15 +312,15 @@ async def test_a7_a_revoked_key_is_revoked_again_in_a_database_that_was_set_back
     database: str, tmp_path: Path, postgres: PostgresServer
 ) -> None:
     async with gateway(database, tmp_path) as (reception, office):
-        made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+        made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
         copy = "create table public.keys as select * from llm_logs.api_keys"
         await asyncio.to_thread(postgres.execute, copy, database)
         await office.revoke(made.key.id, ADMIN)
         restored = "begin; delete from llm_logs.api_keys; insert into llm_logs.api_keys select * from public.keys; end"
         await asyncio.to_thread(postgres.execute, restored, database)
         deadline = time.monotonic() + 10
-        found = "select revoked_by from llm_logs.api_keys where revoked_at is not null"
-        while not (rows := await asyncio.to_thread(postgres.fetch, found, database)):
+        state = "select revoked_by from llm_logs.api_keys where revoked_at is not null"
+        while not (rows := await asyncio.to_thread(postgres.fetch, state, database)):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
         assert [row["revoked_by"] for row in rows] == ["root"]
@@ -333,7 +331,7 @@ async def test_a7_a_revoked_key_is_revoked_again_in_a_database_that_was_set_back
 async def test_uses_reach_the_database(database: str, store: Keys, tmp_path: Path) -> None:
     began = time.time()
     async with gateway(database, tmp_path) as (reception, office):
-        made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+        made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
         assert await user_of(reception, made.secret) == "ada"
     (key,) = await store.in_force()
     assert key.last_used_at is not None
@@ -349,7 +347,7 @@ async def test_keys_outlive_a_database_that_goes_and_comes_back(tmp_path: Path) 
         await database.aclose()
 
         async with gateway(dsn, tmp_path) as (reception, office):
-            made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+            made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
             await asyncio.to_thread(server.stop)
             await asyncio.sleep(EVERY_S * 4)
             assert await user_of(reception, made.secret) == "ada"
@@ -372,7 +370,7 @@ async def test_a_frozen_database_holds_up_nobody(tmp_path: Path) -> None:
         await migrate(database, resource_folder("sql"))
         await database.aclose()
         async with gateway(dsn, tmp_path) as (reception, office):
-            made = await office.create(KeyOrder(user="ada", name="laptop"), ADMIN)
+            made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
             await asyncio.to_thread(server.freeze)
             try:
                 await asyncio.sleep(EVERY_S * 4)
@@ -386,7 +384,7 @@ async def test_a_frozen_database_holds_up_nobody(tmp_path: Path) -> None:
 def test_the_place_of_keys_is_the_database_and_not_its_password(tmp_path: Path) -> None:
     def place(dsn: str | None) -> str:
         store = StoreSettings(url=None if dsn is None else Secret(dsn))
-        return place_of(Settings(data_dir=tmp_path, store=store))
+        return database_id(Settings(data_dir=tmp_path, store=store))
 
     base = place("postgresql://gw:one@db:5432/llm?sslmode=require")
     assert place("postgresql://gw:two@db:5432/llm?sslmode=disable&password=x") == base

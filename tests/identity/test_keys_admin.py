@@ -16,7 +16,7 @@ from gateway.edge.http.middlewares import one_line_per_request
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.identity.authenticators import Authenticators
 from gateway.identity.key_cache import KeyCache
-from gateway.identity.key_service import KeyOrder, KeyService
+from gateway.identity.key_service import KeyService, KeySpec
 from gateway.ids import Ids
 from gateway.in_flight.in_flight import InFlight
 from gateway.model import Principal
@@ -87,7 +87,7 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
         ]
     )
     made = {
-        who: (await office.create(KeyOrder(user=who, name="first", roles=frozenset(roles)), ROOT)).secret.reveal()
+        who: (await office.create(KeySpec(user=who, name="first", roles=frozenset(roles)), ROOT)).secret.reveal()
         for who, roles in (("ada", ()), ("bob", ()), ("eve", ("auditor",)), ("root", ("admin",)))
     }
     async with TestClient(TestServer(app)) as client:

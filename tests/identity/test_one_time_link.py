@@ -39,7 +39,7 @@ def cookie(session: str | None) -> str:
 def test_f2_a_link_counts_once(tmp_path: Path) -> None:
     links = OneTimeLinks(tmp_path / "open")
     token = token_of(links.make(URL))
-    assert links.has_opened(cookie(links.use(token)))
+    assert links.has_session(cookie(links.use(token)))
     assert links.use(token) is None
 
 
@@ -54,7 +54,7 @@ def test_f2_only_one_of_many_at_once_gets_a_session(tmp_path: Path) -> None:
 
 def test_f2_every_worker_takes_a_session_of_another(tmp_path: Path) -> None:
     session = OneTimeLinks(tmp_path).use(token_of(OneTimeLinks(tmp_path).make(URL)))
-    assert OneTimeLinks(tmp_path).has_opened(cookie(session))
+    assert OneTimeLinks(tmp_path).has_session(cookie(session))
 
 
 @pytest.mark.parametrize("kind", ["unused", "session"])
@@ -69,7 +69,7 @@ def test_f2_a_file_of_another_account_is_no_link_and_no_session(
         os.chown(path, 65534, -1)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert not (links.has_opened(cookie(session)) if session else links.use(token))
+    assert not (links.has_session(cookie(session)) if session else links.use(token))
 
 
 def test_f2_a_new_link_ends_the_one_before_and_no_session(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_f2_a_new_link_ends_the_one_before_and_no_session(tmp_path: Path) -> Non
     new = token_of(OneTimeLinks(tmp_path).renew())
     assert links.use(old) is None
     assert links.use(new) is not None
-    assert links.has_opened(cookie(session))
+    assert links.has_session(cookie(session))
 
 
 def test_f2_links_and_sessions_end(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_f2_links_and_sessions_end(tmp_path: Path) -> None:
     clock.now += LINK_S
     assert links.use(late) is None
     clock.now += SESSION_S - LINK_S - 1
-    assert links.has_opened(cookie(session))
+    assert links.has_session(cookie(session))
     clock.now += 1
-    assert not links.has_opened(cookie(session))
+    assert not links.has_session(cookie(session))
     links.make(URL)
     assert not list(tmp_path.glob("*.session"))
 
@@ -130,19 +130,19 @@ def test_f2_any_text_is_no_token_and_no_cookie(tmp_path_factory: pytest.TempPath
     links = OneTimeLinks(tmp_path_factory.getbasetemp())
     for guess in (text, "../" + text, text[:1] * 43):
         assert links.use(guess) is None
-        assert not links.has_opened(guess)
-        assert not links.has_opened(f"{COOKIE}={guess}")
+        assert not links.has_session(guess)
+        assert not links.has_session(f"{COOKIE}={guess}")
 
 
 def test_f2_a_cookie_of_that_name_that_another_port_has_set_does_no_harm(tmp_path: Path) -> None:
     links = OneTimeLinks(tmp_path)
     session = links.use(token_of(links.make(URL)))
     for other in ("x", "x" * 43, f"x; {COOKIE}=y"):
-        assert links.has_opened(f"{COOKIE}={other}; {COOKIE}={session}")
-        assert links.has_opened(f"{COOKIE}={session}; {COOKIE}={other}")
-    assert not links.has_opened(f"x{COOKIE}={session}")
-    assert not links.has_opened(f"x={COOKIE}={session}")
-    assert not links.has_opened(f"{COOKIE}={session}x")
+        assert links.has_session(f"{COOKIE}={other}; {COOKIE}={session}")
+        assert links.has_session(f"{COOKIE}={session}; {COOKIE}={other}")
+    assert not links.has_session(f"x{COOKIE}={session}")
+    assert not links.has_session(f"x={COOKIE}={session}")
+    assert not links.has_session(f"{COOKIE}={session}x")
 
 
 def llm_gateway(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import NotAuthenticated
 from gateway.identity.credentials import Credentials
-from gateway.identity.proxies import REMEMBERED_PEERS, Proxies
+from gateway.identity.proxies import MAX_CACHED_PEERS, TrustedProxies
 from gateway.settings import AuthSettings
 
 AUTH = AuthSettings(
@@ -24,13 +24,13 @@ AUTH = AuthSettings(
 BY_PROXY = "10.1.2.3"
 
 
-def evidence(*headers: tuple[bytes, bytes], peer: str | None = BY_PROXY) -> Credentials:
+def credentials(*headers: tuple[bytes, bytes], peer: str | None = BY_PROXY) -> Credentials:
     return Credentials.of(headers, peer)
 
 
 def test_a_trusted_proxy_names_user_title_and_groups() -> None:
-    principal = Proxies(AUTH).principal(
-        evidence(
+    principal = TrustedProxies(AUTH).principal(
+        credentials(
             (b"x-forwarded-USER", b"ada@corp"),
             (b"X-Forwarded-Title", "Prüferin".encode()),
             (b"X-Forwarded-Groups", b"staff, audit,LLM admins"),
@@ -44,8 +44,10 @@ def test_a_trusted_proxy_names_user_title_and_groups() -> None:
 def test_headers_that_are_not_configured_say_nothing() -> None:
     """A proxy that sets only the user passes the caller's own groups on."""
     bare = AuthSettings(modes=("header",), trusted_networks=AUTH.trusted_networks, admin_groups=("LLM admins",))
-    principal = Proxies(bare).principal(
-        evidence((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"LLM admins"), (b"X-Forwarded-Title", b"CEO"))
+    principal = TrustedProxies(bare).principal(
+        credentials(
+            (b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"LLM admins"), (b"X-Forwarded-Title", b"CEO")
+        )
     )
     assert principal is not None
     assert principal.title is None
@@ -54,26 +56,26 @@ def test_headers_that_are_not_configured_say_nothing() -> None:
 
 @pytest.mark.parametrize("peer", ["10.255.0.1", "192.168.1.7", "fd00::1", "::ffff:10.0.0.1", "fd00::1%eth0"])
 def test_a_listed_address_is_trusted(peer: str) -> None:
-    assert Proxies(AUTH).is_trusted(peer)
+    assert TrustedProxies(AUTH).is_trusted(peer)
 
 
 @pytest.mark.parametrize(
     "peer", [None, "", "11.0.0.1", "192.168.1.8", "fe80::1", "::ffff:11.0.0.1", "::10.0.0.1", "10.0.0.1, 1.1.1.1", "x"]
 )
 def test_any_other_address_is_not(peer: str | None) -> None:
-    proxies = Proxies(AUTH)
+    proxies = TrustedProxies(AUTH)
     assert not proxies.is_trusted(peer)
-    assert proxies.principal(evidence((b"X-Forwarded-User", b"ada"), peer=peer)) is None
+    assert proxies.principal(credentials((b"X-Forwarded-User", b"ada"), peer=peer)) is None
 
 
 def test_an_address_that_the_caller_writes_into_a_header_is_worth_nothing() -> None:
-    forged = evidence((b"X-Forwarded-For", b"10.0.0.1"), (b"X-Forwarded-User", b"ada"), peer="1.2.3.4")
-    assert Proxies(AUTH).principal(forged) is None
+    forged = credentials((b"X-Forwarded-For", b"10.0.0.1"), (b"X-Forwarded-User", b"ada"), peer="1.2.3.4")
+    assert TrustedProxies(AUTH).principal(forged) is None
 
 
 @pytest.mark.parametrize("value", [b"", b"   "])
 def test_an_empty_user_is_no_user(value: bytes) -> None:
-    assert Proxies(AUTH).principal(evidence((b"X-Forwarded-User", value))) is None
+    assert TrustedProxies(AUTH).principal(credentials((b"X-Forwarded-User", value))) is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_an_empty_user_is_no_user(value: bytes) -> None:
 )
 def test_odd_headers_of_a_trusted_proxy_are_refused(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(NotAuthenticated) as caught:
-        Proxies(AUTH).principal(evidence(*headers))
+        TrustedProxies(AUTH).principal(credentials(*headers))
     assert caught.value.code == "invalid_proxy_header"
 
 
@@ -108,7 +110,7 @@ def test_f4_a_header_that_came_twice_is_refused_whichever_of_them_is_the_callers
     for twice in ([(header, of_proxy), (header.lower(), own)], [(header.upper(), own), (header, of_proxy)]):
         for headers in ([*others, *twice], [*twice, *others], [twice[0], *others, twice[1]]):
             try:
-                principal = Proxies(AUTH).principal(evidence(*headers))
+                principal = TrustedProxies(AUTH).principal(credentials(*headers))
             except NotAuthenticated as error:
                 assert error.code == "invalid_proxy_header"
             else:
@@ -117,8 +119,8 @@ def test_f4_a_header_that_came_twice_is_refused_whichever_of_them_is_the_callers
 
 
 def test_f4_one_header_with_commas_is_one_header() -> None:
-    principal = Proxies(AUTH).principal(
-        evidence((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"staff,audit , LLM admins"))
+    principal = TrustedProxies(AUTH).principal(
+        credentials((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"staff,audit , LLM admins"))
     )
     assert principal is not None
     assert principal.roles == {"user", "auditor", "admin"}
@@ -127,26 +129,26 @@ def test_f4_one_header_with_commas_is_one_header() -> None:
 @pytest.mark.parametrize("name", [b"X_Forwarded_Groups", b"X-Forwarded_Groups", b"X--Forwarded-Groups", b"Groups"])
 def test_f4_a_header_whose_name_is_only_alike_says_nothing(name: bytes) -> None:
     """Servers that fold underscores into dashes take it for the proxy's; here it is another header."""
-    principal = Proxies(AUTH).principal(
-        evidence((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"staff"), (name, b"LLM admins"))
+    principal = TrustedProxies(AUTH).principal(
+        credentials((b"X-Forwarded-User", b"ada"), (b"X-Forwarded-Groups", b"staff"), (name, b"LLM admins"))
     )
     assert principal is not None
     assert principal.roles == {"user"}
 
 
 def test_many_peers_are_not_remembered_for_ever() -> None:
-    proxies = Proxies(AUTH)
-    for number in range(REMEMBERED_PEERS * 2):
+    proxies = TrustedProxies(AUTH)
+    for number in range(MAX_CACHED_PEERS * 2):
         assert not proxies.is_trusted(f"172.16.{number // 256 % 256}.{number % 256}.{number}")
-    assert len(proxies._peers) <= REMEMBERED_PEERS
+    assert len(proxies._trusted_peers) <= MAX_CACHED_PEERS
     assert proxies.is_trusted(BY_PROXY)
 
 
 @given(st.binary(), st.binary(), st.sampled_from([BY_PROXY, "1.2.3.4", None]))
 def test_any_bytes_give_a_principal_nobody_or_a_refusal(user: bytes, groups: bytes, peer: str | None) -> None:
-    shown = evidence((b"X-Forwarded-User", user), (b"X-Forwarded-Groups", groups), peer=peer)
+    shown = credentials((b"X-Forwarded-User", user), (b"X-Forwarded-Groups", groups), peer=peer)
     try:
-        principal = Proxies(AUTH).principal(shown)
+        principal = TrustedProxies(AUTH).principal(shown)
     except NotAuthenticated:
         assert peer == BY_PROXY
     else:

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from gateway.errors import NotAuthenticated
 from gateway.identity.issuer import Issuer
-from gateway.identity.tokens import Tokens
+from gateway.identity.tokens import TokenVerifier
 from tests.identity.oidc import (
     EC,
     ISSUER,
@@ -51,10 +51,10 @@ class Clock:
 
 def tokens_of(
     *keys: Any, clock: Callable[[], float] = time.time, most: int = 100, **more: Any
-) -> tuple[Tokens, FakeFetcher]:
+) -> tuple[TokenVerifier, FakeFetcher]:
     settings = auth(jwks_url=JWKS, **more)
     fetcher = FakeFetcher({JWKS: public(*(keys or (RSA, EC, OKP)))})
-    return Tokens(settings, Issuer(settings, fetcher), clock, most=most), fetcher
+    return TokenVerifier(settings, Issuer(settings, fetcher), clock, max_cached=most), fetcher
 
 
 async def principal(given: bytes, **more: Any) -> Principal:
@@ -345,15 +345,15 @@ async def test_only_so_many_tokens_are_remembered_and_no_bad_ones() -> None:
     made = [token(OKP, claims(jti=n), "EdDSA") for n in range(5)]
     for each in made:
         await tokens.principal(each)
-    assert len(tokens._known) == 3
+    assert len(tokens._cache) == 3
     await tokens.principal(made[2])  # the oldest of the three becomes the youngest
     await tokens.principal(token(OKP, claims(jti=9), "EdDSA"))
-    assert hashlib.sha256(made[2]).digest() in tokens._known
+    assert hashlib.sha256(made[2]).digest() in tokens._cache
     for _ in range(10):
         with pytest.raises(NotAuthenticated):
             await tokens.principal(made[0] + b"x")
-    assert len(tokens._known) == 3
-    assert not any(each in repr(tokens._known).encode() for each in made)
+    assert len(tokens._cache) == 3
+    assert not any(each in repr(tokens._cache).encode() for each in made)
 
 
 # --- hostile bytes ---

@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.edge.http.callers import caller_of, not_allowed
 from gateway.edge.http.params import read_object
 from gateway.errors import CallerError, MalformedBody, NotFound
-from gateway.identity.key_service import KeyOrder, KeyService, shown
+from gateway.identity.key_service import KeyService, KeySpec, to_wire
 from gateway.identity.names import is_name
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ async def create(request: web.Request) -> web.Response:
     """POST /admin/keys. The key itself stands in `value`, in this answer only."""
     caller = await caller_of(request)
     if not caller.is_admin:  # before the body is looked at
-        raise not_allowed(caller, "only admins make keys")
+        raise not_allowed(caller, "only admins create keys")
     made = await request.app[KEY_OFFICE].create(_order(await read_object(request)), caller)
-    return told({**shown(made.key), "value": made.secret.reveal()}, status=201)
+    return told({**to_wire(made.key), "value": made.secret.reveal()}, status=201)
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -51,7 +51,7 @@ async def revoke(request: web.Request) -> web.Response:
     caller = await caller_of(request)
     if not caller.is_admin:
         raise not_allowed(caller, "only admins revoke keys")
-    return told(shown(await request.app[KEY_OFFICE].revoke(key_id(request), caller)))
+    return told(to_wire(await request.app[KEY_OFFICE].revoke(key_id(request), caller)))
 
 
 def key_id(request: web.Request) -> UUID:
@@ -70,13 +70,13 @@ def refuse_unknown(body: dict[str, Any], known: frozenset[str]) -> None:
         raise CallerError(f"`{name}` is not known here", code="unknown_field", param=name)
 
 
-def _order(body: dict[str, Any]) -> KeyOrder:
+def _order(body: dict[str, Any]) -> KeySpec:
     refuse_unknown(body, FIELDS)
     roles, models = _texts(body, "roles"), _texts(body, "allowed_models")
     expires_at = body.get("expires_at")
     if expires_at is not None and (not isinstance(expires_at, int | float) or isinstance(expires_at, bool)):
         raise MalformedBody("`expires_at` must be a number: Unix time in seconds", param="expires_at")
-    return KeyOrder(
+    return KeySpec(
         user=text_of(body, "user") or "",
         name=text_of(body, "name") or "",
         title=text_of(body, "title"),
@@ -114,7 +114,7 @@ def page_of(request: web.Request) -> tuple[int, UUID | None]:
 
 def listed(keys: Sequence[ApiKey], limit: int) -> web.Response:
     """A page of a list; one more key than fits was asked for, to tell whether there are more."""
-    data = [shown(key) for key in keys[:limit]]
+    data = [to_wire(key) for key in keys[:limit]]
     last_id = data[-1]["id"] if data else None
     return told({"object": "list", "data": data, "last_id": last_id, "has_more": len(keys) > limit})
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gateway.edge.admin.keys import KEY_OFFICE, key_id, listed, page_of, refuse_unknown, text_of, told
 from gateway.edge.http.callers import caller_of
 from gateway.edge.http.params import read_object
-from gateway.identity.key_service import shown
+from gateway.identity.key_service import to_wire
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -28,10 +28,10 @@ async def create(request: web.Request) -> web.Response:
     body = await read_object(request)
     refuse_unknown(body, FIELDS)
     made = await request.app[KEY_OFFICE].create_own(text_of(body, "name") or "", caller)
-    return told({**shown(made.key), "value": made.secret.reveal()}, status=201)
+    return told({**to_wire(made.key), "value": made.secret.reveal()}, status=201)
 
 
 async def revoke(request: web.Request) -> web.Response:
     """DELETE /keys/{id}: one that the caller has made."""
     caller = await caller_of(request)
-    return told(shown(await request.app[KEY_OFFICE].revoke_own(key_id(request), caller)))
+    return told(to_wire(await request.app[KEY_OFFICE].revoke_own(key_id(request), caller)))

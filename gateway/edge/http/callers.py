@@ -25,14 +25,14 @@ async def caller_of(request: web.Request) -> Principal:
     a page of another site that asks, in the name of whose browser it is."""
     app = request.app
     identity = app[IDENTITY]
-    if identity.asks_nobody:
+    if identity.is_open_only:
         caller = LOCAL_USER
     else:
         caller = await identity.identify(Credentials.of(request.raw_headers, request.remote))
     if caller.is_ambient:
         app[ORIGIN_CHECK].check(request)
         cookies = request.headers.getall("Cookie", ())
-        if cookies and caller is LOCAL_USER and app[LINKS].has_opened("; ".join(cookies)):
+        if cookies and caller is LOCAL_USER and app[LINKS].has_session("; ".join(cookies)):
             return LOCAL_ADMIN
     return caller
 
@@ -62,8 +62,8 @@ async def open_context(request: web.Request, *, shows_ids: bool = False) -> Requ
     headers = request.raw_headers
     app = request.app
     identity = app[IDENTITY]
-    if identity.hears_proxies or app[SETTINGS].upstream.pass_credentials:
-        headers = identity.travelling(headers)
+    if identity.reads_proxy_headers or app[SETTINGS].upstream.pass_credentials:
+        headers = identity.forwardable(headers)
     caller = await caller_of(request)
     context = RequestContext(
         id=request[ID],

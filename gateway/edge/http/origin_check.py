@@ -104,7 +104,7 @@ def require_typed(request: web.Request, caller: Principal) -> None:
         return
     if request.headers.get("Content-Type") and request.content_type not in _SIMPLE_TYPES:
         return
-    if caller is LOCAL_USER and Credentials.of(request.raw_headers, None).credentials():
+    if caller is LOCAL_USER and Credentials.of(request.raw_headers, None).candidates():
         return
     raise UnsupportedMediaType("the body's type must be said: Content-Type: application/json")
 

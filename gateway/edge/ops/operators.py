@@ -45,7 +45,7 @@ def _has_token(request: web.Request, settings: MetricsSettings) -> bool:
     if settings.token is None:
         return False
     wanted = settings.token.reveal().encode()
-    shown = Credentials.of(request.raw_headers, request.remote).credentials()
+    shown = Credentials.of(request.raw_headers, request.remote).candidates()
     return any(hmac.compare_digest(each, wanted) for each in shown)
 
 
