@@ -1,4 +1,4 @@
-"""What each client dialect's assembler offers: the events of a stream in, one answer that was not streamed out."""
+"""Protocol of the dialects' assemblers: they make one complete answer from the events of a stream."""
 
 from __future__ import annotations
 

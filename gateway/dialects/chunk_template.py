@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Members that differ from event to event and mean nothing to the relay. Their names cannot stand inside of a JSON
-# string, where quotes are escaped. Numbers differ with some upstreams only.
+# Members that differ from event to event and do not matter to the relay. Their names cannot occur within a JSON string,
+# where quotes are escaped. Numbers differ with some upstreams only.
 _TEXTS = re.compile(rb'"(content|reasoning_content|reasoning|refusal|text|delta|arguments|obfuscation|p)": ?(?=")')
 NUMBERS = re.compile(rb'"(?:sequence_number|created)": ?[0-9]++')
 _TEXTS_AND_NUMBERS = re.compile(_TEXTS.pattern + rb'|"(sequence_number|created)": ?(?=[0-9])')
@@ -43,7 +43,7 @@ class ChunkTemplate(NamedTuple):
 
     slots: tuple[Slot, ...] = ()
     tail: bytes = b"\0"
-    text: str | None = None  # the member of the delta that is all such events say; None: they say more
+    text: str | None = None  # the member of the delta that is the whole content of such events; None: there is more
 
     def event(self, text: bytes) -> bytes:
         """An event with this JSON string as its text, and empty strings in all other slots."""
@@ -56,7 +56,7 @@ NO_TEMPLATE = ChunkTemplate()  # matches no event
 def template_of(event: bytes, texts: frozenset[bytes], *, with_numbers: bool) -> ChunkTemplate | None:
     """The template of an event; None where it has no slot, or too many.
 
-    `texts` are members of which one may be all that an event says. `with_numbers`: numbers differ, too.
+    `texts` are the members that may be the whole content of an event. `with_numbers`: numbers differ too.
     """
     slots: list[Slot] = []
     names: list[bytes] = []
@@ -79,7 +79,7 @@ def template_of(event: bytes, texts: frozenset[bytes], *, with_numbers: bool) ->
 
 
 def _only_text(slots: list[Slot], names: list[bytes], tail: bytes, texts: frozenset[bytes]) -> str | None:
-    """The one text that such events say; None where a name may be written with escapes and so be unknown."""
-    said = names[:-1] if names[-1] == _PADDING and tail == _END else names
+    """The member that is the whole content of such events; None if there is more, or names may have escapes."""
+    members = names[:-1] if names[-1] == _PADDING and tail == _END else names
     has_escapes = any(b"\\" in slot.before for slot in slots) or b"\\" in tail
-    return said[0].decode() if len(said) == 1 and said[0] in texts and not has_escapes else None
+    return members[0].decode() if len(members) == 1 and members[0] in texts and not has_escapes else None

@@ -1,4 +1,4 @@
-"""What the events of an answer mean to the relay: which pass unread, which are kept first, which is the last."""
+"""Classifies the events of an answer for the relay: pass unread, keep first, error, or last."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LAST_TEMPLATE_AT = 66
 
 
 class EventAction(Enum):
-    """What the relay does with an event."""
+    """The relay's action for an event."""
 
     PASS = auto()
-    PASS_UNKEPT = auto()  # it says nothing: a comment, an id, no data
+    PASS_UNKEPT = auto()  # it has no content: a comment, an id, no data
     KEEP_THEN_PASS = auto()  # some clients take it for the end, so it must be kept before they see it
     KEEP_ONLY = auto()  # the gateway asked for it, the caller did not
     ERROR = auto()  # the answer has failed, whatever follows; the upstream ends the stream itself
@@ -39,7 +39,7 @@ class EventClassifier(ABC):
     """Classifies the events of one answer. Events that match the template of the one before pass unread."""
 
     __slots__ = ("_last", "_numbers", "_parsed", "_seen", "template")
-    texts: ClassVar[frozenset[bytes]] = frozenset()  # members of which one may be all that an event says
+    texts: ClassVar[frozenset[bytes]] = frozenset()  # members that may be the whole content of an event
 
     def __init__(self) -> None:
         self.template = NO_TEMPLATE  # of the last event that was classified as PASS
@@ -81,7 +81,7 @@ class EventClassifier(ABC):
         """The action for an event with a JSON object; `event_type` is its `event:` field."""
 
     def scan_deltas(self, block: bytes) -> tuple[int, list[bytes] | None]:
-        """How many bytes of whole events at the block's start are deltas that may pass unread, and their texts.
+        """The length of the whole events at the block's start that are deltas and may pass unread, and their texts.
 
         The texts are JSON strings. None: the events differ in more than one text, or not all match `template`.
         """

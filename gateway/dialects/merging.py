@@ -96,7 +96,7 @@ class ToolCalls:
     def add(self, piece: dict[str, Any], message: ObjectMerger) -> None:
         index, call_id = index_of(piece.get("index")), piece.get("id")
         if index is not None:
-            del piece["index"]  # a complete message has none: the order stands for it
+            del piece["index"]  # a complete message has the order instead
         if not isinstance(call_id, str) or not call_id:
             call_id = None
         call = self._find(index, call_id, piece) or self._begin(index, message)
@@ -263,7 +263,7 @@ def keep_reserved(merger: ObjectMerger, name: str, value: Any) -> None:
 
 
 def ignore(merger: ObjectMerger, name: str, value: Any) -> None:
-    """Drop a field that is handled elsewhere."""
+    """Drop a field that the assembler handles itself."""
 
 
 def merge_object(rules: Mapping[str, Rule]) -> Rule:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Route(Struct, frozen=True):
-    """Where a chat goes, and the name that the upstream there has for the model."""
+    """The provider of a chat, and the model's name at this provider."""
 
     provider: Provider
     upstream_model: str

@@ -124,8 +124,8 @@ class Connection(asyncio.Protocol):
     def can_serve(self) -> bool:
         """Whether the connection is open and its socket holds no unread bytes.
 
-        Unread bytes are the peer's close, or an answer that nobody asked for; the next call would take the latter for
-        its own. The event loop may not have seen either yet.
+        Unread bytes are the peer's close, or an answer to no request, which the next call would take for its own. The
+        event loop may not have seen either yet.
         """
         return self.is_open and not self._poll.poll(0)
 

@@ -21,7 +21,7 @@ class Upload:
         self._left = content_length or 0
 
     def framed(self, part: bytes) -> bytes:
-        """The bytes on the wire for one part. Raises MalformedBody for a body longer than its Content-Length."""
+        """One part with its framing. Raises MalformedBody for a body longer than its Content-Length."""
         if self._is_chunked:
             return b"%x\r\n%b\r\n" % (len(part), part) if part else b""  # an empty chunk would end the body
         self._left -= len(part)

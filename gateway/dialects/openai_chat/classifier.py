@@ -1,4 +1,4 @@
-"""What the events of a chat completion mean to the relay."""
+"""Classifies the events of a chat completion."""
 
 from __future__ import annotations
 

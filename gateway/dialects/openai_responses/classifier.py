@@ -1,4 +1,4 @@
-"""What the events of a Responses API stream mean to the relay."""
+"""Classifies the events of a Responses API stream."""
 
 from __future__ import annotations
 
