@@ -17,6 +17,7 @@ from gateway.model import Principal, Record
 from gateway.shipping.quarantine import Quarantine
 from tests.gateway_process import ROOT, GatewayProcess
 from tests.loopback import LoopbackUpstream
+from tests.polling import until
 from tests.store.samples import chat, model, rows_of, store, user
 
 if TYPE_CHECKING:
@@ -120,15 +121,13 @@ async def test_several_retries_beside_a_running_gateway_make_each_row_once_and_i
                 float(next(one for one in lines if one.startswith("llm_gateway_quarantined_records{")).split()[1])
             )
 
-        async def until(count: int) -> None:
-            async with asyncio.timeout(20):
-                while await quarantined() != count:
-                    await asyncio.sleep(0.1)
+        async def counts(wanted: int) -> bool:
+            return await quarantined() == wanted
 
-        await until(20)
+        await until(lambda: counts(20), timeout_s=20, period_s=0.1)
         ended = await asyncio.gather(*(command(tmp_path, database, "retry", "--all") for _ in range(3)))
         assert sum(said.count("is a row") for _, said, _ in ended) == 20
-        await until(0)
+        await until(lambda: counts(0), timeout_s=20, period_s=0.1)
         connection = await asyncpg.connect(database)
         rows = await connection.fetch("select id::text as id from llm_logs.chatgpt_logs")
         await connection.close()

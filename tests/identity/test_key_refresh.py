@@ -25,10 +25,11 @@ from gateway.store.keys import Keys
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from tests.identity.test_key_cache import key_of
+from tests.polling import until
 from tests.postgres import running_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from gateway.identity.modes import Authentication
@@ -88,13 +89,6 @@ async def watching(source: Any, path: Path, **options: Any) -> AsyncIterator[tup
         yield cache, key_refresh
     finally:
         await key_refresh.aclose()
-
-
-async def until(is_so: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        await asyncio.sleep(0.01)
 
 
 def is_known(cache: KeyCache, secret: str) -> bool:

@@ -15,6 +15,7 @@ from gateway.journal.locations import segment_numbers, segment_path
 from gateway.shipping.shipper import Shipper
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
+from tests.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,13 +55,6 @@ async def shipped_elsewhere(directory: Path, settings: JournalSettings = KEEPING
     await shipper.aclose(1)
     await journal.aclose()
     return memory
-
-
-async def until(is_so: object, timeout_s: float = 5.0) -> None:
-    assert callable(is_so)
-    async with asyncio.timeout(timeout_s):
-        while not is_so():
-            await asyncio.sleep(0.005)
 
 
 async def test_shipped_segments_are_archived_and_survive_a_clean_end(tmp_path: Path) -> None:

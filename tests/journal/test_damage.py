@@ -28,7 +28,8 @@ from gateway.shipping.quarantine import Quarantine
 from gateway.shipping.shipper import Shipper
 from tests.journal.dead import flip, frames_of, kill, take_over_all
 from tests.journal.samples import SMALL, Memory, answer, chunk, interaction
-from tests.journal.test_journal import opened, taken, until
+from tests.journal.test_journal import opened, taken
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -7,7 +7,7 @@ import errno
 import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +21,7 @@ from gateway.journal.subscription import Cursor
 from gateway.model import Outcome
 from tests.journal.disks import FaultyDisk, tiny_disk
 from tests.journal.samples import SMALL, answer, chunk, interaction
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -78,12 +79,6 @@ def taken(journal: Journal) -> list[PendingRecord]:
     found = waiting(journal)
     journal.subscriptions[0].acknowledge(found)
     return found
-
-
-async def until(is_so: Any, timeout_s: float = 5.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not is_so():
-            await asyncio.sleep(0.005)
 
 
 def record_one(journal: Journal, body: bytes = b"{}") -> JournalEntry:

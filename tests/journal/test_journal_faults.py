@@ -18,7 +18,8 @@ from gateway.journal.locations import segment_numbers
 from tests.journal.dead import take_over_all
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
-from tests.journal.test_journal import BIG, folders, opened, record_one, until
+from tests.journal.test_journal import BIG, folders, opened, record_one
+from tests.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,6 +27,7 @@ from gateway.settings import JournalSettings
 from gateway.shipping.shipper import Shipper
 from tests.journal.old_frames import begun, finished, part
 from tests.journal.samples import SMALL, Memory, answer, chunk, interaction
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,16 +135,10 @@ async def test_two_processes_take_over_each_journal_once(tmp_path: Path) -> None
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        await until_only(tmp_path, 2)
+        await until(lambda: len(others(tmp_path, tmp_path)) <= 2, timeout_s=20, period_s=0.02)
         found = [out for process in (one, other) for out in process.communicate("end\n")[0].split("\n") if out]
     kept = Counter(line.removeprefix("kept ") for line in found if line.startswith("kept "))
     assert kept == Counter(wanted)
-
-
-async def until_only(directory: Path, count: int) -> None:
-    async with asyncio.timeout(20):
-        while len(others(directory, directory)) > count:
-            await asyncio.sleep(0.02)
 
 
 async def test_a_living_processs_journal_is_not_taken_over(tmp_path: Path) -> None:

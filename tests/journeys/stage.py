@@ -17,7 +17,7 @@ from openai import AsyncOpenAI
 from tests.journeys.raw import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from tests.gateway_process import GatewayProcess
     from tests.loopback import LoopbackUpstream
@@ -30,13 +30,6 @@ TABLES = ("chatgpt_logs", "image_logs", "api_logs")
 def hello(text: str = "Hello!", **more: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "loopback-1", "messages": [{"role": "user", "content": text}], **more}
-
-
-async def eventually(is_so: Callable[[], bool], within_s: float = 5.0) -> None:
-    """Wait for what nobody announces."""
-    async with asyncio.timeout(within_s):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 def new_id() -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.journeys.stage import eventually, hello, new_id
+from tests.journeys.stage import hello, new_id
 from tests.loopback import Flood, Script, Send, chat_completion, chat_stream, endless_stream, head, http_chunk
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -103,7 +104,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream(stage: Stage) -> N
     raw = await stage.raw(receive_buffer=4096)
     async with Watch(stage.gateway) as watch:
         raw.post("/v1/chat/completions", hello(stream=True), request_id)
-        await eventually(lambda: stage.upstream.bytes_written > MIB // 2)
+        await until(lambda: stage.upstream.bytes_written > MIB // 2)
         (request,) = stage.upstream.requests
         written = await stands_still(lambda: request.bytes_written)
         assert watch.growth < IN_GATEWAY

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.journeys.stage import Answer, eventually, hello, new_id
+from tests.journeys.stage import Answer, hello, new_id
 from tests.loopback import chat_stream
+from tests.polling import until
 
 if TYPE_CHECKING:
     from tests.journeys.raw import Raw
@@ -291,7 +292,7 @@ async def test_an_upload_whose_chunks_break_is_ended_and_recorded(stage: Stage) 
     async with await stage.raw() as raw:
         raw.ask("POST", "/v1/echo", [("Transfer-Encoding", "chunked"), ("X-Request-Id", request_id), BYTES])
         raw.send(b"4\r\nabcd\r\n")
-        await eventually(lambda: bool(stage.upstream.requests and stage.upstream.requests[0].body_size == 4))
+        await until(lambda: bool(stage.upstream.requests and stage.upstream.requests[0].body_size == 4))
         raw.send(b"zz\r\nnonsense\r\n")
         answer = await whole(raw, request_id)
         assert answer.status == 400

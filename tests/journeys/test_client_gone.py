@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.journeys.stage import eventually, hello, new_id
+from tests.journeys.stage import hello, new_id
 from tests.loopback import (
     Script,
     Stall,
@@ -21,6 +21,7 @@ from tests.loopback import (
     responses_stream,
     stall_before_headers,
 )
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +119,7 @@ async def test_a_client_that_leaves_a_whole_answer_half_read_by_the_gateway_canc
     request_id = new_id()
     raw.post("/v1/chat/completions", hello(), request_id)
     (request,) = await stage.upstream.wait_for_requests(1)
-    await eventually(lambda: bool(request.said))
+    await until(lambda: bool(request.said))
     await raw.close()
     await stage.upstream.wait_closed(request)
     assert (await stage.row(request_id))["outcome"] == "client_cancelled"
@@ -159,7 +160,7 @@ async def test_an_upload_whose_client_leaves_is_cancelled_at_the_upstream(stage:
     headers = [("Content-Type", "application/octet-stream"), ("Content-Length", "500000"), ("X-Request-Id", request_id)]
     raw.ask("POST", "/v1/echo", headers)
     raw.send(bytes(100_000))
-    await eventually(lambda: bool(stage.upstream.requests and stage.upstream.requests[0].body_size))
+    await until(lambda: bool(stage.upstream.requests and stage.upstream.requests[0].body_size))
     await raw.close()
     await stage.upstream.wait_closed(stage.upstream.requests[0])
     row = await stage.row(request_id)

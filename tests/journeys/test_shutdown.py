@@ -12,8 +12,9 @@ import pytest_asyncio
 
 from tests.gateway_process import GatewayProcess
 from tests.journeys.raw import Raw
-from tests.journeys.stage import Stage, eventually, hello, new_id
+from tests.journeys.stage import Stage, hello, new_id
 from tests.loopback import LoopbackUpstream, Script, Stall, WaitFor, chat_stream, file_answer
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -175,7 +176,7 @@ async def test_an_upload_under_way_is_finished(ending: Stage) -> None:
     kind = ("Content-Type", "application/octet-stream")
     raw.ask("POST", "/v1/echo", [("Content-Length", "2000"), kind, ("X-Request-Id", request_id)])
     raw.send(bytes(1000))
-    await eventually(lambda: bool(ending.upstream.requests and ending.upstream.requests[0].body_size == 1000))
+    await until(lambda: bool(ending.upstream.requests and ending.upstream.requests[0].body_size == 1000))
     ending.gateway.signal(signal.SIGTERM)
     await ending.gateway.logged(lambda line: line["event"] == "stopping")
     raw.send(bytes(1000))

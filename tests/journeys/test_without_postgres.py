@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 
 from tests.gateway_process import GatewayProcess
-from tests.journeys.stage import Stage, eventually, hello, new_id
+from tests.journeys.stage import Stage, hello, new_id
 from tests.loopback import LoopbackUpstream, Script, WaitFor, chat_stream
+from tests.polling import until
 from tests.postgres import PostgresServer, running_postgres
 
 if TYPE_CHECKING:
@@ -156,6 +157,6 @@ async def test_what_was_said_while_postgres_was_away_outlives_the_gateway(
         await check_rows(alone, ids)
         assert (await alone.ask("/v1/chat/completions", hello())).status == 200
         journals = alone.gateway.folder / "data/journal"
-        await eventually(lambda: len({path.parent for path in journals.glob("*/*.seg")}) <= 1)  # the others are kept
+        await until(lambda: len({path.parent for path in journals.glob("*/*.seg")}) <= 1)  # the others are kept
         assert await alone.gateway.stop() == 0
     assert list((alone.gateway.folder / "data/journal").glob("*/*.seg")) == []

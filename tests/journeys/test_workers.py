@@ -18,6 +18,7 @@ from tests.faults.ledgers import Load, compare, settled_rows
 from tests.gateway_process import GatewayProcess
 from tests.journeys.stage import hello
 from tests.loopback import LoopbackUpstream, Script, WaitFor, chat_stream
+from tests.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +38,6 @@ def command_of(process: psutil.Process) -> list[str]:
 def calls(worker: psutil.Process, port: int) -> bool:
     """Whether it has a connection to this port of an upstream."""
     return any(each.raddr and each.raddr.port == port for each in worker.net_connections("tcp"))
-
-
-async def until(is_so: object, patience_s: float = 15.0) -> None:
-    assert callable(is_so)
-    async with asyncio.timeout(patience_s):
-        while not is_so():
-            await asyncio.sleep(0.05)
 
 
 async def test_workers_share_the_port_and_a_killed_one_loses_nothing(tmp_path: Path, database: str) -> None:

@@ -14,7 +14,8 @@ from gateway.settings import Settings
 from gateway.shipping.shipper import Shipper
 from gateway.shipping.sink import open_sinks
 from tests.journal.samples import SMALL, Memory
-from tests.shipping.test_shipper import say, until
+from tests.polling import until
+from tests.shipping.test_shipper import say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

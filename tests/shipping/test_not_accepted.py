@@ -21,7 +21,8 @@ from gateway.shipping.shipper import Shipper, ShipperOptions
 from tests.journal.old_frames import begun, finished
 from tests.journal.samples import SMALL, Memory, answer, interaction
 from tests.journal.test_takeover import dead_folder
-from tests.shipping.test_shipper import settings_for, until
+from tests.polling import until
+from tests.shipping.test_shipper import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,7 +17,7 @@ from gateway.model import Principal, Record, Usage
 from gateway.shipping.quarantine import Quarantine
 from gateway.shipping.quarantine_retry import QuarantineOptions, QuarantineRetry, RetryFailure, retry_quarantined
 from tests.journal.samples import Memory, answer, interaction
-from tests.shipping.test_shipper import until
+from tests.polling import until
 
 if TYPE_CHECKING:
     from pathlib import Path

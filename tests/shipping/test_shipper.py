@@ -19,6 +19,7 @@ from gateway.journal.subscription import MAX_READY, Cursor
 from gateway.shipping.shipper import Shipper
 from tests.journal.disks import FaultyDisk
 from tests.journal.samples import SMALL, Memory, answer, interaction
+from tests.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,12 +54,6 @@ def say(journal: Journal, count: int = 1, body: bytes = b"{}") -> list[UUID]:
 
 def files(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
-
-
-async def until(is_so: Any, patience: float = 10.0) -> None:
-    async with asyncio.timeout(patience):
-        while not is_so():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.stopwatch

@@ -10,7 +10,8 @@ from gateway.shipping.shipper import Shipper
 from tests.journal.old_frames import begun, finished
 from tests.journal.samples import SMALL, Memory, answer, interaction
 from tests.journal.test_takeover import dead_folder
-from tests.shipping.test_shipper import say, until
+from tests.polling import until
+from tests.shipping.test_shipper import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ async def test_an_ordered_sink_does_not_wait_when_no_journal_was_left(tmp_path: 
     await journal.open()
     await shipper.start()
     say(journal)
-    await until(lambda: len(strict.records) == 1, patience=1)
+    await until(lambda: len(strict.records) == 1, timeout_s=1)
     await shipper.aclose(1)
     await journal.aclose()
 

@@ -25,6 +25,7 @@ from gateway.shipping.shipped_records import ShippedRecords
 from gateway.shipping.shipper import Shipper, ShipperOptions
 from gateway.store.conversation_settings import ConversationSettings
 from gateway.store.interactions import Interactions
+from tests.polling import until
 from tests.store.samples import chat, model, record, rows_of, store, user
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ class Process:
 
     async def filled(self, rows: int) -> None:
         """Wait until the database has so many rows, and nothing is to be shipped again."""
-        async with asyncio.timeout(20):
-            while await count(self.database) < rows or self.shipper.reship.is_running:
-                await asyncio.sleep(0.02)
+
+        async def is_filled() -> bool:
+            return await count(self.database) >= rows and not self.shipper.reship.is_running
+
+        await until(is_filled, timeout_s=20, period_s=0.02)
 
 
 @asynccontextmanager
@@ -247,12 +250,6 @@ REFUSE_BOB = "alter table llm_logs.chatgpt_logs add constraint c check (user_nam
 REFUSE_NONE = "alter table llm_logs.chatgpt_logs drop constraint c"
 
 
-async def until_apart(one: Process, count: int) -> None:
-    async with asyncio.timeout(20):
-        while one.shipper.state().retrying != count:
-            await asyncio.sleep(0.02)
-
-
 async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(tmp_path: Path, database: str) -> None:
     """Nothing else has come since the snapshot, and their segments are gone, for they had waited for long."""
     async with store(database) as (db, _), process(tmp_path, db, reship=ReshipOptions(check_s=0.1)) as one:
@@ -262,7 +259,7 @@ async def test_a7_rows_that_came_from_the_retry_spool_are_missed_too(tmp_path: P
         assert one.shipper.state().retrying == 3
         await take_snapshot(db)
         await rows_of(db, REFUSE_NONE)
-        await until_apart(one, 0)
+        await until(lambda: one.shipper.state().retrying == 0, timeout_s=20)
         for path in one.journal.folder.glob("*.seg"):
             path.write_bytes(b"")
         await set_back(db)
@@ -285,9 +282,7 @@ async def test_a7_what_was_kept_of_a_batch_before_the_database_was_set_back_is_k
             await keep(self, *arguments)
             monkeypatch.setattr(Interactions, "keep", keep)
             await set_back(db)
-            async with asyncio.timeout(10):
-                while not any(line["event"] == "postgres_was_filled_again" for line in logs):
-                    await asyncio.sleep(0.01)
+            await until(lambda: any(line["event"] == "postgres_was_filled_again" for line in logs))
 
         monkeypatch.setattr(Interactions, "keep", keeping)
         with capture_logs() as logs:
@@ -308,7 +303,7 @@ async def test_a7_what_waits_apart_while_the_database_is_set_back_waits_once(tmp
         assert len(list((tmp_path / "retry-postgres").iterdir())) == one.shipper.state().retrying == 3
         assert one.shipper.reship.reshipped == 1
         await rows_of(db, REFUSE_NONE)
-        await until_apart(one, 0)
+        await until(lambda: one.shipper.state().retrying == 0, timeout_s=20)
         assert await count(db) == 8
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.gateway_process import GatewayProcess
 from tests.loopback import LoopbackUpstream
+from tests.polling import until
 from tests.submissions.monitors import TROUBLES, LoopbackMonitor, slow
 
 if TYPE_CHECKING:
@@ -236,9 +237,7 @@ async def test_images_and_refused_calls_are_told_as_well(tmp_path: Path, databas
                 method = "GET" if body is None else "POST"
                 async with session.request(method, gateway.url + path, json=body) as answered:
                     await answered.read()
-            async with asyncio.timeout(10):
-                while len(monitor.ids) < 4:
-                    await asyncio.sleep(0.02)
+            await until(lambda: len(monitor.ids) == 4)
             assert await gateway.stop() == 0
         image, response, stream, missing = sorted(monitor.taken, key=lambda one: one["interaction_id"])
         assert image["raw_response"]["data"][0]["b64_json"]
@@ -257,7 +256,5 @@ async def test_the_monitor_need_not_wait_for_postgres(tmp_path: Path) -> None:
         LoopbackMonitor() as monitor,
         watched(tmp_path, upstream, nowhere, monitor) as gateway,
         Talkers(gateway.url, 2),
-        asyncio.timeout(20),
     ):
-        while len(monitor.ids) < 5:
-            await asyncio.sleep(0.05)
+        await until(lambda: len(monitor.ids) >= 5, timeout_s=20)

@@ -23,7 +23,7 @@ from gateway.submissions.client import MonitorClient, MonitorUnavailable, Submis
 from gateway.submissions.options import SubmissionsOptions
 from gateway.submissions.submissions import Submissions
 from tests.journal.samples import SMALL, Memory, answer, interaction
-from tests.shipping.test_shipper import until
+from tests.polling import until
 from tests.submissions.monitors import TROUBLES, LoopbackMonitor, slow, status
 
 if TYPE_CHECKING:
@@ -469,7 +469,7 @@ async def test_whatever_the_monitor_does_for_a_while_everything_arrives_in_order
         records += said(journal, conversations(6, 2))
         await asyncio.sleep(0.5)
         monitor.mood = lambda _told: None
-        await until(lambda: len(monitor.ids) == 36, patience=30)
+        await until(lambda: len(monitor.ids) == 36, timeout_s=30)
         assert submissions.state().dead_letters == 0
         await until(lambda: submissions.state().waiting == 0)
     assert_in_order(records, monitor.ids)
@@ -487,7 +487,7 @@ async def test_a_slow_monitor_delays_nobody_and_gets_everything(tmp_path: Path) 
         began = time.perf_counter()
         records = said(journal, conversations(10, 3))
         assert time.perf_counter() - began < 1
-        await until(lambda: len(memory.records) == 30, patience=1)
+        await until(lambda: len(memory.records) == 30, timeout_s=1)
         assert len(monitor.ids) < 30
         await until(lambda: len(monitor.ids) == 30)
     assert_in_order(records, monitor.ids)
