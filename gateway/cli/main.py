@@ -58,7 +58,7 @@ def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[st
     if arguments.command == "migrate":
         return server.migrate(settings)
     if arguments.worker is not None:
-        return server.serve(settings, seat=WorkerIdentity(arguments.worker, arguments.meeting, arguments.embedded))
+        return server.serve(settings, worker=WorkerIdentity(arguments.worker, arguments.meeting, arguments.embedded))
     if settings.server.workers > 1:
         return supervisor.supervise(settings, {**environ, **_as_environment(arguments)})
     return server.serve(settings)

@@ -36,7 +36,7 @@ LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be ca
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, begin: BeginEntry | None = None, *, seat: WorkerIdentity | None = None) -> None:
+async def serve(settings: Settings, begin: BeginEntry | None = None, *, worker: WorkerIdentity | None = None) -> None:
     """Serve until SIGTERM or another of `signals.STOPS`; as a worker, which has a seat, also until the supervisor is
     gone; `begin` as of `build_app`.
 
@@ -45,10 +45,10 @@ async def serve(settings: Settings, begin: BeginEntry | None = None, *, seat: Wo
     refuse_python_parser()
     stopping = asyncio.Event()
     heed_signals(stopping)
-    if seat is not None:
+    if worker is not None:
         watch_parent(stopping)
-    place = seat or WorkerIdentity()
-    app = build_app(settings, begin, place)
+    identity = worker or WorkerIdentity()
+    app = build_app(settings, begin, identity)
     runner = Runner(
         app,
         access_log=None,
@@ -62,13 +62,13 @@ async def serve(settings: Settings, begin: BeginEntry | None = None, *, seat: Wo
     await runner.setup()
     try:
         site, listening = await _listen(runner, settings)
-        await _announce(runner, settings, place)
+        await _announce(runner, settings, identity)
         gc.collect()
         gc.freeze()  # what lives from here on for ever need not be looked at again
         gc.set_threshold(*GC_THRESHOLDS)
         await stopping.wait()
         log.info("stopping", patience_s=settings.server.shutdown_s)
-        if place.number == 0:
+        if identity.number == 0:
             app[LINKS].withdraw()
         app[IN_FLIGHT].begin_drain()
         await _stop_listening(runner, site, listening)
@@ -109,15 +109,15 @@ async def _stop_listening(runner: web.AppRunner, site: web.SockSite, listening: 
         await asyncio.get_running_loop().connect_accepted_socket(runner.server, each)
 
 
-async def _announce(runner: web.AppRunner, settings: Settings, seat: WorkerIdentity) -> None:
+async def _announce(runner: web.AppRunner, settings: Settings, worker: WorkerIdentity) -> None:
     """In the log; of several workers, the first greets a person, and makes the link."""
     host, port = runner.addresses[0][:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     model = "the built-in demo model" if settings.is_demo else settings.upstream_base
-    is_own = settings.store.url is None or seat.shares_embedded
+    is_own = settings.store.url is None or worker.shares_embedded
     database = "its own PostgreSQL" if is_own else "the PostgreSQL of DATABASE_URL"
     log.info("listening", url=url, model=model, database=database)
-    if seat.number > 0:
+    if worker.number > 0:
         return
     link = await _one_time_link(runner.app[LINKS], settings, port) if settings.auth.is_open else None
     if sys.stderr.isatty():

@@ -157,11 +157,11 @@ class Metrics:
             model.input_tokens += usage.prompt_tokens
             model.output_tokens += usage.completion_tokens
 
-    def dropped(self, headers: int) -> None:
+    def headers_dropped(self, headers: int) -> None:
         """So many headers of a request did not go to the upstream."""
         self._dropped_headers += headers
 
-    def lagged(self, seconds: float) -> None:
+    def loop_lagged(self, seconds: float) -> None:
         """The event loop was late by so much."""
         self._lag.observe(seconds)
 
