@@ -11,7 +11,7 @@ from uuid import UUID
 from aiohttp import web
 
 from gateway import __version__
-from gateway.edge.admin.keys import KEY_OFFICE
+from gateway.edge.admin.keys import KEY_SERVICE
 from gateway.edge.chats.peer_answers import PeerAnswers
 from gateway.edge.chats.peer_app import peer_app
 from gateway.edge.http.app_keys import (
@@ -260,7 +260,7 @@ async def open_identity(wiring: Wiring) -> None:
     app, settings, keys = wiring.app, wiring.settings, Keys(wiring.database)
     authentication = await wiring.stack.enter_async_context(open_authentication(settings, keys))
     app[IDENTITY] = authentication.authenticators
-    app[KEY_OFFICE] = KeyService(keys, app[IDS], authentication.keys_changed, own_life_s=settings.auth.own_keys_s)
+    app[KEY_SERVICE] = KeyService(keys, app[IDS], authentication.keys_changed, own_life_s=settings.auth.own_keys_s)
 
 
 async def open_health(wiring: Wiring) -> None:

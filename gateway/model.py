@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 
 
 class PolicyOutcome(StrEnum):
-    """What the company's policy did with a request that may not pass unchanged."""
+    """The policy's decision on a request that may not pass unchanged."""
 
     MASKED = "masked"
     REDIRECTED = "redirected"  # to another model, perhaps masked as well
@@ -190,7 +190,7 @@ class ChatRequest(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the policy did with a request, and all rules that took part, in order. A rule that rejects is the last."""
+    """The policy's decision on a request, with all rules that took part, in order. A rule that rejects is the last."""
 
     outcome: PolicyOutcome
     rules: tuple[str, ...]

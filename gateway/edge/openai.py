@@ -25,7 +25,7 @@ from gateway.edge.http.multipart import Unclear, model_in_form
 from gateway.edge.http.origin_check import require_typed
 from gateway.edge.http.paths import RESPONSES_PATH, passed_on
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
-from gateway.exchange.context import Upload
+from gateway.exchange.context import PassthroughRequest
 from gateway.model import Kind
 from gateway.transport.origin import CHAT_PATH
 
@@ -98,17 +98,17 @@ def _require_plain_http(request: web.Request) -> None:
         raise UpgradeRequired("this gateway does not serve WebSocket: use plain HTTP, with `stream` for events")
 
 
-async def _upload(request: web.Request, caller: Principal) -> Upload:
+async def _upload(request: web.Request, caller: Principal) -> PassthroughRequest:
     """The body and the model that it names. JSON is read whole, other bodies are streamed. Raises CallerError."""
     if not request.can_read_body:
-        return Upload(b"")
+        return PassthroughRequest(b"")
     if len(request.headers.getall("Content-Type", ())) > 1:
         raise MalformedBody("the body has two types", code="ambiguous_type")
     settings = request.app[SETTINGS]
     kind = request.content_type
     if kind == "application/json" or kind.endswith("+json"):
         raw = await read_body(request, settings)
-        return Upload(
+        return PassthroughRequest(
             raw,
             model=model_in(raw),
             further_models=further_models_in(raw) if caller.allowed_models is not None else (),
@@ -118,15 +118,15 @@ async def _upload(request: web.Request, caller: Principal) -> Upload:
         return await _whole_form(request, settings)
     pieces = BodyChunks(request, settings.server.body_timeout_s)
     if kind != "multipart/form-data":
-        return Upload(pieces, request.content_length)
+        return PassthroughRequest(pieces, request.content_length)
     taken = await take(pieces, HEAD_OF_FORM_BYTES)
     model = None
     with suppress(Unclear):  # nothing depends on the model
         model = model_in_form(taken[:HEAD_OF_FORM_BYTES], request.headers["Content-Type"], is_whole=False)
-    return Upload(Resumed(taken, pieces), request.content_length, model)
+    return PassthroughRequest(Resumed(taken, pieces), request.content_length, model)
 
 
-async def _whole_form(request: web.Request, settings: Settings) -> Upload:
+async def _whole_form(request: web.Request, settings: Settings) -> PassthroughRequest:
     """The whole form of a caller who may use some models only. It is read to its end before it goes on: SDKs put the
     file before the model, and a second model may follow the file. Raises CallerError."""
     try:
@@ -136,7 +136,7 @@ async def _whole_form(request: web.Request, settings: Settings) -> Upload:
         message = (
             f"this key may use some models only, and {error.message}, up to which a form is searched for its model"
         )
-        return Upload(b"", refusal=NotAllowed(message, code="model_not_allowed", param="model"))
+        return PassthroughRequest(b"", refusal=NotAllowed(message, code="model_not_allowed", param="model"))
     except Unclear as error:
         raise MalformedBody(str(error), code="ambiguous_form") from error
-    return Upload(form, model=model, is_kept=False)
+    return PassthroughRequest(form, model=model, is_kept=False)

@@ -33,7 +33,7 @@ PERMIT = Permit()  # nothing has to be released
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class PassthroughRequest:
     """The body of a call that is not a conversation: held and decoded, or streamed as it comes."""
 
     body: bytes | AsyncIterator[bytes]
@@ -60,7 +60,7 @@ class RequestContext:
     further_models: tuple[str, ...] = ()  # in path and query; set only if the caller may use some models only
     shows_ids: bool = False  # the gateway's own endpoints put the ids of interaction and conversation into the answer
     convo_show: bool = True  # False: the gateway itself asks, outside of the caller's history
-    asked: ChatRequest | Upload | None = None  # as the policy lets it through; set before the gates
+    asked: ChatRequest | PassthroughRequest | None = None  # as the policy lets it through; set before the gates
     permits: tuple[Permit, ...] = ()
     recording: Recording | None = None
     stopped: GatewayError | None = None  # why the gateway itself cancels it: the caller's wish, or a shutdown

@@ -46,8 +46,8 @@ class Shared:
     stages: tuple[StageFactory, ...] = ()
 
 
-class Conversation:
-    """One conversation turn from the call to the upstream to the answer's end. `asked` is what the upstream gets."""
+class ConversationCall:
+    """One turn of a conversation, from the call to the upstream to the end of the answer. `asked` goes upstream."""
 
     __slots__ = ("_asked", "_client", "_context", "_dialect", "_provider", "_recording", "_shared")
 

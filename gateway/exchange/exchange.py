@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from gateway.errors import CallerError, GatewayError, PolicyRejected, UpstreamError
 from gateway.exchange.context import PERMIT
-from gateway.exchange.conversation import Conversation, Shared
+from gateway.exchange.conversation import ConversationCall, Shared
 from gateway.exchange.gates import refusal_of
 from gateway.exchange.observers import callbacks_of
 from gateway.exchange.passthrough import PassthroughCall
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gateway.dialects.dialect import Dialect
     from gateway.exchange.client import Client
-    from gateway.exchange.context import RequestContext, Upload
+    from gateway.exchange.context import PassthroughRequest, RequestContext
     from gateway.exchange.gates import Gate
     from gateway.exchange.observers import Observer
     from gateway.exchange.options import ExchangeOptions
@@ -82,7 +82,7 @@ class Exchange:
                 raise PolicyRejected(rejection)
             if route.upstream_model != asked.model:
                 asked = asked.with_model(route.upstream_model)
-            await Conversation(self._shared, context, recording, asked, dialect, provider, client).answer()
+            await ConversationCall(self._shared, context, recording, asked, dialect, provider, client).answer()
         except BaseException as error:
             _close_failed(context, error)
             if context.stopped is not None and isinstance(error, asyncio.CancelledError):
@@ -94,7 +94,7 @@ class Exchange:
                 context.release_permits()
 
     async def pass_through(
-        self, context: RequestContext, kind: Kind, path: str, upload: Upload, client: Client
+        self, context: RequestContext, kind: Kind, path: str, upload: PassthroughRequest, client: Client
     ) -> None:
         """Answer any other call: stream it through in both directions and record it. `path` is below the base URL."""
         context.asked = upload
@@ -179,7 +179,7 @@ def _of_conversation(
 
 
 def _of_upload(
-    context: RequestContext, kind: Kind, upload: Upload, body: bytes, upstream: str | None = None
+    context: RequestContext, kind: Kind, upload: PassthroughRequest, body: bytes, upstream: str | None = None
 ) -> Interaction:
     return Interaction(
         id=context.id,

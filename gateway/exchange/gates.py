@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError, NotAllowed
-from gateway.exchange.context import PERMIT, Permit, Upload
+from gateway.exchange.context import PERMIT, PassthroughRequest, Permit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -47,7 +47,7 @@ class ModelPermission:
         caller = context.caller
         if caller.allowed_models is None:
             return PERMIT
-        if isinstance(context.asked, Upload) and context.asked.refusal is not None:
+        if isinstance(context.asked, PassthroughRequest) and context.asked.refusal is not None:
             return context.asked.refusal
         for model in context.models_asked():
             if not caller.may_use(model):

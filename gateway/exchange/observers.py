@@ -33,7 +33,7 @@ class Observer:
 
 
 def callbacks_of(observers: Sequence[Observer]) -> Callbacks:
-    """What to call at each moment, in the order of the observers; methods that nobody overrides are left out."""
+    """The callbacks for each moment, in the order of the observers, without methods that nobody overrides."""
     return Callbacks(*(_overridden(observers, moment) for moment in Callbacks._fields))
 
 

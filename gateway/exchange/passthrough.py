@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gateway.exchange.client import Client
-    from gateway.exchange.context import RequestContext, Upload
+    from gateway.exchange.context import PassthroughRequest, RequestContext
     from gateway.exchange.options import ExchangeOptions
     from gateway.exchange.recording import Recording
     from gateway.transport.call import Head, Provider
@@ -29,7 +29,7 @@ class PassthroughCall:
     __slots__ = ("_client", "_context", "_options", "_path", "_upload", "uploaded")
 
     def __init__(
-        self, options: ExchangeOptions, context: RequestContext, path: str, upload: Upload, client: Client
+        self, options: ExchangeOptions, context: RequestContext, path: str, upload: PassthroughRequest, client: Client
     ) -> None:
         self._options = options
         self._context = context

@@ -99,7 +99,7 @@ class Opening(BodySink):
         if self.is_starting or (is_events := self._decided()) is None:
             return False
         if not is_events:
-            return self._hold()
+            return self._buffer()
         return self._start_now()
 
     def _decided(self) -> bool | None:
@@ -110,7 +110,7 @@ class Opening(BodySink):
             found = begins_like_events(self._early)
         return self._is_declared if found is None and len(self._early) > MOST_UNDECIDED else found
 
-    def _hold(self) -> bool:
+    def _buffer(self) -> bool:
         if self._is_declared:
             self.head = _of_type(self.head, b"application/json")
         self._target = self.held
@@ -156,7 +156,7 @@ class Opening(BodySink):
                 with suppress(Enough):
                     await self.start()
             else:
-                self._hold()
+                self._buffer()
 
     def tick(self, now: float) -> None:
         if self.is_stream:

@@ -33,13 +33,13 @@ class Ticker:
         """A context that watches the stream."""
         return Watching(self, stream)
 
-    def watch(self, stream: Ticking) -> None:
-        """Begin to tick for a stream; `leave` must follow."""
+    def add(self, stream: Ticking) -> None:
+        """Begin to tick for a stream; `remove` must follow."""
         self._watched[stream] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
 
-    def leave(self, stream: Ticking) -> None:
+    def remove(self, stream: Ticking) -> None:
         """End the ticks for a stream."""
         del self._watched[stream]
 
@@ -69,7 +69,7 @@ class Watching:
         self._stream = stream
 
     def __enter__(self) -> None:
-        self._ticker.watch(self._stream)
+        self._ticker.add(self._stream)
 
     def __exit__(self, *_: object) -> None:
-        self._ticker.leave(self._stream)
+        self._ticker.remove(self._stream)

@@ -16,7 +16,7 @@ from gateway.codec.sse import split_events
 from gateway.dialects.dialect import CHAT
 from gateway.edge.http.bodies import parse_chat
 from gateway.errors import GatewayError, NotAllowed, ShuttingDown, Stopped, UpstreamUnreachable
-from gateway.exchange.context import Permit, RequestContext, Upload
+from gateway.exchange.context import PassthroughRequest, Permit, RequestContext
 from gateway.exchange.exchange import Exchange
 from gateway.exchange.observers import Observer, callbacks_of
 from gateway.exchange.options import ExchangeOptions
@@ -76,7 +76,7 @@ class FakeProvider(Provider):
         self.is_closed = True
 
 
-class House:
+class Fakes:
     """An exchange among fakes."""
 
     def __init__(
@@ -148,7 +148,7 @@ class Timeline(Observer):
 
 async def test_an_observer_is_one_class_and_one_row() -> None:
     observer, context = Timeline(), context_of()
-    await House(observers=[observer]).chat(context)
+    await Fakes(observers=[observer]).chat(context)
     assert observer.moments == ["begun by ann", "head 200", "first token", "closed complete"]
     assert context.recording is not None
     assert context.recording.log_fields == {"trace": "t-1"}
@@ -161,11 +161,13 @@ async def test_observers_see_an_answer_that_is_not_a_stream_alike() -> None:
 
     for name in ("converse", "pass_through"):
         observer = Timeline()
-        house = House(observers=[observer], provider=Whole())
+        fakes = Fakes(observers=[observer], provider=Whole())
         if name == "converse":
-            await house.chat()
+            await fakes.chat()
         else:
-            await house.exchange.pass_through(context_of(), Kind.OTHER, "/x", Upload(b"{}", model="m"), FakeCaller())
+            await fakes.exchange.pass_through(
+                context_of(), Kind.OTHER, "/x", PassthroughRequest(b"{}", model="m"), FakeCaller()
+            )
         assert observer.moments == ["begun by ann", "head 200", "first token", "closed complete"], name
 
 
@@ -207,19 +209,19 @@ class Counted(Permit):
 async def test_a_gate_is_one_class_and_one_row() -> None:
     gate, provider = OneAtATime(), FakeProvider()
     provider.may_answer.clear()
-    house = House(gates=[gate], provider=provider)
-    first = asyncio.create_task(house.chat())
+    fakes = Fakes(gates=[gate], provider=provider)
+    first = asyncio.create_task(fakes.chat())
     while not provider.calls:
         await asyncio.sleep(0)
     with pytest.raises(NotAllowed, match="one at a time"):
-        await house.chat()
+        await fakes.chat()
     assert gate.in_flight == 1
     provider.may_answer.set()
     assert (await first).has_end
     assert gate.in_flight == 0
-    assert (await house.chat()).has_end
-    begun = [entry.interaction for entry in house.journal.entries]
-    outcomes = [entry.answers[0].outcome for entry in house.journal.entries]
+    assert (await fakes.chat()).has_end
+    begun = [entry.interaction for entry in fakes.journal.entries]
+    outcomes = [entry.answers[0].outcome for entry in fakes.journal.entries]
     assert outcomes == [Outcome.COMPLETE, Outcome.REFUSED, Outcome.COMPLETE]
     assert [each and each.upstream for each in begun] == ["fake", None, "fake"]
     assert len(provider.calls) == 2
@@ -234,28 +236,28 @@ async def test_a_permit_is_released_however_the_exchange_ends(how: str) -> None:
             raise UpstreamUnreachable("no")
 
     gate = OneAtATime()
-    house = House(gates=[gate], provider=Failing())
+    fakes = Fakes(gates=[gate], provider=Failing())
     if how == "journal":
 
         def begin_nothing(interaction: object) -> Any:
             raise ShuttingDown("the journal is closed")
 
-        house.exchange._begin_entry = begin_nothing
+        fakes.exchange._begin_entry = begin_nothing
     with pytest.raises((GatewayError, asyncio.CancelledError)):
-        await house.chat()
+        await fakes.chat()
     assert gate.in_flight == 0
 
 
 async def test_a_request_that_comes_after_the_shutdown_is_refused_and_on_record() -> None:
     in_flight, provider = InFlight(), FakeProvider()
-    house = House(gates=[ShutdownGate(in_flight)], provider=provider)
-    assert (await house.chat()).has_end
+    fakes = Fakes(gates=[ShutdownGate(in_flight)], provider=provider)
+    assert (await fakes.chat()).has_end
     in_flight.cut_short()
     with pytest.raises(ShuttingDown):
-        await house.chat()
+        await fakes.chat()
     with pytest.raises(ShuttingDown):
-        await house.exchange.pass_through(context_of(), Kind.OTHER, "/models", Upload(b""), FakeCaller())
-    outcomes = [entry.answers[0].outcome for entry in house.journal.entries]
+        await fakes.exchange.pass_through(context_of(), Kind.OTHER, "/models", PassthroughRequest(b""), FakeCaller())
+    outcomes = [entry.answers[0].outcome for entry in fakes.journal.entries]
     assert outcomes == [Outcome.COMPLETE, Outcome.REFUSED, Outcome.REFUSED]
     assert len(provider.calls) == 1
 
@@ -296,11 +298,11 @@ def upper_case(context: RequestContext, dialect: Dialect) -> Stage | None:
 
 
 async def test_a_stage_is_one_class_and_one_row() -> None:
-    house = House(stages=[upper_case])
+    fakes = Fakes(stages=[upper_case])
     for user, text in (("ann", "ONE TWO THREE"), ("bob", "one two three")):
-        caller = await house.chat(context_of(caller=Principal(user)))
+        caller = await fakes.chat(context_of(caller=Principal(user)))
         assert b"".join(re.findall(rb'"content": "([^"]*)"', caller.body)).decode() == text
-        (answer,) = house.journal.entries[-1].answers
+        (answer,) = fakes.journal.entries[-1].answers
         assert json.loads(answer.body)["choices"][0]["message"]["content"] == text
         assert (answer.outcome, answer.bytes_out) == (Outcome.COMPLETE, len(caller.body))
 
@@ -380,12 +382,12 @@ async def test_a_slow_reader_holds_a_staged_answer_up() -> None:
 async def test_a_provider_is_one_class_and_one_row() -> None:
     main, other = FakeProvider("main"), FakeProvider("other")
     catalogue = Catalogue(main, models={"alias": Route(other, "real-1")})
-    house = House(catalogue=catalogue)
-    await house.chat(model="alias")
-    await house.chat(model="m")
+    fakes = Fakes(catalogue=catalogue)
+    await fakes.chat(model="alias")
+    await fakes.chat(model="m")
     assert [json.loads(one.body)["model"] for one in other.calls if isinstance(one.body, bytes)] == ["real-1"]
     assert len(main.calls) == 1
-    begun = [entry.interaction for entry in house.journal.entries]
+    begun = [entry.interaction for entry in fakes.journal.entries]
     assert [(each.model, each.upstream) for each in begun if each] == [("alias", "other"), ("m", "main")]
     assert [json.loads(each.body)["model"] for each in begun if each] == ["alias", "m"]
     await catalogue.aclose()

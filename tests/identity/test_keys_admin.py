@@ -77,7 +77,7 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
     office = KeyService(store, ids, changed)
     app[SETTINGS], app[IDS], app[IN_FLIGHT] = Settings(data_dir=tmp_path), ids, InFlight()
     app[ORIGIN_CHECK], app[METRICS] = OriginCheck(load({"GATEWAY_AUTH": "keys"})), Metrics()
-    app[IDENTITY], app[keys.KEY_OFFICE] = Authenticators(keys=ring), office
+    app[IDENTITY], app[keys.KEY_SERVICE] = Authenticators(keys=ring), office
     app.add_routes(
         [
             web.post("/admin/keys", keys.create),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gateway.model import ApiKey
 
-KEY_OFFICE = web.AppKey("key office", KeyService)
+KEY_SERVICE = web.AppKey("key service", KeyService)
 FIELDS = frozenset(("user", "name", "title", "roles", "expires_at", "allowed_models"))
 USUAL_LIMIT, MOST = 100, 1000
 
@@ -29,7 +29,7 @@ async def create(request: web.Request) -> web.Response:
     caller = await caller_of(request)
     if not caller.is_admin:  # before the body is looked at
         raise not_allowed(caller, "only admins create keys")
-    made = await request.app[KEY_OFFICE].create(_order(await read_object(request)), caller)
+    made = await request.app[KEY_SERVICE].create(_order(await read_object(request)), caller)
     return told({**to_wire(made.key), "value": made.secret.reveal()}, status=201)
 
 
@@ -42,7 +42,7 @@ async def list_all(request: web.Request) -> web.Response:
     user = request.query.get("user")
     if not (user is None or is_name(user)):
         raise CallerError("`user` is no user's name", param="user")
-    keys = await request.app[KEY_OFFICE].list_all(caller, limit=limit + 1, user=user, before=before)
+    keys = await request.app[KEY_SERVICE].list_all(caller, limit=limit + 1, user=user, before=before)
     return listed(keys, limit)
 
 
@@ -51,7 +51,7 @@ async def revoke(request: web.Request) -> web.Response:
     caller = await caller_of(request)
     if not caller.is_admin:
         raise not_allowed(caller, "only admins revoke keys")
-    return told(to_wire(await request.app[KEY_OFFICE].revoke(key_id(request), caller)))
+    return told(to_wire(await request.app[KEY_SERVICE].revoke(key_id(request), caller)))
 
 
 def key_id(request: web.Request) -> UUID:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.edge.admin.keys import KEY_OFFICE, key_id, listed, page_of, refuse_unknown, text_of, told
+from gateway.edge.admin.keys import KEY_SERVICE, key_id, listed, page_of, refuse_unknown, text_of, told
 from gateway.edge.http.callers import caller_of
 from gateway.edge.http.params import read_object
 from gateway.identity.key_service import to_wire
@@ -19,7 +19,7 @@ async def list_own(request: web.Request) -> web.Response:
     """GET /keys?limit=&before=: the caller's own."""
     caller = await caller_of(request)
     limit, before = page_of(request)
-    return listed(await request.app[KEY_OFFICE].list_own(caller, limit=limit + 1, before=before), limit)
+    return listed(await request.app[KEY_SERVICE].list_own(caller, limit=limit + 1, before=before), limit)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -27,11 +27,11 @@ async def create(request: web.Request) -> web.Response:
     caller = await caller_of(request)
     body = await read_object(request)
     refuse_unknown(body, FIELDS)
-    made = await request.app[KEY_OFFICE].create_own(text_of(body, "name") or "", caller)
+    made = await request.app[KEY_SERVICE].create_own(text_of(body, "name") or "", caller)
     return told({**to_wire(made.key), "value": made.secret.reveal()}, status=201)
 
 
 async def revoke(request: web.Request) -> web.Response:
     """DELETE /keys/{id}: one that the caller has made."""
     caller = await caller_of(request)
-    return told(to_wire(await request.app[KEY_OFFICE].revoke_own(key_id(request), caller)))
+    return told(to_wire(await request.app[KEY_SERVICE].revoke_own(key_id(request), caller)))

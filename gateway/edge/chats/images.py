@@ -10,7 +10,7 @@ from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
 from gateway.edge.http.callers import client_of, open_context
 from gateway.edge.http.params import read_object
 from gateway.errors import MalformedBody
-from gateway.exchange.context import Upload
+from gateway.exchange.context import PassthroughRequest
 from gateway.model import Kind
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def image_gen(request: web.Request) -> web.StreamResponse:
         raise MalformedBody("`prompt` must be a text", param="prompt")
     raw = jsontext.write({**body, "n": count, "size": size}, is_plain=False)
     model = body.get("model")
-    upload = Upload(
+    upload = PassthroughRequest(
         raw,
         len(raw),
         model if isinstance(model, str) else None,

@@ -1,4 +1,4 @@
-"""From an HTTP request to a `RequestContext`, and the client that stands for its caller."""
+"""Makes the `RequestContext` of an HTTP request, and the client for its caller."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 async def caller_of(request: web.Request) -> Principal:
-    """Who asks. Raises NotAuthenticated; IdentityUnavailable when that cannot be told now; NotAllowed where it may be
-    a page of another site that asks, in the name of whose browser it is."""
+    """The caller. Raises NotAuthenticated; IdentityUnavailable if nobody can be identified now; NotAllowed if a page
+    of another site may have made the caller's browser send the request."""
     app = request.app
     identity = app[IDENTITY]
     if identity.is_open_only:
@@ -38,7 +38,7 @@ async def caller_of(request: web.Request) -> Principal:
 
 
 def not_allowed(caller: Principal, words: str, param: str | None = None) -> NotAllowed:
-    """To be raised where a role is missing; says how to get it where nobody logs in."""
+    """The error for a caller without the role; in open mode it explains how to get the role."""
     if caller is not LOCAL_USER:
         return NotAllowed(words, param=param)
     how = "open the link that the gateway prints when it starts, or a new one, which `llm-gateway open` prints"
@@ -46,7 +46,7 @@ def not_allowed(caller: Principal, words: str, param: str | None = None) -> NotA
 
 
 def path_of(request: web.Request) -> str:
-    """Path and query as the caller wrote them, also where the whole URL was written (RFC 9112, 3.2.2).
+    """Path and query as the caller wrote them, also if the request line has a whole URL (RFC 9112, 3.2.2).
 
     Raises CallerError for a path that climbs."""
     path = request.raw_path
@@ -57,7 +57,7 @@ def path_of(request: web.Request) -> str:
 
 
 async def open_context(request: web.Request, *, shows_ids: bool = False) -> RequestContext:
-    """What is known of a request before its body is looked at. Raises NotAuthenticated, CallerError."""
+    """The context of a request whose body has not been read yet. Raises NotAuthenticated, CallerError."""
     path = path_of(request)
     headers = request.raw_headers
     app = request.app
@@ -82,7 +82,7 @@ async def open_context(request: web.Request, *, shows_ids: bool = False) -> Requ
 
 
 def client_of(request: web.Request, context: RequestContext, **more: str) -> HttpClient:
-    """The side of one who gets the answer: it may have been asked for by another request. `more` are further headers,
+    """The client that gets the answer of `context`, which may be another request's. `more` are further headers, with
     underscores for dashes."""
     server = request.app[SETTINGS].server
     headers = {"x-request-id": request[REQUEST_ID], "x-interaction-id": str(context.id)}

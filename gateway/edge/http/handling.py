@@ -1,4 +1,4 @@
-"""A request whose handler runs, as `in_flight` sees it."""
+"""A request whose handler runs, in the form that `in_flight` needs."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class HttpHandling:
         return self._request.get(FOLLOWED)
 
     def close_after(self) -> None:
-        """Close the connection after this answer, which says so if its head has not been sent."""
+        """Close the connection after this answer; its head says so if it has not been sent."""
         close_after_response(self._request)

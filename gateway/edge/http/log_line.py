@@ -15,7 +15,7 @@ _EMPTY_LINE = dict.fromkeys(REQUEST_FIELDS)  # in the line's order, which a copy
 
 
 def canonical_line(context: RequestContext | None, **known: Any) -> dict[str, Any]:
-    """The line's fields in their order, with those that the exchange's observers have added; None where unknown."""
+    """The line's fields in their order, with those that observers of the exchange have added; None if unknown."""
     line: dict[str, Any] = {**_EMPTY_LINE, **known}
     if context is not None:
         line["caller"] = context.caller.user

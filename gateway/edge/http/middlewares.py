@@ -1,10 +1,10 @@
-"""Around every request: its id, its one log line, and errors in one shape."""
+"""The middleware around every request: id, error responses, one log line, one count."""
 
 from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -27,31 +27,40 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
-_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # asked every few seconds by machines
+_QUIET = frozenset(("/healthz", "/readyz", "/metrics"))  # probes call them every few seconds
 UNKNOWN_ROUTE = "none"
 log = structlog.get_logger()
 
 
+class _Failure(NamedTuple):
+    """The error of a request: message and code as the caller got them; `detail` replaces the message in the log."""
+
+    message: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+NO_FAILURE = _Failure()
+
+
 @web.middleware
 async def one_line_per_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives the request an id, turns errors into answers, and writes the canonical log line when all is over."""
+    """Give the request an id, turn errors into responses, and write the canonical log line at the end."""
     started = time.perf_counter()
     app = request.app
     request[ID] = own = app[IDS].new()
-    request[IS_DETACHED] = False  # to miss it would raise a KeyError within
+    request[IS_DETACHED] = False  # a lookup that misses would raise a KeyError inside
     given = request.headers.get("x-request-id")
     request[REQUEST_ID] = request_id = given if given and _SANE_ID.match(given) else f"req_{own.hex}"
     response: web.StreamResponse | None = None
-    fault: str | None = None
-    code: str | None = None
-    detail: str | None = None
-    live = app[IN_FLIGHT]
+    failure = NO_FAILURE
+    in_flight = app[IN_FLIGHT]
     task: asyncio.Task[object] | None = None
     try:
-        task = live.enter(HttpHandling(request))
+        task = in_flight.enter(HttpHandling(request))
         response = await handler(request)
     except GatewayError as error:
-        fault, code, detail = _told(error)
+        failure = _failure_of(error)
         response = error_response(error)
         response.headers.update(policy_headers(request.get(CONTEXT)))
         _cut_if_begun(request)
@@ -59,25 +68,25 @@ async def one_line_per_request(request: web.Request, handler: Handler) -> web.St
         if error.status < 400:
             raise
         known = of_http_exception(error, request)
-        fault, code = known.message, known.code
+        failure = _Failure(known.message, known.code)
         response = http_error_response(error, request)
-    except Exception as error:  # the outermost place: an error of ours is told in one shape, and logged
-        fault, code, detail = _told(error)
+    except Exception as error:  # the outermost loop: a bug of ours is logged, and the caller gets one form of error
+        failure = _failure_of(error)
         log.exception("request failed", request_id=request_id, path=request.path)
         _cut_if_begun(request)
         response = unexpected()
     finally:
         if task is not None:
-            live.leave(task)
+            in_flight.leave(task)
         if not request[IS_DETACHED]:
-            _conclude(request, request_id, response, started, fault, code, detail)
+            _conclude(request, request_id, response, started, failure)
     if not response.prepared:
         response.headers["x-request-id"] = request_id
     return response
 
 
 def _cut_if_begun(request: web.Request) -> None:
-    """A half-sent answer must not look whole, and no other may stand behind its part."""
+    """Abort the connection of a half-sent answer: it must not look whole, and no error response may follow it."""
     if request.transport is not None and request.writer.output_size:
         request.transport.abort()
 
@@ -87,14 +96,12 @@ def _conclude(
     request_id: str,
     response: web.StreamResponse | None,
     started: float,
-    fault: str | None,
-    code: str | None,
-    detail: str | None,
+    failure: _Failure,
 ) -> None:
     """Count a request that is over, and write its canonical line."""
     context, path = request.get(CONTEXT), request.path
     status = response.status if response is not None else None
-    _count(request, context, status, code)
+    _count(request, context, status, failure.code)
     if path in _QUIET and status == 200:
         return
     line = canonical_line(
@@ -104,10 +111,10 @@ def _conclude(
         path=path,
         status=status,
         duration_ms=round((time.perf_counter() - started) * 1000, 1),
-        error=fault,
+        error=failure.message,
     )
-    if detail is not None:
-        line["error"] = detail
+    if failure.detail is not None:
+        line["error"] = failure.detail
     log.info(REQUEST, fields=line)
 
 
@@ -119,21 +126,20 @@ def _count(request: web.Request, context: RequestContext | None, status: int | N
 
 
 def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
-    """The caller left, the answer goes on: its line is written when it is over, and its error is told there."""
+    """Write the line of a request when its answer is over: the caller has left, and the answer goes on."""
     request[IS_DETACHED] = True
     started = time.perf_counter()
 
     def write(done: asyncio.Task[None]) -> None:
         error = None if done.cancelled() else done.exception()
-        _conclude(request, request[REQUEST_ID], None, started, *_told(error))
+        _conclude(request, request[REQUEST_ID], None, started, _failure_of(error))
 
     task.add_done_callback(write)
 
 
-def _told(error: BaseException | None) -> tuple[str | None, str | None, str | None]:
-    """What is told of an error, its code, and what the log says instead."""
+def _failure_of(error: BaseException | None) -> _Failure:
     if error is None:
-        return None, None, None
+        return NO_FAILURE
     if isinstance(error, GatewayError):
-        return error.message, error.code, error.detail
-    return type(error).__name__, GatewayError.code, None
+        return _Failure(error.message, error.code, error.detail)
+    return _Failure(type(error).__name__, GatewayError.code)
