@@ -1,4 +1,4 @@
-"""`llm-gateway check --connect`: what the gateway would find in the database of DATABASE_URL, and what is missing."""
+"""`llm-gateway check --connect`: the condition of the database of DATABASE_URL, and its faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def examine(settings: Settings) -> tuple[list[str], list[str]]:
-    """What was found, and what is wrong: a sentence each."""
+    """Facts and faults of the database, each as a sentence."""
     if settings.store.url is None:
         return ["database: an embedded PostgreSQL, which the gateway starts with itself"], []
     database = Database(settings.store.url.reveal(), settings.store, "llm-gateway check")
@@ -37,10 +37,10 @@ async def _examined(connection: Connection, *, is_pooled: bool) -> tuple[list[st
     found = await look(connection)
     schema = schema_of(found.applied, [one.version for one in read_migrations(resource_folder("sql"))])
     way = "behind a connection pooler: no prepared statements" if is_pooled else "connected directly"
-    facts = [f"database: PostgreSQL {found.server}, {way}", _standing(found, schema)]
+    facts = [f"database: PostgreSQL {found.server}, {way}", _schema_fact(found, schema)]
     faults = []
     if found.major < OLDEST_SERVER:
-        faults.append(f"PostgreSQL {found.server} is too old: {OLDEST_SERVER} is the oldest that will do")
+        faults.append(f"PostgreSQL {found.server} is too old: {OLDEST_SERVER} is the oldest that works")
     if found.is_read_only:
         faults.append("the database takes no writes: it is a standby, or default_transaction_read_only is on")
     if found.lacks_tables:
@@ -48,13 +48,13 @@ async def _examined(connection: Connection, *, is_pooled: bool) -> tuple[list[st
     if schema.missing and schema.newer:
         faults.append(f"{schema.remark}, and lacks version {schema.missing[0]} of this one")
     elif schema.missing and not await may_migrate(connection):
-        faults.append("the role may not bring the schema up to date: run `llm-gateway migrate` as its owner")
+        faults.append("the role may not apply migrations: run `llm-gateway migrate` as the schema's owner")
     if found.applied and not found.lacks_tables:
         faults += [f"the role lacks {right}" for right in await missing_rights(connection)]
     return facts, faults
 
 
-def _standing(found: Condition, schema: Schema) -> str:
+def _schema_fact(found: Condition, schema: Schema) -> str:
     if schema.remark is not None:
         return f"schema: {schema.remark}"
     if schema.missing:

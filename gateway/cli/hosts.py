@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from gateway.store.pool import Database
 
 COMMANDS = {
-    "reship": "bring to the database again what it has lost, out of the journal's kept files",
-    "hosts": "show the journals that the database knows, and forget lost ones",
+    "reship": "store records again that the database has lost, from the journal's kept files",
+    "hosts": "show the journals in the database, and forget lost ones",
 }
 
 
@@ -34,13 +34,13 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--since", required=True, type=moment, metavar="WHEN", help="such as 2026-01-31T09:00Z")
         return
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="show each journal's host, when it was last heard of, and what waited there")
-    forget = actions.add_parser("forget", help="report a journal no more that left with records")
+    actions.add_parser("list", help="show each journal: host, last contact, waiting records")
+    forget = actions.add_parser("forget", help="stop reporting a journal that left with records")
     forget.add_argument("journal", type=UUID, nargs="+", help="its id, as `hosts list` shows it")
 
 
 def moment(text: str) -> float:
-    """Unix time of an ISO 8601 date and time; UTC where it does not say otherwise. Raises ArgumentTypeError."""
+    """Unix time of an ISO 8601 date and time, UTC without an offset. Raises ArgumentTypeError."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
@@ -49,7 +49,7 @@ def moment(text: str) -> float:
 
 
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """The exit status: 0 done, 1 not all of it. Raises StoreUnavailable."""
+    """Run the command; the exit status: 0 done, 1 in part. Raises StoreUnavailable."""
     async with operators_database(settings) as database:
         if arguments.command == "reship":
             return await _reship(arguments.since, settings, database)

@@ -45,17 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--role", action="append", choices=list(Role), default=[], help="may be given several times")
     create.add_argument("--model", action="append", metavar="MODEL", help="a model it may use (default: every model)")
     create.add_argument("--expires", metavar="WHEN", help="90d, 12h, 4w, 1y, 2027-01-31 or 2027-01-31T12:00Z")
-    create.add_argument("--json", action="store_true", help="the key with all that is known of it, as JSON")
-    listing = actions.add_parser("list", help="show what is known of keys; never the keys themselves")
+    create.add_argument("--json", action="store_true", help="the key and its description, as JSON")
+    listing = actions.add_parser("list", help="show keys: owner, limits, last use; never the keys themselves")
     listing.add_argument("--user", help="only this user's")
     listing.add_argument("--all", action="store_true", help="revoked and expired ones, too")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    revoke = actions.add_parser("revoke", help="make a key count no more, in every gateway, within seconds")
+    revoke = actions.add_parser("revoke", help="make a key invalid in every gateway, within seconds")
     revoke.add_argument("id", help="the key's id, as `keys list` shows it")
 
 
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """The exit status: 0 done, 1 no such key, 2 wrong arguments. Raises StoreUnavailable."""
+    """Run the command; the exit status: 0 done, 1 no such key, 2 wrong arguments. Raises StoreUnavailable."""
     try:
         async with operators_database(settings) as database:
             await migrate(database, resource_folder("sql"))
@@ -75,7 +75,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 @asynccontextmanager
 async def operators_database(settings: Settings) -> AsyncIterator[Database]:
-    """The running gateway's own PostgreSQL, where there is one; else as the gateway would open it."""
+    """The database of the running gateway's embedded PostgreSQL if there is one, else the configured database."""
     dsn = running_dsn(settings.data_dir / "postgres") if settings.store.url is None else None
     if dsn is not None:
         database = Database(dsn, settings.store)
@@ -102,9 +102,9 @@ async def _create(service: KeyService, arguments: argparse.Namespace) -> None:
     if arguments.json:
         _print(json.dumps({**to_wire(made.key), "value": made.secret.reveal()}, ensure_ascii=False))
         return
-    # The key alone on standard output, so that a script can take it.
+    # Only the key goes to standard output, so that a script can read it.
     _print(made.secret.reveal())
-    _notify(f"This is the only time that the key is shown. Its id is {made.key.id}.")
+    _notify(f"The key is not shown again. Its id is {made.key.id}.")
 
 
 async def _list(service: KeyService, arguments: argparse.Namespace) -> None:
@@ -126,13 +126,13 @@ async def _revoke(service: KeyService, arguments: argparse.Namespace) -> None:
     try:
         key_id = UUID(arguments.id)
     except ValueError:
-        raise CallerError(f"{arguments.id!r} is no id of a key; `llm-gateway keys list` shows them") from None
+        raise CallerError(f"{arguments.id!r} is not the id of a key; `llm-gateway keys list` shows them") from None
     key = await service.revoke(key_id, _operator())
-    _notify(f"Revoked {key.name!r} of {key.holder.user}; every gateway knows it within seconds.")
+    _notify(f"Revoked {key.name!r} of {key.holder.user}; it is invalid in every gateway within seconds.")
 
 
 def expiry(text: str, now: float) -> float:
-    """Unix time of `90d`, or of a date or time in ISO's form, UTC unless it says otherwise. Raises CallerError."""
+    """Unix time of `90d`, or of an ISO 8601 date or time, UTC without an offset. Raises CallerError."""
     span = _SPAN.fullmatch(text.strip().lower())
     if span is not None:
         return now + int(span[1]) * _SPAN_S[span[2]]
@@ -150,7 +150,7 @@ def state(key: ApiKey, now: float) -> str:
 
 
 def _operator() -> Principal:
-    """Who can read the database's password can do all this without us."""
+    """The principal of the command: an account that can read the database's password may do all this anyway."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""`llm-gateway quarantine list | show | retry`: what Postgres refused, and how it becomes rows after all."""
+"""`llm-gateway quarantine list | show | retry`: records that Postgres refused, and their retry."""
 
 from __future__ import annotations
 
@@ -26,24 +26,27 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="each item with the reason why it is no row")
+    listing = actions.add_parser("list", help="list each item with the reason of the refusal")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    show = actions.add_parser("show", help="all that is kept of an item: what was asked and answered, too")
+    show = actions.add_parser("show", help="show all data of an item, request and answer included")
     show.add_argument("id", help="its id, as `quarantine list` shows it")
-    retry = actions.add_parser("retry", help="bring records back as rows, also while the gateway runs")
+    retry = actions.add_parser("retry", help="store records as rows, also while the gateway runs")
     retry.add_argument("ids", nargs="*", metavar="ID", help="as `quarantine list` shows it")
-    retry.add_argument("--all", action="store_true", help="all that lie there")
+    retry.add_argument("--all", action="store_true", help="all items")
 
 
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """The exit status: 0 done, 1 something stays or does not exist, 2 wrong arguments. Raises StoreUnavailable."""
+    """Run the command; the exit status: 0 done, 1 an item stays or does not exist, 2 wrong arguments.
+
+    Raises StoreUnavailable.
+    """
     quarantine = Quarantine(settings.journal_dir)
     if arguments.action == "list":
         return _list(quarantine, is_json=arguments.json)
     if arguments.action == "show":
         return _show(quarantine, arguments.id)
     if bool(arguments.ids) == arguments.all:
-        _tell("llm-gateway: give the ids of what is to be tried again, or --all")
+        _notify("llm-gateway: give the ids of the items to retry, or --all")
         return 2
     return await _retry(quarantine, settings, arguments.ids or quarantine.names())
 
@@ -66,7 +69,7 @@ def _columns(quarantine: Quarantine, name: str) -> dict[str, Any]:
     try:
         item = quarantine.item(name)
     except (OSError, ValueError, TypeError) as error:
-        return {"id": name, "since": "-", "user": "-", "bytes": 0, "reason": f"its note is spoilt ({error})"}
+        return {"id": name, "since": "-", "user": "-", "bytes": 0, "reason": f"its note is unreadable ({error})"}
     interaction = item.metadata.get("interaction")
     return {
         "id": name,
@@ -81,7 +84,9 @@ def _show(quarantine: Quarantine, name: str) -> int:
     try:
         item = quarantine.item(name)
     except (OSError, ValueError, TypeError):
-        _tell(f"llm-gateway: there is no {name!r} in quarantine, or it cannot be read; `quarantine list` shows what is")
+        _notify(
+            f"llm-gateway: there is no {name!r} in quarantine, or it cannot be read; `quarantine list` shows what is"
+        )
         return 1
     _print(json.dumps(item.metadata, ensure_ascii=True, indent=2))
     for ending, what in ((REQUEST, "request"), (RESPONSE, "response"), (FRAMES, "frames of the journal")):
@@ -92,7 +97,7 @@ def _show(quarantine: Quarantine, name: str) -> int:
 
 
 def _text(item: QuarantineItem, ending: str) -> str:
-    """For a terminal, which it cannot steer."""
+    """The text without control sequences of the terminal."""
     text = item.bodies[ending].decode("utf-8", "backslashreplace")
     return "\n".join(neutral(line) for line in text.split("\n"))
 
@@ -108,7 +113,7 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
                     failure = await retry_quarantined(quarantine, sink, name, shipped)
                 except FileNotFoundError:
                     failure = RetryFailure(
-                        "there is no such item, or somebody else has just brought it back", is_final=True
+                        "there is no such item, or another process has just stored it", is_final=True
                     )
                 except OSError as error:
                     failure = RetryFailure(safe_text(error), is_final=False)
@@ -116,7 +121,7 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
                 _print(f"{name}  {'is a row' if failure is None else f'stays: {neutral(failure.reason)}'}")
         finally:
             await sink.aclose()
-    _tell(f"{len(names) - staying} brought back, {staying} not")
+    _notify(f"{len(names) - staying} stored, {staying} not")
     return 1 if staying else 0
 
 
@@ -124,5 +129,5 @@ def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _tell(line: str) -> None:
+def _notify(line: str) -> None:
     sys.stderr.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""Under which account the embedded PostgreSQL runs (it refuses to be root), and what that account can reach."""
+"""Chooses the account of the embedded PostgreSQL, which refuses to run as root, and checks what it can reach."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddedPostgresError(StoreUnavailable):
-    """The gateway's own PostgreSQL cannot be started; the message says why and what to do."""
+    """The embedded PostgreSQL cannot start; the message gives the reason and the remedy."""
 
 
 UNPRIVILEGED = ("postgres", "nobody")
@@ -24,18 +24,20 @@ GO_ELSEWHERE = "or set DATABASE_URL to a PostgreSQL of your own"
 
 @dataclass(frozen=True, slots=True)
 class ServerAccount:
+    """The user and group of the server process."""
+
     name: str
     uid: int
     gid: int
 
     @property
     def is_own(self) -> bool:
-        """Whether the server runs as we do, without a change of user."""
+        """Whether the server runs as the gateway's user."""
         return self.uid == os.geteuid()
 
 
 def server_account(data: Path) -> ServerAccount:
-    """Who runs the server on this data directory: ourselves; as root, the directory's owner or an unprivileged one."""
+    """The server's account: the gateway's own; if that is root, the directory's owner or an unprivileged account."""
     owner = data.stat() if data.exists() else None
     if os.geteuid() != 0:
         if owner is not None and owner.st_uid != os.geteuid():
@@ -50,7 +52,7 @@ def server_account(data: Path) -> ServerAccount:
 
 
 def is_reachable(path: Path, account: ServerAccount) -> bool:
-    """Whether the account may enter each folder above `path`, and enter or run `path` itself; by mode bits alone."""
+    """Whether the account may enter each folder above `path`, and enter or execute `path`; by mode bits only."""
     if account.is_own:
         return True
     real = path.resolve()

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are on this machine, and a copy of them where the server's account can reach them."""
+"""Finds PostgreSQL's programs on this machine, and copies them to where the server's account can reach them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """One installation: `directory` holds initdb and postgres, `libraries` come before the system's for the loader."""
+    """One installation: `directory` has initdb and postgres; the loader searches `libraries` before the system's."""
 
     directory: Path
     version: str
@@ -41,7 +41,7 @@ class Binaries:
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that the programs are told; our own environment holds keys, and perhaps PG* variables."""
+        """The whole environment of the programs: ours has keys, and perhaps PG* variables."""
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         if self.libraries:
             environment["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, self.libraries))
@@ -49,7 +49,7 @@ class Binaries:
 
 
 def candidate_folders() -> list[Path]:
-    """Folders that may hold PostgreSQL's programs: the distribution's, the PATH's, the wheel's."""
+    """Folders that may have PostgreSQL's programs: of the distribution, of the PATH, of the wheel."""
     system = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
     found = shutil.which("postgres")
     on_path = [Path(found).resolve().parent] if found else []
@@ -57,7 +57,10 @@ def candidate_folders() -> list[Path]:
 
 
 def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = None) -> Binaries:
-    """The newest installation, or the newest minor of `wanted_major`. Runs each `postgres --version`: milliseconds."""
+    """The newest installation, or the newest minor version of `wanted_major`.
+
+    Runs `postgres --version` of each, which takes milliseconds. Raises EmbeddedPostgresError.
+    """
     known = {folder.resolve() for folder in (candidate_folders() if folders is None else folders)}
     found = [binaries for folder in known if (binaries := _look_at(folder)) is not None]
     fitting = [each for each in found if wanted_major in (None, each.major)]
@@ -73,7 +76,7 @@ def find_binaries(wanted_major: int | None, folders: Iterable[Path] | None = Non
 
 
 def within_reach(binaries: Binaries, account: ServerAccount, places: Sequence[Path]) -> Binaries:
-    """The programs where `account` can run them: in place, or copied once into the first of `places` that works."""
+    """The programs where `account` can run them: in place, or copied once to the first of `places` that works."""
     if account.is_own:
         return binaries
     needed = (binaries.directory / "postgres", binaries.directory / "initdb", _share(binaries.directory.parent))
@@ -105,14 +108,14 @@ def _look_at(folder: Path) -> Binaries | None:
     postgres, initdb = folder / "postgres", folder / "initdb"
     if not (os.access(postgres, os.X_OK) and os.access(initdb, os.X_OK)):
         return None
-    # The wheel's initdb needs libpq, which lies in a folder beside the package.
+    # The wheel's initdb needs libpq, which is in a folder beside the package.
     libraries = tuple(path for path in folder.parent.parent.parent.glob(f"{WHEEL}.libs") if path.is_dir())
     binaries = Binaries(folder, "0", libraries)
     try:
         shown = subprocess.run(  # noqa: S603  a fixed program, no shell
             [postgres, "--version"], env=binaries.environment, capture_output=True, text=True, timeout=10, check=True
         ).stdout
-    except (OSError, subprocess.SubprocessError):  # of another architecture, or a library is missing
+    except (OSError, subprocess.SubprocessError):  # another architecture, or a missing library
         return None
     match = re.match(r"postgres \(PostgreSQL\) (\d+(?:\.\d+)*)", shown)
     if match is None or int(match[1].split(".")[0]) < OLDEST_MAJOR:
@@ -121,7 +124,7 @@ def _look_at(folder: Path) -> Binaries | None:
 
 
 def _tried(binaries: Binaries, account: ServerAccount) -> Binaries:
-    """As the account: root in a container may lack the right to change users, a file system may forbid programs."""
+    """Runs postgres as the account: a container's root may not change users, a file system may forbid programs."""
     subprocess.run(  # noqa: S603  a fixed program, no shell
         [binaries.directory / "postgres", "--version"],
         env=binaries.environment,
@@ -140,7 +143,7 @@ def _reason(error: OSError | subprocess.SubprocessError) -> str:
 
 
 def _share(root: Path) -> Path:
-    """Where initdb finds its templates; PostgreSQL leaves the inner folder out when the prefix names it already."""
+    """The folder of initdb's templates; PostgreSQL omits the inner folder if the prefix contains its name."""
     inner = root / "share" / "postgresql"
     return inner if inner.is_dir() else root / "share" if (root / "share").is_dir() else root
 
@@ -161,7 +164,7 @@ def _copied(binaries: Binaries, place: Path) -> Binaries:
 
 
 def _copy(binaries: Binaries, target: Path) -> None:
-    """Into a folder beside the target, renamed when whole: a copy that was cut short is never taken for one."""
+    """Copy to a folder beside the target, then rename it: so an incomplete copy never has the target's name."""
     root = binaries.directory.parent
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.new-") as scratch:
         tree = Path(scratch) / "tree"
@@ -175,12 +178,12 @@ def _copy(binaries: Binaries, target: Path) -> None:
         try:
             tree.rename(target)
         except OSError:
-            if not target.is_dir():  # else another gateway was quicker
+            if not target.is_dir():  # else another gateway was first
                 raise
 
 
 def _files(binaries: Binaries, root: Path) -> Iterator[tuple[Path, Path]]:
-    """What a server needs of an installation: a third of it; and the libraries from beside it."""
+    """The files of an installation that a server needs, a third of it, and the libraries beside it."""
     share = _share(root)
     found = (
         binaries.directory / "postgres",

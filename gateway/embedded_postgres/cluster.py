@@ -1,4 +1,4 @@
-"""The folders of one embedded PostgreSQL: who holds them, where its socket lies, what still runs on them."""
+"""The folders of one embedded PostgreSQL: their lock, the socket's place, and processes that still use them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One data directory with all that is needed to serve it. `marker` stands in each server process's command line."""
+    """One data directory and what its server needs. `marker` is in the command line of each server process."""
 
     directory: Path
     account: ServerAccount
@@ -64,8 +64,8 @@ class Cluster:
     def command(self, program: str, data: Path, arguments: Iterable[str]) -> list[str]:
         """The launcher's command line for one program on `data`, as the server's account.
 
-        Where the account cannot walk to the folder (a 0700 home above it), the launcher opens it while it still may,
-        and the program goes through the descriptor: no permission of any folder is changed for it.
+        If the account cannot enter a folder above it (a 0700 home), the launcher opens the folder before the change of
+        user, and the program uses the descriptor: so no folder's permissions change.
         """
         is_near = is_reachable(self.directory, self.account) or sys.platform != "linux"
         user = ("-", "-") if self.account.is_own else (str(self.account.uid), str(self.account.gid))
@@ -85,7 +85,7 @@ class Cluster:
         ]
 
     def running(self) -> list[int]:
-        """Processes of a server on this directory, found by the marker (Linux). Needs no right to look into them."""
+        """The processes of a server on this directory, found by the marker (Linux), without rights over them."""
         return [pid for pid in map(_pid, Path("/proc").glob("[0-9]*")) if self._owns(pid)]
 
     def _owns(self, pid: int) -> bool:
@@ -97,7 +97,8 @@ class Cluster:
 
 
 @contextmanager
-def in_our_words(directory: Path) -> Iterator[None]:
+def embedded_errors(directory: Path) -> Iterator[None]:
+    """Raises EmbeddedPostgresError for an OSError of the body."""
     try:
         yield
     except OSError as error:
@@ -107,10 +108,10 @@ def in_our_words(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def hold(directory: Path) -> int:
-    """Make the directory if need be and lock it for this process; the descriptor holds the lock until it is closed."""
-    with in_our_words(directory):
-        # Others may pass through (as root the server's account must) but not look; all inside is closed by itself.
+def lock_directory(directory: Path) -> int:
+    """Create and lock the directory for this process; the lock ends when the returned descriptor is closed."""
+    with embedded_errors(directory):
+        # Others may enter (as root, the server's account must) but not list; everything inside has its own permissions.
         directory.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -124,55 +125,56 @@ def hold(directory: Path) -> int:
             f"{directory} is in use by another gateway (process {holder}): "
             f"stop it, choose another data directory (GATEWAY_DATA_DIR), {GO_ELSEWHERE}"
         ) from error
-    with suppress(OSError):  # a full disk: the number is only told to the next one who comes
+    with suppress(OSError):  # a full disk: the number only informs the next gateway
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
 
 
-def survey(directory: Path, folders: Sequence[Path] | None) -> Cluster:
-    """See what is there; choose account, programs and socket. Blocks for milliseconds, or for a copy of programs."""
+def inspect(directory: Path, folders: Sequence[Path] | None) -> Cluster:
+    """The cluster in the directory: chooses account, programs and socket. Blocks for milliseconds, or for a copy."""
     directory = directory.resolve()
     data = directory / "data"
-    with in_our_words(directory):
-        for left in directory.glob(f"{HALF_MADE}*"):
-            shutil.rmtree(left, ignore_errors=True)
+    with embedded_errors(directory):
+        for leftover in directory.glob(f"{HALF_MADE}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         account = server_account(data)
         binaries = find_binaries(_major_of(data), folders)
         binaries = within_reach(binaries, account, _places_for_programs(directory, account))
         socket = _socket_folder(directory, account)
-        # Device and inode too: containers may see each other's processes, and have other folders of the same name.
+        # Device and inode, too: containers may see each other's processes, and have other folders of the same name.
         marker = f"llm_gateway_{_digest(directory, directory.stat().st_dev, directory.stat().st_ino)}"
         return Cluster(directory, account, binaries, socket, marker)
 
 
-async def clear_the_way(cluster: Cluster) -> None:
-    """Wait for an earlier server, which is shutting down if its gateway was killed; remove what it left behind."""
-    for number, patience in ((None, 5.0), (signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
-        left = cluster.running()
-        if left and number is not None:
-            log.warning("embedded postgres stops an earlier server", processes=left, signal=number.name)
-            signal_all(left, number)
-        if await _are_gone(cluster, patience):
+async def end_earlier_server(cluster: Cluster) -> None:
+    """Wait for an earlier server, which shuts down if its gateway was killed; remove its stale file."""
+    for number, timeout in ((None, 5.0), (signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+        remaining = cluster.running()
+        if remaining and number is not None:
+            log.warning("embedded postgres stops an earlier server", processes=remaining, signal=number.name)
+            signal_all(remaining, number)
+        if await _have_ended(cluster, timeout):
             break
     else:
         raise EmbeddedPostgresError(f"{cluster.directory} is still in use by processes {cluster.running()}: stop them")
     if sys.platform == "linux":
-        # None of ours lives, so the file is stale; its number may meanwhile belong to a stranger, whom PostgreSQL would
-        # take for the old server (the usual fate in containers, where the same small numbers come again).
+        # None of ours runs, so the file is stale. Another process may have its number by now, and PostgreSQL would take
+        # that for the old server (usual in containers, where the same small numbers repeat).
         (cluster.data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def signal_all(processes: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to each process that exists."""
     for pid in processes:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-            os.kill(pid, signal.SIGCONT)  # a frozen process would never see the other
+            os.kill(pid, signal.SIGCONT)  # a stopped process would not get the other signal
 
 
-async def _are_gone(cluster: Cluster, patience: float) -> bool:
+async def _have_ended(cluster: Cluster, seconds: float) -> bool:
     clock = asyncio.get_running_loop().time
-    deadline = clock() + patience
+    deadline = clock() + seconds
     while cluster.running():
         if clock() > deadline:
             return False
@@ -181,7 +183,7 @@ async def _are_gone(cluster: Cluster, patience: float) -> bool:
 
 
 def _major_of(data: Path) -> int | None:
-    """The major version that an existing data directory asks for; None when there is none yet."""
+    """The major version of an existing data directory; None: it does not exist yet."""
     if not data.exists():
         return None
     try:
@@ -197,14 +199,14 @@ def _major_of(data: Path) -> int | None:
 
 
 def _places_for_programs(directory: Path, account: ServerAccount) -> list[Path]:
-    """Where a copy of them may lie. initdb calls postgres through a shell, with poor quotes around its path."""
+    """The folders for a copy of the programs. initdb calls postgres through a shell and quotes its path badly."""
     places = (directory, Path("/var/cache/llm-gateway"), Path(tempfile.gettempdir()))
     plain = (place for place in places if not set(str(place)) & set('"$`\\'))
     return [place for place in plain if is_reachable(place if place.exists() else place.parent, account)]
 
 
 def _socket_folder(directory: Path, account: ServerAccount) -> Path:
-    """A folder that only the server's account may enter; the same one at each start, so that connections come back."""
+    """A folder that only the server's account may enter; the same at each start, so that clients can reconnect."""
     runtime = Path("/run") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}")
     name = f"llm-gateway-{_digest(directory)}"
     for folder in (directory / "run", runtime / name, Path(tempfile.gettempdir(), name), Path("/tmp", name)):  # noqa: S108
@@ -218,7 +220,7 @@ def _digest(*parts: object) -> str:
 
 
 def _takes_socket(folder: Path) -> bool:
-    """Short enough, and without what separates folders in a connection string."""
+    """Whether the path is short enough, and without the separators of a connection string."""
     path = str(folder / SOCKET_NAME)
     return len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and re.search(r"[,\udc80-\udcff]", path) is None
 

@@ -1,4 +1,4 @@
-"""How the data directory of an embedded PostgreSQL is made: whole or not at all."""
+"""Creates the data directory of an embedded PostgreSQL, completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.embedded_postgres.account import GO_ELSEWHERE, EmbeddedPostgresError
-from gateway.embedded_postgres.cluster import HALF_MADE, in_our_words
+from gateway.embedded_postgres.cluster import HALF_MADE, embedded_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,16 +25,16 @@ log = structlog.get_logger()
 
 
 async def make_data(cluster: Cluster, extra: Sequence[str] = ()) -> None:
-    """Run initdb in a folder that becomes the data directory once it is whole; if there is one, do nothing."""
+    """Run initdb in a folder, then rename that to the data directory; does nothing if the directory exists."""
     if cluster.has_data:
         return
-    with in_our_words(cluster.directory):
+    with embedded_errors(cluster.directory):
         scratch = Path(tempfile.mkdtemp(dir=cluster.directory, prefix=HALF_MADE))
         if not cluster.account.is_own:
             os.chown(scratch, cluster.account.uid, cluster.account.gid)
         try:
             await _initdb(cluster, scratch, extra)
-            _settle(scratch, cluster.data)
+            _rename(scratch, cluster.data)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
@@ -42,25 +42,25 @@ async def make_data(cluster: Cluster, extra: Sequence[str] = ()) -> None:
 
 
 async def _initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> None:
-    said = ""
+    output = ""
     for locale in _locales(cluster.binaries.major):
-        code, said = await _run_initdb(cluster, scratch, [*locale, *extra])
+        code, output = await _run_initdb(cluster, scratch, [*locale, *extra])
         if code == 0:
             return
-        if "invalid locale" not in said:
+        if "invalid locale" not in output:
             break
-    reason = "the disk is full" if "No space left on device" in said else f"initdb failed (exit code {code})"
-    said = said[-2000:].strip()
+    reason = "the disk is full" if "No space left on device" in output else f"initdb failed (exit code {code})"
+    output = output[-2000:].strip()
     raise EmbeddedPostgresError(
-        f"no data directory could be made in {cluster.directory}: {reason}:\n{said}\nMend that, {GO_ELSEWHERE}"
+        f"no data directory could be created in {cluster.directory}: {reason}:\n{output}\nCorrect that, {GO_ELSEWHERE}"
     )
 
 
 async def _run_initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> tuple[int | None, str]:
     arguments = (
         f"--username={SUPERUSER}",
-        # Who may come in is decided by the socket's folder (0700): the kernel lets nobody else through it to connect.
-        # Peer authentication would add nothing to that, and needs a name for our user id, which containers often lack.
+        # The socket's folder (0700) decides who may connect: the kernel lets no other account through it. Peer
+        # authentication would add nothing, and needs a name for our user id, which containers often lack.
         "--auth-local=trust",
         "--auth-host=reject",
         "--encoding=UTF8",
@@ -90,14 +90,14 @@ async def _run_initdb(cluster: Cluster, scratch: Path, extra: Sequence[str]) -> 
 
 
 def _locales(major: int) -> Sequence[Sequence[str]]:
-    """Byte order for comparing, Unicode for upper and lower case; the same on each machine, without ICU."""
+    """The locale options to try: byte order, and case by Unicode; the same on each machine, without ICU."""
     if major >= 17:
         return (("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),)
     return (("--locale=C", "--lc-ctype=C.UTF-8"), ("--locale=C",))
 
 
-def _settle(scratch: Path, data: Path) -> None:
-    """Give it its name, and have that on the disk before anything is written into it."""
+def _rename(scratch: Path, data: Path) -> None:
+    """Rename the folder to the data directory, and sync that before a server writes into it."""
     scratch.rename(data)
     descriptor = os.open(data.parent, os.O_RDONLY)
     try:

@@ -1,10 +1,12 @@
-"""A small program that becomes a PostgreSQL program which cannot outlive the gateway; it imports nothing of ours.
+"""A small program that turns into a PostgreSQL program which cannot outlive the gateway.
 
-It runs by its path in a bare interpreter: `launcher.py MODE PARENT UID GID FOLDER PROGRAM ARGUMENT…`, `-` for none.
-MODE `bound` (Linux) has the kernel send SIGINT, PostgreSQL's fast shutdown, when the thread that spawned us ends. MODE
-`watched` (elsewhere) keeps this program beside the server, and sends that SIGINT when standard input, a pipe from the
-gateway, ends. FOLDER is opened while we still may and stays open as descriptor `HELD`: /proc/self/fd/3 leads to it even
-when the account may not walk there by name (a folder below a 0700 home).
+It imports none of our modules, and runs by its path in a bare interpreter:
+`launcher.py MODE PARENT UID GID FOLDER PROGRAM ARGUMENT…`, `-` for none.
+
+MODE `bound` (Linux): the kernel sends SIGINT, PostgreSQL's fast shutdown, when the thread that spawned us ends. MODE
+`watched` (other systems): this program stays beside the server, and sends that SIGINT when standard input, a pipe from
+the gateway, ends. It opens FOLDER before the change of user, and keeps it open as descriptor `HELD`: /proc/self/fd/3
+leads to it even if the account may not enter a folder above it (a 0700 home).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ HELD = 3
 PR_SET_PDEATHSIG = 1
 
 
-def hold(folder: str) -> None:
+def keep_open(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     if descriptor == HELD:
         os.set_inheritable(descriptor, True)
@@ -28,7 +30,7 @@ def hold(folder: str) -> None:
 
 
 def ordinary_signals() -> None:
-    """A shell's `&`, nohup and Python leave some ignored; until the server sets its handlers, they must end it."""
+    """Reset signals that a shell's `&`, nohup or Python ignore: they must end a server that has no handlers yet."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
@@ -41,7 +43,7 @@ def drop_privileges(uid: int, gid: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """After the change of user, which would clear the setting; the parent may have died before it was made."""
+    """Ask for SIGINT when the parent ends. Call it after the change of user, which clears the setting."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0) != 0:
         sys.exit(f"launcher: prctl failed: {os.strerror(ctypes.get_errno())}")
@@ -49,8 +51,8 @@ def die_with(parent: int) -> None:
         sys.exit("launcher: the gateway is gone")
 
 
-def watch(program: str, arguments: list[str]) -> int:
-    """Run the program as a child until it ends; pass signals on; stop it when the pipe on standard input ends."""
+def run_watched(program: str, arguments: list[str]) -> int:
+    """Run the program as a child until it ends; forward signals; stop it when the pipe on standard input ends."""
     child = os.fork()
     if child == 0:
         os.execv(program, [program, *arguments])  # noqa: S606  a fixed program, no shell
@@ -69,14 +71,14 @@ def watch(program: str, arguments: list[str]) -> int:
 
 def main(mode: str, parent: str, uid: str, gid: str, folder: str, program: str, *arguments: str) -> None:
     if folder != "-":
-        hold(folder)
+        keep_open(folder)
     os.chdir("/")
     os.umask(0o077)
     ordinary_signals()
     if uid != "-":
         drop_privileges(int(uid), int(gid))
     if mode == "watched":
-        sys.exit(watch(program, list(arguments)))
+        sys.exit(run_watched(program, list(arguments)))
     die_with(int(parent))
     os.execv(program, [program, *arguments])  # noqa: S606  a fixed program, no shell
 

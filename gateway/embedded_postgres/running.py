@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL of a gateway that runs now: for commands beside it, which cannot start a second one."""
+"""Finds the embedded PostgreSQL of a running gateway, for commands beside it, which cannot start a second one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORT, _SOCKET_FOLDER = 3, 4  # lines of postmaster.pid, see "src/include/utils/
 
 
 def running_dsn(directory: Path) -> str | None:
-    """Where the server on this directory says that it listens; None when there is none. It may have died since."""
+    """The DSN of the server on this directory, from its postmaster.pid; None: no server. It may have ended since."""
     try:
         lines = (directory / "data" / "postmaster.pid").read_text().splitlines()
         port, folder = int(lines[_PORT]), lines[_SOCKET_FOLDER]

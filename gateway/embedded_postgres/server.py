@@ -1,4 +1,4 @@
-"""The gateway's own PostgreSQL: a child process on a unix socket that lives and dies with the gateway."""
+"""The embedded PostgreSQL: a child process on a unix socket that starts and ends with the gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 
 from gateway.embedded_postgres.account import EmbeddedPostgresError
 from gateway.embedded_postgres.binaries import Binaries, find_binaries
-from gateway.embedded_postgres.cluster import Cluster, clear_the_way, hold, signal_all, survey
+from gateway.embedded_postgres.cluster import Cluster, end_earlier_server, inspect, lock_directory, signal_all
 from gateway.embedded_postgres.initdb import SUPERUSER, make_data
 from gateway.errors import StoreUnavailable, safe_text
 from gateway.store.server_probe import ensure_database, takes_connections
@@ -27,13 +27,17 @@ __all__ = ["Binaries", "EmbeddedPostgres", "EmbeddedPostgresError", "find_binari
 
 NAME = "llm_gateway"  # of the role and of its database
 READY_S = 60.0
-RECOVERY_S = 3600.0  # after a crash it writes again what its log has, which can be gigabytes
+RECOVERY_S = 3600.0  # after a crash it replays its log, which can be gigabytes
 LOG_BYTES = 8 * 1024 * 1024
 LOG_KEPT_BYTES = 64 * 1024
 LOG_CHECK_S = 60.0
 SLOWEST_RESTART_S = 5.0
-STABLE_S = 60.0  # after so long a life, the next death counts as the first
-SHUTDOWN = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))  # fast, immediate, none
+STABLE_S = 60.0  # after so long, the next crash counts as the first
+SHUTDOWN = (
+    (signal.SIGINT, 15.0),
+    (signal.SIGQUIT, 5.0),
+    (signal.SIGKILL, 5.0),
+)  # fast shutdown, immediate shutdown, kill
 SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -47,8 +51,8 @@ SETTINGS = {
     "log_destination": "stderr",
     "log_line_prefix": "%m [%p] ",
     "log_checkpoints": "off",
-    # The text of a statement, and an error's detail ("Failing row contains …"), may hold what people said.
-    "log_min_messages": "log",  # an ERROR's text may quote what was said, and whoever asked has it anyway
+    # The text of a statement, and an error's detail ("Failing row contains …"), may contain prompts and answers.
+    "log_min_messages": "log",  # an ERROR's text may quote a prompt or an answer, and the client gets it anyway
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
@@ -58,10 +62,10 @@ log = structlog.get_logger()
 
 
 class EmbeddedPostgres:
-    """Serves the data under `directory`, making it at the first start, and restarts the server when it dies.
+    """Serves the data in `directory`, creates it at the first start, and restarts the server when it ends.
 
-    `settings` are further PostgreSQL settings; `folders` is where to look for its programs (default: all usual places).
-    After `start_s` seconds `start` returns, ready or not (default: it waits, for READY_S at most).
+    `settings` are further PostgreSQL settings; `folders` are searched for its programs (default: all usual places).
+    `start` returns after `start_s` seconds, ready or not (default: when ready, after READY_S at most).
     The thread that calls `start` must live until `stop`: the kernel ends the server together with that thread.
     """
 
@@ -93,34 +97,35 @@ class EmbeddedPostgres:
 
     @property
     def dsn(self) -> str:
-        """What asyncpg connects with; the same at every start on the same directory."""
+        """The DSN for clients; the same at each start on the same directory."""
         return self._dsn_of(NAME, NAME)
 
     @property
     def admin_dsn(self) -> str:
-        """For the superuser, to which only tests and the making of the database have recourse."""
+        """The DSN of the superuser, for tests and the creation of the database."""
         return self._dsn_of(SUPERUSER, SUPERUSER)
 
     @property
     def version(self) -> str:
+        """The version of PostgreSQL."""
         return self._known.binaries.version
 
     @property
     def pid(self) -> int | None:
-        """Of the server's first process; None while there is none."""
+        """The server's first process; None while none runs."""
         return self._server.pid if self._server is not None and self._server.returncode is None else None
 
     async def start(self) -> str:
-        """Bring the server up and return its DSN. Raises EmbeddedPostgresError; then nothing is left running."""
+        """Start the server and return its DSN. Raises EmbeddedPostgresError; then no process is left running."""
         if self._lock is not None:
             raise EmbeddedPostgresError(f"the embedded PostgreSQL on {self._directory} is already started")
-        self._lock = hold(self._directory)
+        self._lock = lock_directory(self._directory)
         try:
-            self._cluster = await asyncio.to_thread(survey, self._directory, self._folders)
+            self._cluster = await asyncio.to_thread(inspect, self._directory, self._folders)
             await make_data(self._cluster, ["--no-sync"] if self._settings.get("fsync") == "off" else [])
             server, begin = await self._spawn(self._cluster)
-            patience = READY_S if self._start_s is None else RECOVERY_S
-            first = asyncio.create_task(self._make_ready(server, begin, patience), name="embedded postgres gets ready")
+            timeout = READY_S if self._start_s is None else RECOVERY_S
+            first = asyncio.create_task(self._make_ready(server, begin, timeout), name="embedded postgres gets ready")
             self._supervisor = first
             if (await asyncio.wait({first}, timeout=self._start_s))[0]:
                 first.result()
@@ -138,7 +143,7 @@ class EmbeddedPostgres:
         return self.dsn
 
     async def stop(self) -> None:
-        """Shut the server down: fast, then harder if it does not obey. Safe to call twice, or after a failed start."""
+        """Shut the server down, with increasing force. Safe to call twice, or after a failed start."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait({self._supervisor})
@@ -165,8 +170,8 @@ class EmbeddedPostgres:
         return server
 
     async def _spawn(self, cluster: Cluster) -> tuple[asyncio.subprocess.Process, int]:
-        """The server's process, and where its words begin in the log."""
-        await clear_the_way(cluster)
+        """The server's process, and the offset of its output in the log."""
+        await end_earlier_server(cluster)
         bound_log(cluster.log)
         output = os.open(cluster.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -183,30 +188,30 @@ class EmbeddedPostgres:
             os.close(output)
         return server, begin
 
-    async def _make_ready(self, server: asyncio.subprocess.Process, begin: int, patience_s: float) -> None:
-        await self._until_ready(server, self._known.log, begin, patience_s)
+    async def _make_ready(self, server: asyncio.subprocess.Process, begin: int, timeout_s: float) -> None:
+        await self._until_ready(server, self._known.log, begin, timeout_s)
         await ensure_database(self.dsn, self.admin_dsn, CREATE_ROLE, CREATE_DATABASE)
 
     def _arguments(self, cluster: Cluster) -> list[str]:
-        """On the command line they win over the files of the data directory, into which root must not write."""
+        """The settings as arguments: these override the files of the data directory, in which root must not write."""
         quoted = '"' + str(cluster.socket).replace('"', '""') + '"'
         settings = {**self._settings, "unix_socket_directories": quoted, "cluster_name": cluster.marker}
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
-    async def _until_ready(self, server: asyncio.subprocess.Process, path: Path, begin: int, patience_s: float) -> None:
+    async def _until_ready(self, server: asyncio.subprocess.Process, path: Path, begin: int, timeout_s: float) -> None:
         clock = asyncio.get_running_loop().time
         started = clock()
         while not await takes_connections(self.admin_dsn):  # as superuser, for whom PostgreSQL reserves connections
             if server.returncode is not None:
-                said = _tail(path, begin)
-                raise EmbeddedPostgresError(f"PostgreSQL ended at its start (exit code {server.returncode}):\n{said}")
+                output = _tail(path, begin)
+                raise EmbeddedPostgresError(f"PostgreSQL ended at its start (exit code {server.returncode}):\n{output}")
             waited = clock() - started
-            if waited > patience_s:
+            if waited > timeout_s:
                 raise EmbeddedPostgresError(f"PostgreSQL was not ready after {waited:.0f} s:\n{_tail(path, begin)}")
             await asyncio.sleep(0.01 if waited < 1 else 0.1)
 
     async def _supervise(self, cluster: Cluster, server: asyncio.subprocess.Process, first: asyncio.Task[None]) -> None:
-        """Restart the server each time it ends, until cancelled; the more often in a row, the later."""
+        """Restart the server each time it ends, until cancelled, with a growing delay."""
         try:
             await first
         except (StoreUnavailable, OSError) as error:
@@ -217,7 +222,7 @@ class EmbeddedPostgres:
         delay = 0.0
         while True:
             begun = clock()
-            code = await self._watch(cluster, server)
+            code = await self._until_ended(cluster, server)
             if clock() - begun > STABLE_S:
                 delay = 0.0
             log.error("embedded postgres died", exit_code=code, restart_in_s=delay)
@@ -230,12 +235,12 @@ class EmbeddedPostgres:
             delay = min(2 * delay + 0.1, SLOWEST_RESTART_S)
             try:
                 return await self._launch(cluster), delay
-            except Exception as error:  # noqa: BLE001  whatever it was, a later attempt may succeed
+            except Exception as error:  # noqa: BLE001  after any error, a later attempt may succeed
                 log.error("embedded postgres did not restart", error=str(error), again_in_s=delay)  # noqa: TRY400
                 await self._end(cluster)
 
-    async def _watch(self, cluster: Cluster, server: asyncio.subprocess.Process) -> int:
-        """Until the server ends; meanwhile its log is kept within bounds. Returns its exit code."""
+    async def _until_ended(self, cluster: Cluster, server: asyncio.subprocess.Process) -> int:
+        """Wait for the end of the server, and bound its log meanwhile. Returns the exit code."""
         ended = asyncio.ensure_future(server.wait())
         try:
             while not (await asyncio.wait((ended,), timeout=LOG_CHECK_S))[0]:
@@ -255,21 +260,21 @@ class EmbeddedPostgres:
         server = self._server
         if server is None:
             return
-        signal_all(cluster.running(), signal.SIGCONT)  # a frozen child would hold up all the others
-        for number, patience in SHUTDOWN:
+        signal_all(cluster.running(), signal.SIGCONT)  # a stopped child would block the shutdown
+        for number, timeout in SHUTDOWN:
             if server.returncode is not None:
                 break
             signal_all([server.pid], number)
             with suppress(TimeoutError):
-                await asyncio.wait_for(server.wait(), patience)
+                await asyncio.wait_for(server.wait(), timeout)
                 break
-            log.warning("embedded postgres does not stop", after=number.name, waited_s=patience)
-        signal_all(cluster.running(), signal.SIGKILL)  # a killed server may leave children behind
+            log.warning("embedded postgres does not stop", after=number.name, waited_s=timeout)
+        signal_all(cluster.running(), signal.SIGKILL)  # a killed server may leave children
         self._server = None
 
 
 def bound_log(path: Path) -> None:
-    """Keep only the end of a log that has grown too long. The server appends, so it goes on where we leave it."""
+    """Keep only the end of a log that is too long. The server appends, so it continues after the end."""
     with suppress(OSError):
         if path.stat().st_size > LOG_BYTES:
             kept = _tail(path, 0, LOG_KEPT_BYTES)
@@ -279,7 +284,7 @@ def bound_log(path: Path) -> None:
 
 
 def _tail(path: Path, begin: int, limit: int = 4000) -> str:
-    """The end of the log, of what was written after `begin`."""
+    """The end of the log after the offset `begin`."""
     with path.open("rb") as file:
         file.seek(max(begin, path.stat().st_size - limit))
         return file.read(limit).decode(errors="replace").strip()

@@ -1,23 +1,25 @@
-"""Answers that are looked for one by one: by what was asked, or by the interaction's id."""
+"""Finds one stored answer: by its request, or by the interaction's id."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from gateway.model import Outcome, PolicyOutcome, Ruling
 from gateway.store.jsonb import to_jsonb
+from gateway.store.pool import plain_uuid
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from asyncpg import Record
 
     from gateway.model import Principal
     from gateway.store.pool import Database
 
-# The newest answer of /chat to a request. The hash is what the index knows; of equal hashes, equality decides.
+# The newest answer of /chat to a request. The index is on the hash; the comparison excludes collisions.
 # $1: user; $2: the request as JSON; $3: not older than this; $4: its conversation, or null
 ANSWER_TO = """
 select
@@ -43,7 +45,7 @@ where id = $2 and (user_name = $1 or $3)
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """What was answered, and how that ended. `body` is JSON text, or what came instead; empty: nothing came."""
+    """A stored answer and its outcome. `body` is JSON text, or the bytes of another answer; empty: none."""
 
     id: UUID
     root: str
@@ -51,11 +53,11 @@ class StoredAnswer:
     body: bytes
     error: str | None = None
     model: str | None = None
-    started_at: float | None = None  # Unix time; None: a seed system's row
+    started_at: float | None = None  # Unix time; None: a row of the original system
     policy: Ruling | None = None
 
     def as_stored(self) -> StoredAnswer:
-        """The same as its row has it: without what neither Postgres nor JSON can hold of a name."""
+        """The answer with its texts as its row holds them: storable in Postgres, names bounded."""
         return replace(
             self,
             root=indexed_text(self.root),
@@ -65,7 +67,7 @@ class StoredAnswer:
 
 
 class Answers:
-    """The answers of one database. All verbs raise StoreUnavailable."""
+    """The answers of one database. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -73,7 +75,7 @@ class Answers:
     async def answer_to(
         self, caller: Principal, request: bytes, *, since: float, root: str | None
     ) -> StoredAnswer | None:
-        """The newest answer of /chat that this caller got to this request, as that was recorded."""
+        """The newest answer of /chat to this request of this caller."""
         text = to_jsonb(request).text
         if text is None:
             return None
@@ -84,6 +86,7 @@ class Answers:
         return None if row is None else _answer(row)
 
     async def by_id(self, caller: Principal, interaction_id: UUID) -> StoredAnswer | None:
+        """The answer of the interaction, if the caller may read it."""
         async with self._database.asking() as connection:
             row = await connection.fetchrow(BY_ID, indexed_text(caller.user), interaction_id, caller.is_auditor)
         return None if row is None else _answer(row)
@@ -93,9 +96,9 @@ def _answer(row: Record) -> StoredAnswer:
     raw, text = row["response_raw"], row["response"]
     started_at = row["started_at"]
     return StoredAnswer(
-        id=UUID(bytes=row["id"].bytes),
+        id=plain_uuid(row["id"]),
         root=row["root"],
-        outcome=Outcome(row["outcome"] or Outcome.COMPLETE),  # a seed system kept no others
+        outcome=Outcome(row["outcome"] or Outcome.COMPLETE),  # the original system stored no others
         body=raw if raw is not None else (text or "").encode(),
         error=row["error"],
         model=row["model"],

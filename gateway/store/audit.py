@@ -1,6 +1,6 @@
-"""What auditors read: lines of every interaction, looked for in the whole log, and conversations with all their rows.
+"""Reads the whole log for auditors: searches lines of interactions, and reads conversations with all their rows.
 
-Each statement names whether the principal is an auditor, so that nobody else reads a row, whoever calls.
+Each statement checks that the principal is an auditor, so that no other caller reads a row.
 """
 
 from __future__ import annotations
@@ -26,24 +26,23 @@ if TYPE_CHECKING:
 
     Rows = list[asyncpg.Record]
 
-MOST_USERS = 10_000  # whose words are looked for at once
+MOST_USERS = 10_000  # in one search for words
 MOST_WORDS = 8
 NEAR_ROWS = 500
-WORDS_DAYS = 31  # in which words are looked for, where nothing is said of time
-LONGEST_ANSWER = timedelta(days=1)  # partitions are by when a request came, the log's order by when its answer ended
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as the column has it
+WORDS_DAYS = 31  # that a search for words covers by default
+LONGEST_ANSWER = timedelta(days=1)  # partitions are by the time of the request, the order is by the end of the answer
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, as the column
 ANY = "any"
 
-# Plans that fit all filters fit none.
+# A generic plan for all combinations of filters is bad for each of them.
 TUNE = """
 set local plan_cache_mode = force_custom_plan;
 set local jit = off;
 set local statement_timeout = '8s'
 """
 
-# In all of the following: $1: whether the principal is an auditor; $2, $3: the mark; $4: not older than this;
-# $5: source, $6: user, $7: model, $8: outcome, $9: what the policy did, `any` for anything, each null for all;
-# $10: how many
+# In all of the following: $1: whether the principal is an auditor; $2, $3: the page cursor; $4: not older than this;
+# $5: source, $6: user, $7: model, $8: outcome, $9: policy outcome, or `any`; each null for all; $10: row limit
 FIND = """
 select source, id, response_time
 from llm_logs.interactions
@@ -55,7 +54,7 @@ order by response_time desc, id desc
 limit $10
 """
 
-# Chats that hold all of some words, among the newest rows. $11: the words as a query; $12: how many rows to look at
+# Chats that contain all words, among the newest rows. $11: the words as a query; $12: how many rows to search
 FIND_WORDS_NEAR = """
 with near as materialized (
     select id, user_name, convo_title, request, response, response_time
@@ -74,7 +73,7 @@ order by response_time desc, id desc
 limit $10
 """
 
-# The same among all rows of some days. $12, $13: the first and the last of these
+# The same among all rows of a range of days. $12, $13: the first and the last day
 FIND_WORDS = """
 select 'chat' as source, id, response_time
 from llm_logs.chats_with($11::tsquery, $12, $13)
@@ -105,7 +104,7 @@ order by wanted.nth
 # $1: whether the principal is an auditor; $2: the interaction
 PLACE = "select user_name, conversation from llm_logs.interactions where $1 and id = $2"
 
-# $1: whether the principal is an auditor; $2: user; $3: conversation; $4, $5: the mark; $6: how many
+# $1: whether the principal is an auditor; $2: user; $3: conversation; $4, $5: the page cursor; $6: row limit
 CONVERSATION = """
 select id, response_time, row_to_json(turn)::text as body
 from llm_logs.turns as turn
@@ -114,14 +113,13 @@ order by response_time, id
 limit $6
 """
 
-# One that belongs to no conversation, or to nobody. $1: whether the principal is an auditor; $2: the interaction
+# An interaction without a conversation or a user. $1: whether the principal is an auditor; $2: the interaction
 ALONE = "select id, response_time, row_to_json(turn)::text as body from llm_logs.turns as turn where $1 and id = $2"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which interactions, each None for all; what the policy did may be `any`. It also says which of the rows that come
-    are among them."""
+    """A filter of interactions; None in a field accepts all values, `any` in `policy` each policy outcome."""
 
     source: str | None = None
     user: str | None = None
@@ -131,32 +129,34 @@ class Wanted:
 
     @property
     def columns(self) -> tuple[str | None, ...]:
+        """The fields as parameters of the statements."""
         names = (self.source, self.user, self.model, self.outcome, self.policy)
         return tuple(None if name is None else indexed_text(name) for name in names)
 
-    def has(self, arrival: Change) -> bool:
+    def has(self, change: Change) -> bool:
+        """Whether a row of the change feed passes the filter."""
         return (
-            self.source in (None, arrival.source)
-            and self.user in (None, arrival.user)
-            and self.model in (None, arrival.model)
-            and self.outcome in (None, arrival.outcome)
-            and (self.policy in (None, arrival.policy) or (self.policy == ANY and arrival.policy is not None))
+            self.source in (None, change.source)
+            and self.user in (None, change.user)
+            and self.model in (None, change.model)
+            and self.outcome in (None, change.outcome)
+            and (self.policy in (None, change.policy) or (self.policy == ANY and change.policy is not None))
         )
 
-    def may_become(self, underway: Mapping[str, object]) -> bool:
-        """Whether what is being answered may become one of them: how it ends, and what the policy did, is not known."""
+    def may_become(self, running: Mapping[str, object]) -> bool:
+        """Whether the row of a running answer may pass: its outcome and its policy outcome are not known yet."""
         return (
             self.outcome is None
             and self.policy is None
-            and self.source in (None, underway["source"])
-            and self.user in (None, underway["user_name"])
-            and self.model in (None, underway["model"])
+            and self.source in (None, running["source"])
+            and self.user in (None, running["user_name"])
+            and self.model in (None, running["model"])
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What an auditor looks for: newest first, from a mark on, not older than `since` (UTC without saying so)."""
+    """An auditor's search: newest first, from a page cursor on, not older than `since` (UTC, naive)."""
 
     caller: Principal
     wanted: Wanted
@@ -167,8 +167,8 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
-    """Whose it is, its id, and its turns, oldest first."""
+class ConversationPage:
+    """A conversation's user, its id, and a page of its turns, oldest first."""
 
     user: str | None
     root: str | None
@@ -176,13 +176,13 @@ class Conversation:
 
 
 class Audit:
-    """The whole log, for auditors. All verbs raise StoreUnavailable."""
+    """The whole log, for auditors. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def search(self, search: Search) -> Page:
-        """Lines of interactions; with words, of chats. Raises TooBroad when it would take too long."""
+        """A page of lines of interactions, or with words of chats. Raises TooBroad if the search takes too long."""
         async with self._database.asking() as connection, snapshot(connection):
             await connection.execute(TUNE)
             try:
@@ -197,8 +197,8 @@ class Audit:
 
     async def conversation(
         self, caller: Principal, interaction: UUID, *, after: PageCursor = OLDEST, limit: int, budget: int
-    ) -> Conversation:
-        """The conversation in which the interaction stands, or it alone. Raises NotFound."""
+    ) -> ConversationPage:
+        """The conversation of the interaction, or the interaction alone. Raises NotFound."""
         async with self._database.asking() as connection, snapshot(connection):
             place = await connection.fetchrow(PLACE, caller.is_auditor, interaction)
             if place is None:
@@ -209,16 +209,16 @@ class Audit:
                 turns = await page(ALONE, caller.is_auditor, interaction)
             else:
                 turns = await page(CONVERSATION, caller.is_auditor, user, root, after.at, after.id, limit + 1)
-        return Conversation(user, root, turns)
+        return ConversationPage(user, root, turns)
 
 
 async def _find(connection: PooledConnection, search: Search) -> Rows:
-    """One more than wanted, if there are more."""
+    """The rows of one page, and one more if another page follows."""
     return await connection.fetch(FIND, *_scope(search, search.since), search.limit + 1)
 
 
 async def _find_words(connection: PooledConnection, search: Search) -> Rows:
-    """What many say is found among the newest rows, what few say by the index."""
+    """Searches the newest rows first, fast for frequent words; then by the index, fast for rare ones."""
     since = search.since or _now() - timedelta(days=WORDS_DAYS)
     scope = (*_scope(search, since), search.limit + 1, await _query(connection, search))
     found = await connection.fetch(FIND_WORDS_NEAR, *scope, NEAR_ROWS)
@@ -230,17 +230,17 @@ async def _find_words(connection: PooledConnection, search: Search) -> Rows:
 
 
 async def _query(connection: PooledConnection, search: Search) -> str:
-    """The words as the index knows them: by user, so that for all users all of them are named. Raises TooBroad."""
+    """The words as the index holds them, with a prefix for each user. Raises TooBroad."""
     if search.wanted.user is not None:
         users = [indexed_text(search.wanted.user)]
     else:
         users = [row["user_name"] for row in await connection.fetch(USERS, MOST_USERS + 1)]
     if len(users) > MOST_USERS:
-        raise TooBroad("there are too many users to look for words of all of them: name one", param="user")
+        raise TooBroad("there are too many users to search the words of all of them: name one", param="user")
     query = await connection.fetchrow(QUERY, users, storable_text(search.words))
     assert query is not None
     if query["words"] > MOST_WORDS:
-        raise TooBroad(f"at most {MOST_WORDS} words can be looked for at once", param="q")
+        raise TooBroad(f"at most {MOST_WORDS} words can be searched at once", param="q")
     return str(query["query"])
 
 
@@ -249,5 +249,5 @@ def _scope(search: Search, since: datetime | None) -> tuple[object, ...]:
 
 
 def _now() -> datetime:
-    """As the column has it: UTC without saying so."""
+    """The time as the column holds it: UTC, naive."""
     return datetime.now(UTC).replace(tzinfo=None)

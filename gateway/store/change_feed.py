@@ -1,7 +1,7 @@
-"""Rows in the order in which they arrive, from whichever process: what those who watch are told.
+"""The change feed: new rows of all processes in the order of their arrival, for the live page.
 
-The order is that of `position`, which a row gets once it can be seen (`number_arrivals`): whoever has seen one number
-has seen all that there will ever be below it.
+The order is that of `position`. A row gets its position when it is visible (`number_arrivals`), so that no row appears
+below a position that a reader has seen.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NUMBER = "select llm_logs.number_arrivals($1)"
 
 END = "select position, forgotten from llm_logs.arrivals_end"
 
-# $1: the last position that was seen; $2: how many at most; $3: whether an auditor reads. A row that is no more has no
-# line, and none has one for anybody else
+# $1: the last position that was seen; $2: row limit; $3: whether the principal is an auditor. A deleted row has no
+# line, and other callers get no line of any row
 AFTER = """
 select
     a.position, line.source, line.user_name, line.model, line.outcome, line.policy_outcome,
@@ -41,7 +41,7 @@ FORGET = "select llm_logs.forget_arrivals($1)"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row that has come: its line as JSON text, and what of it can be asked for. `body` None: it is no more."""
+    """A new row: its line as JSON text, and the columns that filters use. `body` None: the row was deleted."""
 
     position: int
     source: str | None
@@ -54,31 +54,32 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How far rows are numbered, and up to where they are forgotten."""
+    """The last position, and the position up to which the feed has forgotten rows."""
 
     position: int
     forgotten: int
 
 
 class ChangeFeed:
-    """All verbs raise StoreUnavailable."""
+    """The change feed of one database. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def number(self, most: int) -> int:
-        """Number at most so many of the rows that have come; how many there were."""
+        """Give positions to at most `most` new rows; how many got one."""
         async with self._database.asking() as connection:
             return int(await connection.fetchval(NUMBER, most))
 
     async def end(self) -> End:
+        """The end of the feed."""
         async with self._database.asking() as connection:
             row = await connection.fetchrow(END)
         assert row is not None
         return End(row["position"], row["forgotten"])
 
     async def after(self, caller: Principal, position: int, most: int) -> Sequence[Change]:
-        """The next ones, at most so many, as the caller may see them."""
+        """The next changes after `position`, at most `most`, as the caller may see them."""
         async with self._database.asking() as connection:
             rows = await connection.fetch(AFTER, position, most, caller.is_auditor)
         return [
@@ -95,5 +96,6 @@ class ChangeFeed:
         ]
 
     async def forget(self, older_than: timedelta) -> int:
+        """Delete older entries of the feed, not their rows; how many."""
         async with self._database.asking() as connection:
             return int(await connection.fetchval(FORGET, older_than))

@@ -1,4 +1,4 @@
-"""The condition that a database is in for this gateway: its schema, whether it takes writes, who holds it up."""
+"""The condition of a database: its schema, whether it is writable, and the holder of a lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gateway.store.pool import Connection
 
-OLDEST_SERVER = 14  # the same as of an embedded one
+OLDEST_SERVER = 14  # as for the embedded server
 
 LOOK = """
 select
@@ -53,7 +53,7 @@ where c.relnamespace = to_regnamespace('llm_logs') and not c.relispartition
 order by 1
 """
 
-# The schema's owner may, or who may make it where it is not there yet.
+# The owner of the schema may migrate, and without a schema a role that may create one.
 MAY_MIGRATE = """
 select case
     when to_regnamespace('llm_logs') is null then has_database_privilege(current_database(), 'create')
@@ -66,7 +66,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Versions of migrations: those that the database has of the ones we know, and those of a newer gateway."""
+    """Versions of migrations: ours that the database lacks, and those of a newer gateway."""
 
     missing: tuple[str, ...]
     newer: tuple[str, ...]
@@ -74,7 +74,7 @@ class Schema:
 
     @property
     def remark(self) -> str | None:
-        """What is to be said of a schema that is newer than ours."""
+        """A sentence for operators about a schema that is newer than ours; None: it is not."""
         if not self.newer:
             return None
         return f"the database has the schema of a newer gateway (version {self.newer[-1]}; this one knows {self.known})"
@@ -82,17 +82,17 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What one look found."""
+    """The result of `look`."""
 
     server: str
     major: int
     is_read_only: bool
     applied: frozenset[str]
-    lacks_tables: bool  # although the versions say that they are there
+    lacks_tables: bool  # although schema_migrations lists their versions
 
 
 def schema_of(applied: Iterable[str], known: Sequence[str]) -> Schema:
-    """Another program's versions may stand in the same table; dbmate's have 14 digits, ours have four."""
+    """The state of the schema. The table may hold versions of other programs: ours have four digits, dbmate's 14."""
     ours = set(known)
     there = set(applied)
     newer = sorted(version for version in there - ours if re.fullmatch(r"\d{4}", version) and version > max(ours))
@@ -100,7 +100,7 @@ def schema_of(applied: Iterable[str], known: Sequence[str]) -> Schema:
 
 
 def refuse_unusable(schema: Schema) -> None:
-    """Raises StoreUnusable for a schema that this gateway cannot complete: a newer one has other plans for it."""
+    """Raises StoreUnusable for a schema that lacks a version of ours and has one of a newer gateway."""
     if schema.missing and schema.newer:
         raise StoreUnusable(
             f"{schema.remark}, and lacks version {schema.missing[0]} of this one: install that version of the gateway, "
@@ -109,13 +109,16 @@ def refuse_unusable(schema: Schema) -> None:
 
 
 async def look(connection: Connection) -> Condition:
-    """Two short statements that wait for nobody's locks. Raises StoreUnavailable; StoreUnusable if not allowed to."""
+    """The condition, from two short statements that wait for no lock.
+
+    Raises StoreUnavailable, or StoreUnusable if the role lacks the rights.
+    """
     try:
         found = await connection.fetchrow(LOOK)
         assert found is not None
         rows = await connection.fetch(APPLIED) if found["has_versions"] else []
     except asyncpg.InsufficientPrivilegeError as error:
-        raise StoreUnusable(f"the role may not see the schema's version: {safe_text(error)}") from error
+        raise StoreUnusable(f"the role may not read the schema's version: {safe_text(error)}") from error
     except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
         raise unavailable(error) from error
     return Condition(
@@ -128,7 +131,7 @@ async def look(connection: Connection) -> Condition:
 
 
 async def lock_holder(connection: Connection, key: int) -> str | None:
-    """Who holds an advisory lock, in words. Raises StoreUnavailable."""
+    """A description of the holder of an advisory lock; None: it is free. Raises StoreUnavailable."""
     try:
         found = await connection.fetchrow(HOLDER, key)
     except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
@@ -139,12 +142,12 @@ async def lock_holder(connection: Connection, key: int) -> str | None:
 
 
 async def missing_rights(connection: Connection) -> list[str]:
-    """What the role would need to serve, of the tables that are there. Raises StoreUnavailable."""
+    """The rights on the existing tables that the role lacks to serve. Raises StoreUnavailable."""
     return [row["missing"] for row in await _fetched(connection, MISSING_RIGHTS)]
 
 
 async def may_migrate(connection: Connection) -> bool:
-    """Whether the role may bring the schema up to date. Raises StoreUnavailable."""
+    """Whether the role may apply migrations. Raises StoreUnavailable."""
     (row,) = await _fetched(connection, MAY_MIGRATE)
     return bool(row[0])
 

@@ -1,7 +1,7 @@
-"""What users set for their conversations by hand: a title, and whether they show. Nothing is ever deleted.
+"""The settings of users for their conversations: a title, and whether the history shows them. No row is deleted.
 
-It is written to the rows that are there and kept beside them, for rows that are still on their way get it, too. Who
-writes holds the same lock as who ships rows of that user, so that no row slips through between the two.
+A setting is written to the existing rows and stored beside them, so that rows which are still in a journal get it, too.
+The writer holds the same lock as the shipper of the user's rows, so that no row misses the setting.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ where user_name = $1 and coalesce(root_gpt_id, id::text) = $2 and convo_show is 
 """
 
 
-# The same for what a database that was set back has forgotten: what was set later, stays.
+# The same for a database that was set back and lost the setting. A later setting stays.
 KEEP_TITLE_AGAIN = """
 insert into llm_logs.conversation_settings as s (user_name, root_gpt_id, convo_title, changed_at)
 values ($1, $2, $3, to_timestamp($4))
@@ -78,10 +78,11 @@ NOTHING_NEW = "INSERT 0 0"
 
 
 class ConversationSettings:
-    """Of one database. All verbs raise StoreUnavailable; they are false when the caller has no such conversation.
+    """The settings in one database. All methods raise StoreUnavailable; they return False if the caller has no such
+    conversation.
 
-    `is_known` says that there is one, though its rows may not have come yet. `at` is Unix time. `on_edit` is called
-    with what was set.
+    `is_known`: the conversation exists, although its rows may not be stored yet. `at` is Unix time. `on_edit` is called
+    with each setting.
     """
 
     def __init__(self, database: Database, on_edit: Callable[[ConversationEdit], None] = lambda edit: None) -> None:
@@ -89,7 +90,7 @@ class ConversationSettings:
         self._on_edit = on_edit
 
     async def set_title(self, caller: Principal, root: str, title: str, at: float, *, is_known: bool) -> bool:
-        """Every row of the conversation gets the title, also those that come later."""
+        """Give the title to every row of the conversation, later rows included."""
         user, root, title = indexed_text(caller.user), indexed_text(root), searched_text(title)
         async with self._database.asking() as connection, connection.transaction():
             await connection.execute(LOCK_USERS, LOCKS, [bucket(user)])
@@ -101,7 +102,7 @@ class ConversationSettings:
         return True
 
     async def set_shown(self, caller: Principal, root: str, at: float, *, is_shown: bool, is_known: bool) -> bool:
-        """Remove the conversation from the history, or bring it back. What begins after it was removed shows again."""
+        """Remove the conversation from the history, or bring it back. Later chats of it show again."""
         user, root = indexed_text(caller.user), indexed_text(root)
         async with self._database.asking() as connection, connection.transaction():
             await connection.execute(LOCK_USERS, LOCKS, [bucket(user)])
@@ -113,7 +114,7 @@ class ConversationSettings:
         return True
 
     async def apply_again(self, edits: Iterable[ConversationEdit]) -> int:
-        """For a database that was set back, in the order in which they were made; how many it had forgotten."""
+        """Apply edits again, in their order, to a database that was set back; how many it had lost."""
         return sum([await self._apply_again(edit) for edit in edits])
 
     async def _apply_again(self, edit: ConversationEdit) -> bool:

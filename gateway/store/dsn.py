@@ -1,6 +1,6 @@
-"""From the database's URL to what asyncpg connects with; and whether asyncpg will take it, before it is needed.
+"""Converts the database's URL to arguments of asyncpg, and checks at start that asyncpg accepts them.
 
-The one private name of asyncpg that is used stands here.
+This file uses the one private name of asyncpg.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOTHING = dict.fromkeys(
 
 
 def connect_arguments(url: DatabaseUrl) -> dict[str, Any]:
-    """What `asyncpg.connect` and `create_pool` take for this URL. Raises OSError for TLS files that cannot be used."""
+    """The arguments of `asyncpg.connect` and `create_pool` for this URL. Raises OSError for unusable TLS files."""
     arguments: dict[str, Any] = {"dsn": url.for_asyncpg()}
     if url.trusts_system:
         context = arguments["ssl"] = ssl.create_default_context()
@@ -36,9 +36,9 @@ def connect_arguments(url: DatabaseUrl) -> dict[str, Any]:
 
 
 def fault_of(text: str) -> str | None:
-    """Why asyncpg would refuse to connect with this URL and the PG* variables, files included; nothing of its secret.
+    """The reason, without the secret, why asyncpg refuses this URL with the PG* variables and files; None: it accepts.
 
-    `text` is a URL that `read_url` has taken.
+    `text` is a URL that `read_url` accepts.
     """
     try:
         _parse_connect_dsn_and_args(**{**_NOTHING, **connect_arguments(read_url(text))})
@@ -48,6 +48,6 @@ def fault_of(text: str) -> str | None:
         return str(error)
     except OSError as error:
         return f"its TLS files cannot be used ({error.strerror})"
-    except Exception as error:  # noqa: BLE001  a PG* variable that asyncpg trips over would be met at each connect
+    except Exception as error:  # noqa: BLE001  a PG* variable that asyncpg cannot read fails each connect
         return f"with the PG* variables of the environment it cannot be used ({type(error).__name__})"
     return None

@@ -1,7 +1,7 @@
-"""What a caller has said before, newest first: rows and conversations as JSON text that Postgres itself has written.
+"""The history of a caller, newest first: rows and conversations as JSON text that Postgres writes.
 
-Pages go on from a mark, the place of their last row, so that they stay as quick and as true while rows come in. Each
-statement names the principal, and whose rows it wants to see: an auditor may see anybody's, everybody else their own.
+Keyset pagination over (response_time, id). Each statement names the principal and the user whose rows it reads: an
+auditor may read the rows of all users, other callers their own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from gateway.model import Principal
     from gateway.store.pool import Database, PooledConnection
 
-STEP, LONGEST_STEP = 200, 5000  # rows that are looked at in one go on the search for conversations
-MOST_WALKED = 50_000  # rows that one page looks at; a conversation may have any number of them
+STEP, LONGEST_STEP = 200, 5000  # rows that one query reads in search of conversations
+MOST_WALKED = 50_000  # rows that one page reads; a conversation may have any number
 
-# $1: the principal's user; $2: whose rows; $3: whether the principal is an auditor; $4, $5: the mark; $6: how many
+# $1: the principal's user; $2: user of the rows; $3: whether the principal is an auditor; $4, $5: the page cursor;
+# $6: row limit
 ROWS = """
 select id, response_time, json_build_object('request', request, 'response_time', response_time)::text as body
 from llm_logs.chatgpt_logs
@@ -37,7 +38,7 @@ order by response_time desc, id desc
 limit $6
 """
 
-# Which of some conversations have a visible row at or after the mark. $1 to $5: as above; $6: the conversations
+# The conversations among $6 that have a visible row at or after the page cursor. $1 to $5: as above
 NEWER = """
 select wanted.root
 from unnest($6::text[]) as wanted (root)
@@ -50,7 +51,7 @@ cross join lateral (
 ) as newer
 """
 
-# The newest visible row of each conversation in which some words were said. $1 to $6: as above; $7: the words
+# The newest visible row of each conversation that contains the words. $1 to $6: as above; $7: the words
 SEARCH = """
 with found as materialized (
     select distinct coalesce(root_gpt_id, id::text) as root
@@ -74,7 +75,7 @@ limit $6
 """
 
 # $1 to $3: as above; $4: ids
-HEADS = """
+NEWEST_ROWS = """
 select c.id, c.response_time, row_to_json(c)::text as body
 from (
     select
@@ -90,7 +91,7 @@ order by c.response_time desc, c.id desc
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is to be read: for whom, whose, how much of it at most, and from where on."""
+    """A page to read: the caller, the user whose rows it has, its limits, and where it begins."""
 
     caller: Principal
     user: str
@@ -100,35 +101,36 @@ class Reading:
 
     @property
     def scope(self) -> tuple[str, str, bool]:
+        """The first parameters of each statement."""
         return indexed_text(self.caller.user), indexed_text(self.user), self.caller.is_auditor
 
 
 class History:
-    """The callers' past. All verbs raise StoreUnavailable."""
+    """The callers' history. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def rows(self, reading: Reading) -> Page:
-        """Every chat, each as `request` and `response_time`."""
+        """A page of chats, each as `request` and `response_time`."""
         before = reading.before
         async with self._database.asking() as connection, snapshot(connection):
             return await _page(connection, reading, ROWS, *reading.scope, before.at, before.id, reading.limit + 1)
 
     async def conversations(self, reading: Reading) -> Page:
-        """The newest row of each conversation that is not removed. A page may end early, with a `next` all the same."""
+        """A page of conversations that are not removed, each as its newest row. A page with a `next` may be short."""
         async with self._database.asking() as connection, snapshot(connection):
-            heads, end = await _walk(connection, reading)
-            return await _heads(connection, reading, heads, end)
+            cursors, end = await _walk(connection, reading)
+            return await _newest_rows(connection, reading, cursors, end)
 
     async def search(self, reading: Reading, words: str) -> Page:
-        """The same of those conversations in which all of these words were said, or words that begin so."""
+        """The same for conversations that contain all of these words, or words that begin with them."""
         before = reading.before
         async with self._database.asking() as connection, snapshot(connection):
             found = await connection.fetch(
                 SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words.replace("\0", " "))
             )
-            return await _heads(connection, reading, [cursor_of(row) for row in found], None)
+            return await _newest_rows(connection, reading, [cursor_of(row) for row in found], None)
 
 
 async def _page(connection: PooledConnection, reading: Reading, query: str, *parameters: object) -> Page:
@@ -136,16 +138,16 @@ async def _page(connection: PooledConnection, reading: Reading, query: str, *par
 
 
 async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[PageCursor], PageCursor | None]:
-    """The newest rows of the next conversations, one more than wanted if there are more; and where the walk broke off.
+    """The newest rows of the next conversations, one more than the limit if more follow; and where the search stopped.
 
-    Rows are looked at from the mark on; of each conversation the first that comes counts, unless it stood on an
-    earlier page already. So a page costs as many rows as lie between its conversations, however long the history is.
+    It reads rows from the page cursor on and takes the first row of each conversation that was not on an earlier page.
+    So a page costs the rows between its conversations, independent of the length of the history.
     """
     found: dict[str, PageCursor] = {}
     earlier: set[str] = set()
-    mark, step, walked = reading.before, STEP, 0
+    cursor, step, walked = reading.before, STEP, 0
     while len(found) <= reading.limit:
-        rows = await connection.fetch(WALK, *reading.scope, mark.at, mark.id, step)
+        rows = await connection.fetch(WALK, *reading.scope, cursor.at, cursor.id, step)
         fresh = {row["root"] for row in rows} - found.keys() - earlier
         if reading.before is not NEWEST and fresh:
             earlier |= await _newer(connection, reading, fresh)
@@ -155,9 +157,9 @@ async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Pa
         walked += len(rows)
         if len(rows) < step:
             return list(found.values()), None
-        mark, step = cursor_of(rows[-1]), min(step * 2, LONGEST_STEP)
+        cursor, step = cursor_of(rows[-1]), min(step * 2, LONGEST_STEP)
         if walked >= MOST_WALKED:
-            return list(found.values()), mark
+            return list(found.values()), cursor
     return list(found.values()), None
 
 
@@ -167,11 +169,11 @@ async def _newer(connection: PooledConnection, reading: Reading, roots: set[str]
     return {row["root"] for row in found}
 
 
-async def _heads(
-    connection: PooledConnection, reading: Reading, heads: list[PageCursor], end: PageCursor | None
+async def _newest_rows(
+    connection: PooledConnection, reading: Reading, cursors: list[PageCursor], end: PageCursor | None
 ) -> Page:
-    shown = heads[: reading.limit]
-    page = await _page(connection, reading, HEADS, *reading.scope, [mark.id for mark in shown])
-    if page.next is None and len(heads) > reading.limit:
+    shown = cursors[: reading.limit]
+    page = await _page(connection, reading, NEWEST_ROWS, *reading.scope, [cursor.id for cursor in shown])
+    if page.next is None and len(cursors) > reading.limit:
         return Page(page.rows, shown[-1])
     return Page(page.rows, page.next or end)

@@ -1,16 +1,17 @@
-"""How far each journal is in this database: the rows of llm_logs.hosts."""
+"""The progress of each journal in this database: the rows of llm_logs.hosts."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from uuid import UUID
 
 from gateway.errors import StoreSetBack
+from gateway.store.pool import plain_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     import asyncpg
 
@@ -32,7 +33,7 @@ set
 returning shipped
 """
 
-# The next ones. Matches no row where the database was set back. $1: journal; $2: rows that it has confirmed;
+# Later rows. Matches no row if the database was set back. $1: journal; $2: rows that it has confirmed;
 # $3, $4: cursor; $5: new rows; $6: waiting records
 NOTE_NEXT = """
 update llm_logs.hosts
@@ -50,7 +51,7 @@ from llm_logs.hosts
 where journal_id = any($1::uuid [])
 """
 
-# $1: journal; $2: whether nothing waits in it
+# $1: journal; $2: whether it has no waiting records
 LEAVE = """
 update llm_logs.hosts
 set
@@ -68,7 +69,7 @@ KEEP_SKEW = """
 update llm_logs.hosts set skew_ms = $2 where journal_id = $1
 """
 
-# Journals that nobody ships any more; the last heard of first. $1: seconds of silence; $2: how many
+# Journals that no process ships any more, the last seen first. $1: seconds of silence; $2: row limit
 LEFT = """
 select journal_id, host_name, seen_at, left_at, waiting
 from llm_logs.hosts
@@ -77,14 +78,14 @@ order by seen_at desc
 limit $2
 """
 
-# By how much a clock was wrong while it made the ids of rows that others may go on from. $1: seconds since it was seen
+# The worst error of a clock that made ids of rows which others may continue. $1: seconds since it was seen
 WORST_SKEW = """
 select coalesce(max(abs(skew_ms)), 0)::double precision
 from llm_logs.hosts
 where seen_at > clock_timestamp() - make_interval(secs => $1)
 """
 
-# $1, $2: host and its name, for a copy of the data directory may run elsewhere
+# $1, $2: host and its name: a copy of the data directory may run on another machine
 OF_HOST = """
 select journal_id, left_cleanly from llm_logs.hosts where host_id = $1 and host_name = $2
 """
@@ -106,48 +107,49 @@ order by seen_at desc
 limit 1000
 """
 
-MOST_LEFT = 20  # of those that left, as many are named
+MAX_LEFT = 20  # journals that a report names
 
 
 @dataclass(frozen=True, slots=True)
 class LeftHost:
-    """A journal that left with records which are not in the database."""
+    """A journal whose process ended with records that are not in the database."""
 
     journal: UUID
     name: str
     seen_at: float  # Unix time, by the database's clock
-    waiting: int  # records, as last heard of
-    is_exact: bool  # it said good-bye; else there may be more
+    waiting: int  # records, as last reported
+    is_exact: bool  # the process reported at its end; else there may be more
 
 
 class StoredProgress(Protocol):
-    """How far one journal is, as the process knows it that ships it."""
+    """The progress of one journal, in the process that ships it."""
 
     journal: UUID
     waiting: int
 
     @property
     def rows(self) -> int | None:
-        """That the database has confirmed; None: it has not heard of this journal."""
+        """The number of rows that the database has confirmed; None: it does not have this journal."""
 
     @property
     def cursor(self) -> tuple[int, int]:
-        """Segment and offset: everything before is in the database."""
+        """Segment and offset; every record before them is in the database."""
 
-    def confirm(self, rows: int) -> None: ...
+    def confirm(self, rows: int) -> None:
+        """Take the number of rows that the database has confirmed."""
 
 
 async def note(connection: Connection | PooledConnection, host: Host, progress: StoredProgress, new_rows: int) -> int:
-    """Write down how far the journal is, in the transaction that made the new rows; all the rows that it has made.
+    """Store the progress of the journal in the transaction of its new rows; the number of all its rows.
 
-    Raises StoreSetBack when the database has fewer rows of it than it has confirmed.
+    Raises StoreSetBack if the database has fewer rows of it than it has confirmed.
     """
     if progress.rows is None:
         age = time.monotonic() - host.started_at
-        known = (host.id, host.name, host.process_id, host.version, age)
+        identity = (host.id, host.name, host.process_id, host.version, age)
         return int(
             await connection.fetchval(
-                NOTE_FIRST, progress.journal, *known, *progress.cursor, new_rows, progress.waiting
+                NOTE_FIRST, progress.journal, *identity, *progress.cursor, new_rows, progress.waiting
             )
         )
     rows: int | None = await connection.fetchval(
@@ -161,42 +163,43 @@ async def note(connection: Connection | PooledConnection, host: Host, progress: 
 async def cursors(
     connection: Connection | PooledConnection, journals: Sequence[UUID]
 ) -> dict[UUID, tuple[int, int, int]]:
-    """Segment, offset and number of rows of those journals that the database knows."""
+    """Segment, offset and number of rows of each of these journals that the database has."""
     found = await connection.fetch(CURSORS, journals)
     return {row["journal_id"]: (row["cursor_segment"], row["cursor_offset"], row["shipped"]) for row in found}
 
 
 class Hosts:
-    """The table of one database. All verbs raise StoreUnavailable."""
+    """The hosts in one database. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database, host: Host) -> None:
         self._database = database
         self._host = host
 
     async def measure(self) -> float:
-        """Seconds by which our clock is ahead of the database's."""
+        """The seconds by which our clock is ahead of the database's."""
         async with self._database.asking() as connection:
-            await connection.fetchval(NOW)  # the first one of a connection takes longer
+            await connection.fetchval(NOW)  # the first statement of a connection takes longer
             before = time.time()
             theirs: float = await connection.fetchval(NOW)
             return (before + time.time()) / 2 - theirs
 
     async def keep_skew(self, journal: UUID, ahead_s: float) -> None:
+        """Store the error of our clock."""
         async with self._database.asking() as connection:
             await connection.execute(KEEP_SKEW, journal, ahead_s * 1000)
 
     async def worst_skew_s(self, seconds: float) -> float:
-        """Of all hosts that were heard of within so many seconds."""
+        """The worst error of a clock, among hosts that were seen within so many seconds."""
         async with self._database.asking() as connection:
             return float(await connection.fetchval(WORST_SKEW, seconds)) / 1000
 
     async def left(self, silence_s: float) -> list[LeftHost]:
-        """Those that left with records, or were not heard of for so long; the last ones first."""
+        """Journals whose process ended with records, or was not seen for `silence_s`; the last seen first."""
         async with self._database.asking() as connection:
-            rows = await connection.fetch(LEFT, silence_s, MOST_LEFT)
+            rows = await connection.fetch(LEFT, silence_s, MAX_LEFT)
         return [
             LeftHost(
-                UUID(int=row["journal_id"].int),
+                plain_uuid(row["journal_id"]),
                 row["host_name"],
                 row["seen_at"].timestamp(),
                 row["waiting"],
@@ -206,26 +209,27 @@ class Hosts:
         ]
 
     async def of_this_host(self) -> dict[UUID, bool | None]:
-        """The journals of this host's processes, and whether each has left cleanly."""
+        """The journals of this host's processes; True: it ended without waiting records, None: it may run."""
         async with self._database.asking() as connection:
             rows = await connection.fetch(OF_HOST, self._host.id, self._host.name)
-        return {UUID(int=row["journal_id"].int): row["left_cleanly"] for row in rows}
+        return {plain_uuid(row["journal_id"]): row["left_cleanly"] for row in rows}
 
     async def leave(self, journal: UUID) -> None:
-        """All that was in it is shipped."""
+        """Store that the journal is shipped as a whole."""
         async with self._database.asking() as connection:
             await connection.execute(LEAVE, journal, True)
 
     async def forget(self, journals: Sequence[UUID]) -> int:
-        """How many of them the table had."""
+        """Delete these journals from the table; how many it had."""
         async with self._database.asking() as connection:
             return int((await connection.execute(FORGET, journals)).rpartition(" ")[2])
 
     async def forget_old(self, seconds: float) -> None:
+        """Delete journals that were not seen for so many seconds."""
         async with self._database.asking() as connection:
             await connection.execute(FORGET_OLD, seconds)
 
     async def all(self) -> list[asyncpg.Record]:
-        """For people; the last heard of first."""
+        """All journals for operators, the last seen first."""
         async with self._database.asking() as connection:
             return await connection.fetch(ALL)

@@ -11,8 +11,8 @@ import asyncpg
 from gateway.errors import RecordNotAccepted, RecordRefused, StoreSetBack, StoreUnavailable, raised_in, safe_text
 from gateway.model import Kind
 from gateway.store import hosts
-from gateway.store.placement import join_early_rows, lock_and_place, plain_uuid
-from gateway.store.pool import CONNECTION_ERRORS
+from gateway.store.placement import join_early_rows, lock_and_place
+from gateway.store.pool import CONNECTION_ERRORS, plain_uuid
 from gateway.store.pooler import STATEMENT_LOST
 from gateway.store.rows import CHATS, ENCODING_ERRORS, Batch, Row, raw_row_of, recorded_cost, row_of
 

@@ -1,25 +1,25 @@
-"""Keys in Postgres: digests only. The principal decides who sees or changes which, in the SQL itself."""
+"""Keys in Postgres, as digests only. The SQL itself checks which keys the principal may read or change."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import asyncpg
 
 from gateway.model import ApiKey, Principal, Revocation
-from gateway.store.pool import unavailable
+from gateway.store.pool import plain_uuid, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from gateway.store.pool import Database, PooledConnection
 
 PAGE = 500  # keys in one answer: decoding it takes the event loop about 2 ms
 
-# $1…$11: the key; $12: whether who makes it is an admin
+# $1…$11: the key; $12: whether the principal is an admin
 ADD = """
 insert into llm_logs.api_keys
     (id, digest, hint, name, user_name, title, roles, allowed_models, created_at, expires_at, created_by)
@@ -27,13 +27,13 @@ select $1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9), to_timestamp($10), $11
 where $12
 """
 
-# One user's keys are made one after the other, so that two requests at once cannot both find room for the last one
+# Serialises the creation of one user's keys: two concurrent requests must not both create the last key allowed
 LOCK_USER = """
 select pg_advisory_xact_lock(hashtextextended($1, hashtextextended('llm_logs.api_keys', 0)))
 """
 
-# $1…$10: the key, of the principal's user ($5), who makes it; $11: the key with which it was made, or null;
-# $12, $13: how many may be in force, and how many would be if none had been revoked
+# $1…$10: the key, of the principal's user ($5); $11: the key that authenticated its creation, or null;
+# $12, $13: limit of keys in force, and limit of keys that have not expired
 ADD_OWN = """
 insert into llm_logs.api_keys (
     id, digest, hint, name, user_name, title, roles, allowed_models, created_at, expires_at, created_by, is_own,
@@ -48,8 +48,8 @@ from (
 where own.in_force < $12 and own.made < $13
 """
 
-# $1: the principal's user; $2: whether it sees everybody's; $3: of this user only, or null; $4: made before this one,
-# or null; $5: how many
+# $1: the principal's user; $2: whether it may read all keys; $3: only of this user, or null; $4: created before this
+# key, or null; $5: row limit
 VISIBLE = """
 select
     k.id, k.digest, k.hint, k.name, k.user_name, k.title, k.roles, k.allowed_models,
@@ -65,7 +65,7 @@ order by k.id desc
 limit $5
 """
 
-# $1: the key; $2: who revokes it; $3: when; $4: whether that is an admin
+# $1: the key; $2: the revoking user; $3: when; $4: whether that is an admin
 REVOKE = """
 update llm_logs.api_keys
 set revoked_at = coalesce(revoked_at, to_timestamp($3)), revoked_by = coalesce(revoked_by, $2)
@@ -89,8 +89,8 @@ EDITION = """
 select edition from llm_logs.api_keys_edition
 """
 
-# Neither revoked nor made with a key that is. Of those that users make, which are many, expired ones are left out a day
-# later: by then their holders have been told. $1: the last id of the page before; $2: how many
+# Keys that are not revoked, nor created with a revoked key. Keys that users create are many: they are left out a day
+# after they expire, when their holders have had the error. $1: the last id of the previous page; $2: row limit
 IN_FORCE = """
 select
     k.id, k.digest, k.hint, k.name, k.user_name, k.title, k.roles, k.allowed_models,
@@ -104,14 +104,14 @@ order by k.id
 limit $2
 """
 
-# $1: how long ago at most, in seconds
+# $1: age limit, in seconds
 REVOKED = """
 select id, revoked_at, revoked_by
 from llm_logs.api_keys
 where revoked_at > now() - make_interval(secs => $1)
 """
 
-# Of a database that was set back. $1: ids; $2: when each was revoked; $3: by whom
+# For a database that was set back. $1: ids; $2: when each was revoked; $3: by whom
 REVOKE_AGAIN = """
 update llm_logs.api_keys as k
 set revoked_at = to_timestamp(r.at), revoked_by = r.revoked_by
@@ -119,8 +119,8 @@ from unnest($1::uuid[], $2::float8[], $3::text[]) as r (id, at, revoked_by)
 where k.id = r.id and k.revoked_at is null
 """
 
-# $1: ids; $2: when each was last used. The rows are locked in the order of their ids: two gateways that note uses of
-# the same keys at once could otherwise wait for each other.
+# $1: ids; $2: when each was last used. Locks the rows in the order of their ids: two gateways that store uses of the
+# same keys at once would otherwise deadlock.
 NOTE_USES = """
 with used as (
     select k.id, u.at
@@ -139,13 +139,13 @@ _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
 class Keys:
-    """The keys of one database. All verbs raise StoreUnavailable."""
+    """The keys of one database. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, key: ApiKey, by: Principal) -> bool:
-        """False when this principal may not."""
+        """Store a key; False if the principal may not."""
         holder = key.holder
         async with self._connection() as connection:
             done = await connection.execute(
@@ -168,13 +168,13 @@ class Keys:
     async def visible(
         self, to: Principal, *, limit: int, user: str | None = None, before: UUID | None = None
     ) -> list[ApiKey]:
-        """Newest first: for admins and auditors everybody's, for others their own."""
+        """Keys, newest first: all of them for admins and auditors, their own for other callers."""
         async with self._connection() as connection:
             rows = await connection.fetch(VISIBLE, to.user, to.is_admin or to.is_auditor, user, before, limit)
         return [_key(row) for row in rows]
 
     async def add_own(self, key: ApiKey, by: Principal, *, most: int, most_made: int) -> bool:
-        """A key that `by` makes for itself; False when it has too many."""
+        """Store a key that `by` creates for itself; False if it has too many."""
         holder = key.holder
         async with self._connection() as connection, connection.transaction():
             await connection.execute(LOCK_USER, by.user)
@@ -197,25 +197,25 @@ class Keys:
         return done == "INSERT 0 1"
 
     async def revoke_own(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None:
-        """As `revoke`, of a key that its user has made."""
+        """Revoke a key that its user created; as `revoke`."""
         async with self._connection() as connection:
             row = await connection.fetchrow(REVOKE_OWN, key_id, by.user, at)
         return None if row is None else _key(row)
 
     async def revoke(self, key_id: UUID, by: Principal, at: float) -> ApiKey | None:
-        """The key as it is then; one that is revoked already stays as it was. None: there is none, or not for `by`."""
+        """Revoke a key, and return it; a revoked key stays as it is. None: it does not exist, or `by` may not."""
         async with self._connection() as connection:
             row = await connection.fetchrow(REVOKE, key_id, by.user, at, by.is_admin)
         return None if row is None else _key(row)
 
     async def edition(self) -> UUID | None:
-        """Another one after every change of keys; None: it is not known, so that they must be looked through."""
+        """The version of all keys, which differs after each change; None: unknown, so the caller reads all keys."""
         async with self._connection() as connection:
             edition: UUID | None = await connection.fetchval(EDITION)
         return edition
 
     async def in_force(self) -> list[ApiKey]:
-        """All keys that are not revoked; expired ones are among them, so that their holders can be told."""
+        """All keys that are not revoked, expired ones included, so that their holders get the right error."""
         found: list[ApiKey] = []
         last: object = _BEFORE_ALL
         async with self._connection() as connection:
@@ -225,18 +225,21 @@ class Keys:
         return found
 
     async def revoked(self, seconds: float) -> list[Revocation]:
-        """Those of the last so many seconds."""
+        """The revocations of the last `seconds`."""
         async with self._connection() as connection:
             rows = await connection.fetch(REVOKED, seconds)
-        return [Revocation(_uuid(row["id"]), row["revoked_at"].timestamp(), row["revoked_by"] or "") for row in rows]
+        return [
+            Revocation(plain_uuid(row["id"]), row["revoked_at"].timestamp(), row["revoked_by"] or "") for row in rows
+        ]
 
     async def revoke_again(self, revocations: Sequence[Revocation]) -> None:
-        """Of keys that were in force again, for the database was set back."""
+        """Revoke keys again in a database that was set back."""
         ids, times, names = zip(*((one.key_id, one.at, one.by) for one in revocations), strict=True)
         async with self._connection() as connection:
             await connection.execute(REVOKE_AGAIN, ids, times, names)
 
     async def note_uses(self, uses: Mapping[UUID, float]) -> None:
+        """Store when keys were last used."""
         async with self._connection() as connection:
             await connection.execute(NOTE_USES, list(uses), list(uses.values()))
 
@@ -245,7 +248,7 @@ class Keys:
         async with self._database.connection() as connection:
             try:
                 yield connection
-            except asyncpg.PostgresError as error:  # the table is not there yet: Postgres came back a moment ago
+            except asyncpg.PostgresError as error:  # the table does not exist yet: Postgres came back a moment ago
                 raise unavailable(error) from error
 
 
@@ -272,11 +275,6 @@ def _key(row: asyncpg.Record) -> ApiKey:
         is_own=row["is_own"],
         made_with=row["made_with"],
     )
-
-
-def _uuid(found: UUID) -> UUID:
-    """The standard library's."""
-    return UUID(int=found.int)
 
 
 def _unix(moment: datetime | None) -> float | None:

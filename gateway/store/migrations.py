@@ -1,6 +1,6 @@
-"""Brings the schema up to date: the files of sql/ in their order, each once, in a transaction of its own.
+"""Applies migrations: the files of sql/ in their order, each once, in its own transaction.
 
-The files, the table `schema_migrations` and the lock are dbmate's, so that dbmate can be used on the same database.
+The files, the table `schema_migrations` and the lock are dbmate's, so that dbmate works on the same database.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAKE_TABLE = """
 create table if not exists schema_migrations (version varchar primary key)
 """
 
-NO_HURRY = """
+NO_TIMEOUT = """
 set local statement_timeout = 0
 """
 
@@ -42,7 +42,7 @@ NOTE = """
 insert into schema_migrations (version) values ($1)
 """
 
-# $1: how many months after this one
+# $1: number of months after this one
 MAKE_PARTITIONS = """
 select llm_logs.make_partitions($1)
 """
@@ -56,20 +56,24 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Migration:
+    """One file of sql/; `up` is the SQL that applies it."""
+
     version: str
     name: str
     up: str
 
 
 def read_migrations(directory: Path) -> list[Migration]:
-    """In the order of their versions. Raises StoreUnavailable when there are none, or one is not in dbmate's format."""
+    """The migrations in the order of their versions. Raises StoreUnavailable if a file is not in dbmate's format."""
     found = []
     for path in sorted(directory.glob("*.sql")):
         name = _NAME.fullmatch(path.name)
         text = path.read_text(encoding="utf-8")
         up = _UP.search(text)
         if name is None or up is None:
-            raise StoreUnavailable(f"{path} is no migration: it needs a number in its name and a line `-- migrate:up`")
+            raise StoreUnavailable(
+                f"{path} is not a migration: it needs a number in its name and a line `-- migrate:up`"
+            )
         down = _DOWN.search(text)
         found.append(Migration(name[1], path.name, text[up.end() : down.start() if down else None]))
     if not found:
@@ -78,10 +82,10 @@ def read_migrations(directory: Path) -> list[Migration]:
 
 
 async def migrate(database: Database, directory: Path) -> list[str]:
-    """Apply what is missing, and make the partitions of the coming months; the names of the files that were applied.
+    """Apply missing migrations and create the partitions of the coming months; the names of the applied files.
 
-    Any number of processes may do so at once; it waits for whoever holds the migration lock. Where nothing is missing,
-    the schema of a newer gateway included, it takes no lock and needs no right but to read. Raises StoreUnavailable,
+    Any number of processes may call it at once: it waits for the migration lock. If no version is missing, as in the
+    schema of a newer gateway, it takes no lock and needs only the right to read. Raises StoreUnavailable,
     StoreUnusable.
     """
     migrations = read_migrations(directory)
@@ -97,16 +101,16 @@ async def migrate(database: Database, directory: Path) -> list[str]:
     except CONNECTION_ERRORS as error:
         raise unavailable(error) from error
     except asyncpg.PostgresError as error:
-        raise StoreUnusable(f"the schema cannot be brought up to date: {safe_text(error)}") from error
+        raise StoreUnusable(f"a migration cannot be applied: {safe_text(error)}") from error
     finally:
         connection.terminate()
     return applied
 
 
 async def _apply(connection: Connection, migration: Migration, known: Sequence[Migration]) -> bool:
-    """The lock is the transaction's, so that it works behind a connection pooler, too, and goes with us if we die."""
+    """The lock belongs to the transaction, so that it works behind a pooler and ends with our process."""
     async with connection.transaction():
-        await connection.execute(NO_HURRY)
+        await connection.execute(NO_TIMEOUT)
         await connection.execute(TAKE_LOCK, LOCK)
         await connection.execute(MAKE_TABLE)
         applied = {row["version"] for row in await connection.fetch(APPLIED)}

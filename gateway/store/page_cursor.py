@@ -1,5 +1,4 @@
-"""Pages of rows: they go on from a mark, the place of their last row, so that they stay as quick and as true while rows
-come in."""
+"""Keyset pagination over (response_time, id): pages stay fast and complete while rows arrive."""
 
 from __future__ import annotations
 
@@ -11,14 +10,14 @@ from uuid import UUID
 if TYPE_CHECKING:
     from gateway.store.pool import PooledConnection
 
-FETCH = 10  # rows at a time: one may be as large as a request and its answer can be
+FETCH = 10  # rows at a time: one row may be as large as a request and its answer
 
 
 @dataclass(frozen=True, slots=True)
 class PageCursor:
-    """A row's place in the order of history."""
+    """The position of a row in the order of the history."""
 
-    at: datetime  # UTC without saying so, as in the column
+    at: datetime  # UTC, naive, as in the column
     id: UUID
 
     def __str__(self) -> str:
@@ -26,11 +25,11 @@ class PageCursor:
 
     @classmethod
     def read(cls, text: str) -> PageCursor:
-        """Raises ValueError for what is no mark."""
+        """The cursor in a text. Raises ValueError if the text is not a page cursor."""
         moment, _, row = text.partition("_")
         at = datetime.fromisoformat(moment)
         if at.tzinfo is not None:
-            raise ValueError("marks are in UTC and do not say so")
+            raise ValueError("page cursors are in UTC, without an offset")
         return cls(at, UUID(row))
 
 
@@ -41,19 +40,22 @@ OLDEST = PageCursor(datetime.min, UUID(int=0))  # noqa: DTZ901 - Postgres' -infi
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows as JSON texts; `next` is where the page after this one begins, None when there is nothing more."""
+    """Rows as JSON texts, and the cursor of the next page; None: this is the last page."""
 
     rows: list[str]
     next: PageCursor | None
 
 
 def snapshot(connection: PooledConnection) -> Any:
-    """All statements within see the same rows."""
+    """A transaction whose statements all see the same rows."""
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
 async def read_page(connection: PooledConnection, limit: int, budget: int, query: str, *parameters: object) -> Page:
-    """Up to so many rows or bytes; the query gives one more than that, if there are more."""
+    """A page of at most `limit` rows, or of the rows that reach `budget` bytes.
+
+    The query returns one row more than the limit if more rows follow.
+    """
     texts: list[str] = []
     size = 0
     last: PageCursor | None = None
@@ -67,4 +69,5 @@ async def read_page(connection: PooledConnection, limit: int, budget: int, query
 
 
 def cursor_of(row: Any) -> PageCursor:
+    """The cursor of a row with these two columns."""
     return PageCursor(row["response_time"], row["id"])

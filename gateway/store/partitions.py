@@ -1,4 +1,4 @@
-"""Keeps the log's tables in shape while the gateway serves: months ahead, what lies in their way, search indexes."""
+"""Maintains the log's tables while the gateway serves: coming months, the default partition, search indexes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from gateway.store.pool import Connection, Database
 
 STEP_ROWS = 2000  # copied in one transaction
-REST_S = 0.05  # between two of them
-BUSY_S = 1.0  # until a table that is in use is asked for again
+PAUSE_S = 0.05  # between two transactions
+BUSY_S = 1.0  # until the next attempt to lock a table in use
 ATTEMPTS = 600
 
-NO_HURRY = {"statement_timeout": "0"}
+NO_TIMEOUT = {"statement_timeout": "0"}
 
-# $1: how many months after this one
+# $1: number of months after this one
 MISSING_PARTITIONS = """
 select parent, name, is_due from llm_logs.missing_partitions($1)
 """
 
-# $1: the partitioned table; $2: how many rows; $3: how many months after this one
+# $1: the partitioned table; $2: number of rows; $3: number of months after this one
 REGROUP = """
 select llm_logs.regroup($1, $2, $3)
 """
@@ -55,14 +55,14 @@ log = structlog.get_logger()
 
 
 class Partitions:
-    """The partitions of the log, on a connection of their own, for what is done here may take its time."""
+    """The partitions of the log. It opens its own connections, because its statements may take long."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.missing: tuple[str, ...] = ()  # of this month and the next ones; their rows lie in the default partition
+        self.missing: tuple[str, ...] = ()  # of this month and the next ones; their rows are in the default partition
 
     async def keep(self, months_ahead: int = MONTHS_AHEAD) -> None:
-        """Make what is missing, move what is in the way, and set what is not set yet. Raises StoreUnavailable."""
+        """Create missing partitions, move rows out of the default partition, tune tables. Raises StoreUnavailable."""
         async with self._connected() as connection:
             await _do(connection, MAKE_PARTITIONS, months_ahead)
             missing = await self._look(connection, months_ahead)
@@ -74,7 +74,7 @@ class Partitions:
                 await self._look(connection, months_ahead)
 
     async def clean_search(self) -> None:
-        """Sort what the search indexes have got into their order, so that no insert has to. Raises StoreUnavailable."""
+        """Clean the pending lists of the search indexes, so that no insert does. Raises StoreUnavailable."""
         async with self._connected() as connection:
             for index in await connection.fetch(SEARCH_INDEXES):
                 await _do(connection, CLEAN_PENDING_LIST, index["oid"])
@@ -89,7 +89,7 @@ class Partitions:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
-        connection = await self._database.connect(NO_HURRY)
+        connection = await self._database.connect(NO_TIMEOUT)
         try:
             yield connection
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
@@ -99,18 +99,17 @@ class Partitions:
 
 
 async def _regroup(connection: Connection, parent: str, months_ahead: int) -> None:
-    """Raises PostgresError when it cannot be done now; what has been copied is gone on with the next time."""
+    """Move rows of a default partition into months. Raises PostgresError; the next call continues its work."""
     state = ""
     while state not in ("done", "busy", "stopped"):
         state = await _retried(connection, REGROUP, parent, STEP_ROWS, months_ahead)
         if state in ("begun", "regrouped", "stopped"):
             log.info("default partition", table=parent, state=state)
-        await asyncio.sleep(REST_S)
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _retried(connection: Connection, statement: str, *arguments: Any) -> Any:
-    """A table that is in use is waited for between the attempts, not by them: who waits for a lock keeps all others
-    waiting behind it."""
+    """Repeat a statement until its table is free. It waits between attempts: a queued lock would block others."""
     for _ in range(ATTEMPTS):
         try:
             return await _do(connection, statement, *arguments)

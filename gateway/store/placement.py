@@ -19,6 +19,7 @@ from gateway.store.conversations import (
     place,
     shifted,
 )
+from gateway.store.pool import plain_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,11 +172,6 @@ async def _find(connection: Connection, statement: str, lookups: Sequence[Lookup
 def _snapshot(row: asyncpg.Record) -> Snapshot:
     id_ = plain_uuid(row["id"])
     return Snapshot(id_, row["root_gpt_id"] or str(id_), row["convo_title"])
-
-
-def plain_uuid(found: UUID) -> UUID:
-    """The standard library's UUID; orjson does not write asyncpg's own class."""
-    return UUID(int=found.int)
 
 
 async def join_early_rows(connection: Connection, rows: list[Row], slack_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Connections to Postgres: a bounded pool that opens when it is needed, and calls that a frozen server cannot hang."""
+"""Connections to Postgres: a bounded pool that opens at its first use, and calls that a frozen server cannot block."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -14,7 +15,7 @@ import structlog
 from gateway.errors import StoreUnavailable, safe_text
 from gateway.settings.database_url import read_url
 from gateway.store.dsn import connect_arguments
-from gateway.store.pooler import STATEMENT_LOST, TAKEN, PoolerConnection, is_pooled, refuses_parameters
+from gateway.store.pooler import ACCEPTED, STATEMENT_LOST, PoolerConnection, is_pooled, refuses_parameters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -30,7 +31,7 @@ IDLE_IN_TRANSACTION_S = 60.0  # a frozen gateway must not hold its locks for eve
 CLOSE_S = 2.0
 _JSONB_VERSION = b"\x01"
 
-# What says nothing about the statement: no connection, or one that broke; a server that stops, is full, or too slow.
+# Errors that are not the statement's: no or a broken connection; a server that stops, is full, or too slow.
 CONNECTION_ERRORS = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -55,7 +56,7 @@ class PoolState:
 
 
 class Database:
-    """One Postgres. Nothing connects before the first use, so that the gateway starts without it."""
+    """One Postgres. It connects at the first use, so that the gateway starts without Postgres."""
 
     def __init__(self, dsn: str, settings: StoreSettings, application: str = APPLICATION) -> None:
         self._dsn = dsn
@@ -63,7 +64,7 @@ class Database:
         self._application = application
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
-        self.is_pooled = False  # by a pooler in front of Postgres, as far as is known
+        self.is_pooled = False  # a pooler in front of Postgres was detected
 
     @property
     def dsn(self) -> str:
@@ -75,23 +76,24 @@ class Database:
         return self._settings.statement_s
 
     def state(self) -> PoolState:
+        """The number of connections."""
         pool = self._pool
         size = pool.get_size() if pool is not None else 0
         return PoolState(size, size - pool.get_idle_size() if pool is not None else 0, self._settings.pool_max)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """One from the pool, for statements of one's own. Raises StoreUnavailable, also for what fails in its body."""
+        """A connection from the pool. Raises StoreUnavailable, also for lost connections in its body."""
         pool = await self._opened()
-        patience = self._settings.connect_s + self._settings.statement_s
+        timeout = self._settings.connect_s + self._settings.statement_s
         try:
-            connection = await within(patience, _acquired(pool, patience), _terminate)
+            connection = await within(timeout, _acquired(pool, timeout), _terminate)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
         try:
             yield connection
         except asyncpg.ReadOnlySQLTransactionError as error:
-            connection.terminate()  # a session stays read-only when its database or role is no longer so
+            connection.terminate()  # a session stays read-only after its database or role became writable
             raise unavailable(error) from error
         except (*CONNECTION_ERRORS, *STATEMENT_LOST) as error:
             raise self.unavailable(error) from error
@@ -100,8 +102,10 @@ class Database:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[PooledConnection]:
-        """The same for statements that no caller can make wrong: what Postgres refuses then is StoreUnavailable, too.
-        So it is with a table that is not there yet, for Postgres came back a moment ago."""
+        """A connection for statements that a caller's input cannot make wrong: each error is StoreUnavailable.
+
+        One such error is a table that does not exist yet, because Postgres came back a moment ago.
+        """
         async with self.connection() as connection:
             try:
                 yield connection
@@ -111,20 +115,22 @@ class Database:
                 raise unavailable(error) from error
 
     async def connect(self, settings: Mapping[str, str] | None = None) -> Connection:
-        """A connection outside of the pool, of which the caller takes care; `settings` are Postgres' own, and hold in
-        its transactions. Raises StoreUnavailable."""
+        """A connection outside of the pool, which the caller closes. Raises StoreUnavailable.
+
+        `settings` are settings of Postgres for its transactions.
+        """
         try:
             return await within(self._settings.connect_s * 2, self._connect(settings or {}), _terminate)
         except (*CONNECTION_ERRORS, asyncpg.PostgresError) as error:
             raise unavailable(error) from error
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
-        """The error for callers. One that only a pooler causes is the last of its kind."""
+        """The error for callers. An error that only a pooler causes turns prepared statements off."""
         if isinstance(error, STATEMENT_LOST) and not self.is_pooled:
             self._found_pooler()
         return unavailable(error)
 
-    async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109 - a frozen server outlasts a scope
+    async def ping(self, timeout: float) -> bool:  # noqa: ASYNC109 - `asyncio.timeout` would wait for a frozen server
         """Whether Postgres answers within so many seconds."""
         try:
             return await within(timeout, self._ask())
@@ -132,6 +138,7 @@ class Database:
             return False
 
     async def aclose(self) -> None:
+        """Close the pool."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -151,7 +158,7 @@ class Database:
         return connection
 
     async def _dial(self, settings: Mapping[str, str], **more: Any) -> Connection:
-        """Connects. A pooler is recognised here, and every connection made for it from then on."""
+        """A new connection. The first one that meets a pooler makes this and all later ones fit for a pooler."""
         if not self.is_pooled:
             try:
                 connection: Connection = await asyncpg.connect(**self._target(), server_settings=dict(settings), **more)
@@ -164,11 +171,15 @@ class Database:
                         return connection
                 connection.terminate()
             self._found_pooler()
-        taken = {name: value for name, value in settings.items() if name in TAKEN}
+        accepted = {name: value for name, value in settings.items() if name in ACCEPTED}
         pooled = await asyncpg.connect(
-            **self._target(), server_settings=taken, statement_cache_size=0, connection_class=PoolerConnection, **more
+            **self._target(),
+            server_settings=accepted,
+            statement_cache_size=0,
+            connection_class=PoolerConnection,
+            **more,
         )
-        pooled.tune({name: value for name, value in settings.items() if name not in TAKEN})
+        pooled.tune({name: value for name, value in settings.items() if name not in ACCEPTED})
         return pooled
 
     async def _dial_for_pool(self, *_: Any, **__: Any) -> Connection:
@@ -210,7 +221,7 @@ class Database:
         }
 
     async def _release(self, pool: Pool, connection: PooledConnection) -> None:
-        """Back to the pool; what a frozen server keeps us from resetting is thrown away."""
+        """Return a connection to the pool; terminate it if a frozen server does not reset it."""
         try:
             await within(CLOSE_S, pool.release(connection, timeout=CLOSE_S))
         except (StoreUnavailable, *CONNECTION_ERRORS):
@@ -218,10 +229,10 @@ class Database:
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T], discard: Callable[[T], object] | None = None) -> T:
-    """The result, or StoreUnavailable after so many seconds.
+    """The result of `work`. Raises StoreUnavailable after so many seconds.
 
-    The work is a task that is cancelled then, but not waited for: against a frozen server asyncpg waits twice as long
-    as it is told to, and `asyncio.timeout` would wait for it. `discard` gets a result that comes all the same.
+    Then it cancels the work and does not wait for its end: against a frozen server, asyncpg waits twice its timeout,
+    and `asyncio.timeout` would wait for asyncpg. `discard` gets a late result.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -236,6 +247,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T], discard: Callable
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
+    """The error of the store for an error of asyncpg."""
     if isinstance(error, StoreUnavailable):
         return error
     return StoreUnavailable(f"Postgres cannot be used now: {safe_text(error)}")
@@ -243,7 +255,7 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 @contextmanager
 def _terminated_unless_done(connection: Connection) -> Iterator[None]:
-    """Nobody else has it yet, and who waits for it may be cancelled."""
+    """Terminates a connection that nobody has yet if the body fails or is cancelled."""
     try:
         yield
     except BaseException:
@@ -261,7 +273,7 @@ def _let_go(task: asyncio.Task[T], discard: Callable[[T], object] | None) -> Non
 
 
 def _terminate(connection: Connection | PooledConnection) -> None:
-    with suppress(asyncpg.InterfaceError):  # its pool has taken it back
+    with suppress(asyncpg.InterfaceError):  # the pool has it back already
         connection.terminate()
 
 
@@ -270,12 +282,12 @@ def _seen(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-async def _acquired(pool: Pool, patience: float) -> PooledConnection:
-    return await pool.acquire(timeout=patience)
+async def _acquired(pool: Pool, seconds: float) -> PooledConnection:
+    return await pool.acquire(timeout=seconds)
 
 
 async def _initialised(pool: Pool) -> Pool:
-    """The pool with its first connections; without all of them it has none."""
+    """The pool with all its first connections. Terminates it if one of them fails."""
     try:
         await pool
     except BaseException:
@@ -284,8 +296,13 @@ async def _initialised(pool: Pool) -> Pool:
     return pool
 
 
+def plain_uuid(found: UUID) -> UUID:
+    """The UUID as the standard library's class; orjson does not write asyncpg's own subclass."""
+    return UUID(int=found.int)
+
+
 async def set_codecs(connection: Any) -> None:
-    """jsonb as Python values; json as text that is ready (bytes), for rows that are pasted together."""
+    """Decodes jsonb to Python values, and takes json as encoded text (bytes) for the rows of a batch."""
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", format="binary", encoder=_encode_jsonb, decoder=_decode_jsonb
     )

@@ -1,6 +1,6 @@
-"""Connections behind a pooler in transaction mode (PgBouncer and its kin): each transaction may meet another server.
+"""Connections behind a pooler in transaction mode, such as PgBouncer: each transaction may run in another session.
 
-So nothing is left in a session: settings are set in each transaction, and prepared statements have no name.
+So no state stays in a session: each transaction sets its settings, and prepared statements have no name.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection  # which is generic in the stubs only
 
-# Startup parameters that every pooler takes; others, PgBouncer refuses in its default form.
-TAKEN = ("application_name",)
-# A named statement that is not there, or is somebody else's: how a pooler shows that looks like a server.
+# Startup parameters that every pooler accepts; PgBouncer refuses others by default.
+ACCEPTED = ("application_name",)
+# A named statement that is missing, or belongs to another client: the sign of a pooler that looks like a server.
 STATEMENT_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 WHO_ANSWERS = """
 select pg_backend_pid()
@@ -27,22 +27,22 @@ select pg_backend_pid()
 
 
 class PoolerConnection(Connection):
-    """Asked like any other connection."""
+    """A connection through a pooler, with the interface of a direct one."""
 
     each_transaction = ""
 
     def tune(self, settings: Mapping[str, str]) -> None:
-        """What holds in each transaction. Names and values are ours."""
+        """Set these settings in each transaction. Names and values are constants of ours."""
         self.each_transaction = ";".join(f"set local {name} = '{value}'" for name, value in settings.items())
 
     def get_reset_query(self) -> str:
-        return ""  # there is no state, and the server is another client's by now
+        return ""  # the session has no state of ours, and serves another client by now
 
     def transaction(self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False) -> Transaction:
         return _Tuned(self, isolation, readonly, deferrable)
 
     def cursor(self, query: str, *parameters: object, prefetch: int | None = None, **_: Any) -> Any:
-        """Only to iterate over. asyncpg's own names its statement."""
+        """A cursor to iterate over; asyncpg's own would name its statement."""
         return self._rows(query, parameters, prefetch)
 
     async def _rows(
@@ -66,11 +66,12 @@ class _Tuned(Transaction):
 
 
 def refuses_parameters(error: Exception) -> bool:
+    """Whether a pooler refused our startup parameters."""
     return isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error)
 
 
 async def is_pooled(connection: Connection) -> bool:
-    """Whether the process that answers is not the one that the connection was told of: a pooler makes that up."""
+    """Whether another process answers than the one of the connection's start: a pooler invents that one."""
     try:
         statement = await connection.prepare(WHO_ANSWERS, name="")
         return bool(await statement.fetchval() != connection.get_server_pid())

@@ -1,6 +1,6 @@
-"""Figures of the use of models, from the tables that `refresh_report` adds up, and that adding up itself.
+"""Usage figures of models, from the sums that `refresh_report` keeps; and that refresh.
 
-Each statement names the principal: an auditor's figures are everybody's, those of others their own.
+Each statement names the principal: an auditor reads the figures of all users, other callers their own.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
     Rows = Sequence[Mapping[str, Any]]
 
-SHOWN_USERS = 8  # that have a line of their own in a picture of days; the others are added up
+SHOWN_USERS = 8  # with their own line in a chart of days; the others are one line
 SHOWN_CONVERSATIONS = 50
-STEP = 50  # days of users that are added up in one transaction, which a statement's timeout must not end
-PATIENCE_S = 1.0  # for what changed last, when somebody wants to read; the rest is the upkeep's
+STEP = 50  # days of users in one transaction: few enough for the statement timeout
+REFRESH_S = 1.0  # that a reader waits for a refresh; the maintenance refreshes the rest
 
-# Sums of many groups need not go to the disk, nor be compiled; a plan that fits all filters fits none
+# Sums of many groups stay in memory and are not compiled. A generic plan for all filters is bad for each of them.
 TUNE = "set local work_mem = '64MB'; set local jit = off; set local plan_cache_mode = force_custom_plan"
 
-# $1: how many of the changed days at most
+# $1: limit of changed days
 REFRESH = "select llm_logs.refresh_report($1)"
 
-# Whether anything is not added up yet
+# Whether some changes are not in the sums yet
 PENDING = "select exists (select from llm_logs.report_changes)"
 
 # In all of the following: $1: the principal's user; $2: whether the principal is an auditor; $3, $4: first and last
 # day; $5: user, $6: model, $7: job title, each null for all
 
-# Sums of each day and model, then of each user and model; `open` are the tokens whose price no row says
+# Sums of each day and model, then of each user and model; `open` are tokens of rows without a price
 USAGE = """
 with of_days as (
     select
@@ -103,7 +103,7 @@ group by user_name, model
 order by day, user_name, model
 """
 
-# Conversations of each day, by user; $8: users with the most of them, the others are added up under null
+# Conversations of each day, by user; $8: number of users with the most; the others are one group, null
 CONVERSATIONS = """
 with days as materialized (
     select day, user_name, conversations
@@ -131,7 +131,7 @@ group by day, most.user_name
 order by day, most.user_name
 """
 
-# The conversations with the most tokens, and how many there are. $8: how many
+# The conversations with the most tokens, and the number of all. $8: row limit
 LARGEST = """
 with of_parts as materialized (
     select key, sum(total_tokens::double precision) as total_tokens
@@ -273,8 +273,8 @@ where chats > 0 and $1::text is not null
 order by day, model, measure
 """
 
-# What the policy did, of each day and then of each rule: a request that several rules have changed counts for each.
-# These are few among the rows, and have an index of their own
+# The policy's outcomes by day, then by rule: a request that several rules changed counts for each rule.
+# Few rows have an outcome; an index holds them.
 POLICY = """
 with ruled as materialized (
     select response_time::date as day, policy_outcome as outcome, policy_rules as rules, user_name
@@ -291,8 +291,8 @@ from ruled cross join unnest(rules) as rule group by outcome, rule
 order by day, requests desc, outcome, rule
 """
 
-# What one may choose from; $1 to $4: as above. Users are looked up one after the other in the index: few against their
-# days
+# The choices of each filter; $1 to $4: as above. A recursive query reads the distinct users from the index: few users,
+# but many days
 CHOICES = """
 with recursive users as (
     (select user_name from llm_logs.report_usage order by user_name limit 1)
@@ -321,7 +321,7 @@ order by user_name, model, title
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the report is to be about; days are UTC's, and both ends count."""
+    """The scope of a report. Days are in UTC; both ends are included."""
 
     caller: Principal
     first: date
@@ -332,10 +332,12 @@ class Question:
 
     @property
     def scope(self) -> tuple[str, bool, date, date]:
+        """The first parameters of each statement."""
         return indexed_text(self.caller.user), self.caller.is_auditor, self.first, self.last
 
     @property
     def parameters(self) -> tuple[object, ...]:
+        """The parameters of each statement with filters."""
         return (*self.scope, *(None if text is None else indexed_text(text) for text in self._filters()))
 
     def _filters(self) -> tuple[str | None, str | None, str | None]:
@@ -344,7 +346,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the statements above have found, all at one moment."""
+    """The results of the statements above, from one snapshot."""
 
     usage: Rows
     conversations: Rows
@@ -352,41 +354,42 @@ class Figures:
     times: Rows
     policy: Rows
     choices: Rows
-    is_behind: bool  # some rows are stored but not added up yet
+    is_behind: bool  # some stored rows are not in the sums yet
 
     @property
     def newest(self) -> datetime | None:
+        """The end of the newest answer in the figures."""
         return max((row["last_at"] for row in self.usage), default=None)
 
 
 class Reports:
-    """Of one database. All verbs raise StoreUnavailable."""
+    """The report of one database. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def refresh(self, most: int = STEP) -> int:
-        """Adds up at most so many of the days that have changed; returns how many these were."""
+        """Update the sums of at most `most` changed days; how many."""
         async with self._database.asking() as connection:
             return int(await connection.fetchval(REFRESH, most))
 
     async def read(self, question: Question) -> Figures:
-        """The figures, with what was stored up to now, unless that is more than can be waited for."""
-        until = time.monotonic() + PATIENCE_S
+        """The figures of all stored rows; without the newest ones if the refresh takes longer than REFRESH_S."""
+        until = time.monotonic() + REFRESH_S
         while await self.refresh() == STEP and time.monotonic() < until:
             pass
-        given = question.parameters
+        parameters = question.parameters
         async with (
             self._database.asking() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             await connection.execute(TUNE)
             return Figures(
-                usage=await _fetch(connection, USAGE, *given),
-                conversations=await _fetch(connection, CONVERSATIONS, *given, SHOWN_USERS),
-                largest=await _fetch(connection, LARGEST, *given, SHOWN_CONVERSATIONS),
-                times=await _fetch(connection, TIMES, *given),
-                policy=await _fetch(connection, POLICY, *given),
+                usage=await _fetch(connection, USAGE, *parameters),
+                conversations=await _fetch(connection, CONVERSATIONS, *parameters, SHOWN_USERS),
+                largest=await _fetch(connection, LARGEST, *parameters, SHOWN_CONVERSATIONS),
+                times=await _fetch(connection, TIMES, *parameters),
+                policy=await _fetch(connection, POLICY, *parameters),
                 choices=await _fetch(connection, CHOICES, *question.scope),
                 is_behind=bool(await connection.fetchval(PENDING)),
             )

@@ -1,15 +1,17 @@
-"""What the gateway has a model derive from conversations: where it begins from, and where the result is kept."""
+"""Titles and metadata that a model derives from conversations: reads their source, stores the result."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from gateway.store.jsonb import to_jsonb
+from gateway.store.pool import plain_uuid
 from gateway.store.rows import indexed_text
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from gateway.model import Principal
     from gateway.store.pool import Database
 
@@ -22,8 +24,8 @@ order by response_time desc, id desc
 limit 1
 """
 
-# $1: id of the interaction by which it was derived; $2: its request; $3: its answer; $4: user; $5: job title; $6: when;
-# $7: the row that was summarised; $8: what was derived
+# $1: id of the interaction that derived it; $2: its request; $3: its answer; $4: user; $5: job title; $6: when;
+# $7: the summarised row; $8: the metadata
 KEEP = """
 insert into llm_logs.meta_summarizer_log
     (id, request, response, usage_info, user_name, title, response_time, orig_summarized_id, metadata)
@@ -37,7 +39,7 @@ on conflict (id) do nothing
 
 @dataclass(frozen=True, slots=True)
 class NewestSnapshot:
-    """The newest row of a conversation: all that was said, and the last answer."""
+    """The newest row of a conversation: all its messages, and the last answer."""
 
     id: UUID
     request: Any  # JSON
@@ -47,7 +49,7 @@ class NewestSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """Metadata of a conversation, and the interaction that brought them."""
+    """Metadata of a conversation, and the interaction that derived them."""
 
     id: UUID
     at: float  # Unix time
@@ -58,20 +60,21 @@ class Derived:
 
 
 class Summaries:
-    """Of one database. All verbs raise StoreUnavailable."""
+    """The derived metadata in one database. All methods raise StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def newest(self, caller: Principal, root: str) -> NewestSnapshot | None:
-        """None when the caller has no such conversation."""
+        """The newest row of a conversation; None: the caller has no such conversation."""
         async with self._database.asking() as connection:
             row = await connection.fetchrow(NEWEST, indexed_text(caller.user), indexed_text(root))
         if row is None:
             return None
-        return NewestSnapshot(UUID(bytes=row["id"].bytes), row["request"], row["response"], row["model"])
+        return NewestSnapshot(plain_uuid(row["id"]), row["request"], row["response"], row["model"])
 
     async def keep(self, caller: Principal, derived: Derived) -> None:
+        """Store derived metadata."""
         async with self._database.asking() as connection:
             await connection.execute(
                 KEEP,
