@@ -55,7 +55,6 @@ class Connection(asyncio.Protocol):
         "_framing",
         "_headers",
         "_headers_only",
-        "_is_awaiting_caller",
         "_is_close_delimited",
         "_is_complete",
         "_is_paused",
@@ -73,8 +72,6 @@ class Connection(asyncio.Protocol):
         "_upload",
         "_upload_error",
         "_waiter",
-        "_writable",
-        "_write_paused_at",
         "head",
         "loop",
     )
@@ -89,9 +86,7 @@ class Connection(asyncio.Protocol):
         self._timeout_check: asyncio.TimerHandle | None = None
         self._discard_timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._upload: asyncio.Task[None] | None = None
-        self._writable: asyncio.Future[None] | None = None  # while the write buffer is full
-        self._write_paused_at = 0.0
+        self._upload: Upload | None = None  # of the present call, until its body is sent
         self._poll = select.poll()
         self._reset()
 
@@ -111,7 +106,6 @@ class Connection(asyncio.Protocol):
         self._fault = ""
         self._sink_error: Exception | None = None
         self._upload_error: Exception | None = None  # from the source of the request's body
-        self._is_awaiting_caller = False  # for more of the request's body
         self._is_paused = False
         self._discard_left: int | None = None  # bytes that may still be discarded; None while there is a sink
         self._sent_at = self._last_read = 0.0
@@ -144,10 +138,10 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._headers_only = headers_only
         self._sent_at = self._last_read = self.loop.time()
+        self._upload = upload
         self._transport.write(message)
         if upload is not None:
-            self._is_awaiting_caller = True
-            self._upload = self.loop.create_task(self._send_body(upload))
+            upload.start(self._transport, self._upload_ended)
         if self._timeout_check is None:
             self._check_timeouts_after(self._timeouts.head_s)
         try:
@@ -173,25 +167,11 @@ class Connection(asyncio.Protocol):
             return StaleConnection()
         return UpstreamUnreachable("the upstream closed the connection without an answer")
 
-    async def _send_body(self, upload: Upload) -> None:
-        """Send a streamed body no faster than the upstream takes it. An error of its source closes the connection."""
-        parts = aiter(upload.parts)
-        try:
-            while True:
-                self._is_awaiting_caller = True
-                part = await anext(parts, None)
-                self._is_awaiting_caller = False
-                assert self._transport is not None  # `connection_lost` cancels this task
-                if part is None:
-                    break
-                self._transport.write(upload.framed(part))
-                if self._writable is not None:
-                    await self._writable
-            self._transport.write(upload.end())
+    def _upload_ended(self, error: Exception | None) -> None:
+        self._upload = None
+        if error is None:
             self._sent_at = self._last_read = self.loop.time()
-            self._upload = None
-        except Exception as error:  # noqa: BLE001 (raised again in `send`)
-            self._upload = None
+        else:
             self._upload_error = error
             self.abort()
 
@@ -353,13 +333,12 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def pause_writing(self) -> None:
-        self._writable = self.loop.create_future()
-        self._write_paused_at = self.loop.time()
+        if self._upload is not None:
+            self._upload.pause()
 
     def resume_writing(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+        if self._upload is not None:
+            self._upload.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -379,10 +358,11 @@ class Connection(asyncio.Protocol):
             return
         timeouts = self._timeouts
         now = self.loop.time()
-        if self._is_awaiting_caller or self._is_paused:  # the silence is not the upstream's
+        upload = self._upload
+        if self._is_paused or (upload is not None and upload.is_awaiting_source):  # the silence is not the upstream's
             left, fault = timeouts.stall_s, ""
-        elif self._upload is not None:
-            left = self._write_paused_at + timeouts.stall_s - now
+        elif upload is not None:
+            left = upload.paused_at + timeouts.stall_s - now
             fault = f"the upstream took no more of the request's body within {timeouts.stall_s:g} s"
         elif self.head is None:
             left = self._sent_at + timeouts.head_s - now
