@@ -1,6 +1,6 @@
 """An HTTP/1.1 client protocol: bytes from the upstream reach the sink in the same call, without a task.
 
-Framing is llhttp's (`httptools`). Against `aiohttp.ClientSession` this halves the CPU of a relayed chunk (tests/bench).
+Against `aiohttp.ClientSession` this halves the CPU of a relayed chunk (tests/bench).
 """
 
 from __future__ import annotations
@@ -9,28 +9,21 @@ import asyncio
 import select
 from typing import TYPE_CHECKING, Protocol, cast
 
-import httptools
-
 from gateway.errors import UpstreamGarbled, UpstreamStalled, UpstreamUnreachable
-from gateway.transport.call import BodySink, Ending, Head
+from gateway.transport.answer_parser import MAX_FRAMING_BYTES, PARSER_ERRORS, AnswerParser
+from gateway.transport.call import BodySink, Ending
 
 if TYPE_CHECKING:
+    from gateway.transport.call import Head
     from gateway.transport.origin import Timeouts
     from gateway.transport.upload import Upload
 
-MAX_HEAD_BYTES = 64 * 1024
 EARLY_BODY_BYTES = 256 * 1024  # of body that may wait for `pump`
-# Consecutive bytes without body: a head, trailers, chunk extensions. Longer by one read, which may hold both.
-MAX_FRAMING_BYTES = MAX_HEAD_BYTES + 256 * 1024
 DISCARD_BYTES = 64 * 1024  # of body behind the last event, read and discarded so that the connection can serve again
 
 
 class StaleConnection(Exception):
     """The peer closed the connection before it sent a byte of an answer, as idle connections do."""
-
-
-class StrayBytes(Exception):
-    """Bytes behind the end of an answer, which no request asked for."""
 
 
 class Pool(Protocol):
@@ -45,22 +38,15 @@ class Connection(asyncio.Protocol):
     """One connection to an upstream. It serves one call at a time."""
 
     __slots__ = (
-        "_bodies",
+        "_answer",
         "_discard_left",
         "_discard_timer",
         "_early",
         "_early_size",
         "_ending",
         "_fault",
-        "_framing",
-        "_headers",
-        "_headers_only",
-        "_is_close_delimited",
-        "_is_complete",
         "_is_paused",
-        "_is_reusable",
         "_last_read",
-        "_parser",
         "_poll",
         "_pool",
         "_sent_at",
@@ -72,7 +58,6 @@ class Connection(asyncio.Protocol):
         "_upload",
         "_upload_error",
         "_waiter",
-        "head",
         "loop",
     )
 
@@ -80,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._timeouts = timeouts
         self.loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
+        self._answer = AnswerParser(self._head_arrived)
         self._transport: asyncio.Transport | None = None
         # One timer for many calls: a timer costs 3 µs, and nearly all of them would be cancelled.
         self._timeout_check: asyncio.TimerHandle | None = None
@@ -91,15 +76,7 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
-        self.head: Head | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._framing = 0  # bytes since the last byte of body
-        self._headers_only = False
-        self._is_close_delimited = False
-        self._is_complete = False
-        self._is_reusable = False
         self._sink: BodySink | None = None
-        self._bodies: list[bytes] = []  # of the read that is being parsed
         self._early: list[bytes] = []
         self._early_size = 0
         self._ending: Ending | None = None
@@ -136,7 +113,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise StaleConnection
         self._reset()
-        self._headers_only = headers_only
+        self._answer.reset(headers_only=headers_only)
         self._sent_at = self._last_read = self.loop.time()
         self._upload = upload
         self._transport.write(message)
@@ -149,8 +126,9 @@ class Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
-        if self.head is not None:
-            return self.head
+        head = self._answer.head
+        if head is not None:
+            return head
         self.abort()
         raise self._error_without_head()
 
@@ -161,7 +139,7 @@ class Connection(asyncio.Protocol):
             return UpstreamStalled(self._fault)
         if self._ending is Ending.GARBLED:
             return UpstreamGarbled(f"the upstream's answer is not HTTP: {self._fault}")
-        if self._framing:
+        if self._answer.framing:
             return UpstreamUnreachable("the upstream closed the connection in the middle of its answer's head")
         if self.loop.time() - self._sent_at < self._timeouts.stale_s:
             return StaleConnection()
@@ -246,9 +224,9 @@ class Connection(asyncio.Protocol):
     def _release(self) -> None:
         """Give the connection back, at once or when the rest of its body has been discarded."""
         self._sink = None
-        if self._is_complete:
+        if self._answer.is_complete:
             self._resume()  # the last read may have filled the sink
-            self._pool.give_back(self, reusable=self._is_reusable)
+            self._pool.give_back(self, reusable=self._answer.is_reusable)
         elif self._can_discard_rest():
             self._discard_left = DISCARD_BYTES
             self._discard_timer = self.loop.call_later(self._timeouts.discard_s, self.abort)
@@ -258,7 +236,7 @@ class Connection(asyncio.Protocol):
 
     def _can_discard_rest(self) -> bool:
         is_enough = self._ending is Ending.ENOUGH and self._upload is None
-        return is_enough and self.is_open and not self._is_close_delimited
+        return is_enough and self.is_open and not self._answer.is_close_delimited
 
     # --- called by the event loop ------------------------------------------------------------------------------------
 
@@ -267,34 +245,39 @@ class Connection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_complete:  # no request is open: these bytes must not become the answer to the next one
+        answer = self._answer
+        if answer.is_complete:  # no request is open: these bytes must not become the answer to the next one
             self.abort()
             return
         self._last_read = self.loop.time()
-        self._framing += len(data)
-        fault = None
+        answer.framing += len(data)
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            fault = str(error) or type(error).__name__
-        if self._bodies:
-            self._framing = 0
-            bodies, self._bodies = self._bodies, []
+            answer.feed(data)
+        except PARSER_ERRORS as error:
+            answer.fault = answer.fault or str(error) or type(error).__name__
+        if answer.bodies:
+            answer.framing = 0
+            bodies, answer.bodies = answer.bodies, []
             try:
                 self._deliver(bodies[0] if len(bodies) == 1 else b"".join(bodies))
             except Exception as error:  # noqa: BLE001 (raised again in `pump`, whose caller owns the sink)
                 self._sink_error = error
                 self.abort()
-        if self._is_complete:
-            self._completed(is_clean=fault is None)
-        elif fault is not None:
-            self._broken(fault)
-        elif self._framing > MAX_FRAMING_BYTES:
-            self._broken("its head is too large" if self.head is None else "its framing has no end")
+        if answer.is_complete:
+            self._completed()
+        elif answer.fault:
+            self._broken(answer.fault)
+        elif answer.framing > MAX_FRAMING_BYTES:
+            self._broken("its head is too large" if answer.head is None else "its framing has no end")
+
+    def _head_arrived(self) -> None:
+        if self._answer.headers_only:
+            self._ending = Ending.ENOUGH
+        self._wake()
 
     def _deliver(self, data: bytes) -> None:
         """Pass on all body bytes of one read: many small chunks that came together cost one call and one write."""
-        if self._headers_only:  # an answer to HEAD has no body; an upstream that sends one breaks the framing
+        if self._answer.headers_only:  # an answer to HEAD has no body; an upstream that sends one breaks the framing
             self.abort()
             return
         sink = self._sink
@@ -316,15 +299,16 @@ class Connection(asyncio.Protocol):
             if self._early_size > EARLY_BODY_BYTES:
                 self._pause()
 
-    def _completed(self, *, is_clean: bool) -> None:
+    def _completed(self) -> None:
         """The answer is complete. Further bytes, or a request that is not fully sent, rule out reuse."""
         is_sent = self._transport is not None and self._transport.get_write_buffer_size() == 0 and self._upload is None
-        self._is_reusable = self._is_reusable and is_clean and is_sent
+        answer = self._answer
+        answer.is_reusable = answer.is_reusable and not answer.fault and is_sent
         if self._discard_left is not None:
             self._discard_left = None
             if self._discard_timer is not None:
                 self._discard_timer.cancel()
-            self._pool.give_back(self, reusable=self._is_reusable)
+            self._pool.give_back(self, reusable=self._answer.is_reusable)
         else:
             self._end(Ending.WHOLE)
 
@@ -344,7 +328,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._stop()
         self._pool.forget(self)
-        is_clean_end = self.head is not None and self._is_close_delimited and exc is None
+        is_clean_end = self._answer.is_close_delimited and exc is None  # known with the head
         self._end(Ending.UNPROVED if is_clean_end else Ending.CUT)
 
     def _check_timeouts_after(self, left: float) -> None:
@@ -364,7 +348,7 @@ class Connection(asyncio.Protocol):
         elif upload is not None:
             left = upload.paused_at + timeouts.stall_s - now
             fault = f"the upstream took no more of the request's body within {timeouts.stall_s:g} s"
-        elif self.head is None:
+        elif self._answer.head is None:
             left = self._sent_at + timeouts.head_s - now
             fault = f"the upstream sent no answer within {timeouts.head_s:g} s"
         else:
@@ -385,44 +369,3 @@ class Connection(asyncio.Protocol):
         if self._upload is not None:
             self._upload.cancel()
             self._upload = None
-
-    # --- called by llhttp --------------------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self._is_complete:
-            raise StrayBytes
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.head is None:  # else it is a trailer, which is ignored
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
-            self._headers = []
-            return
-        if self._framing > MAX_HEAD_BYTES and sum(map(_size, self._headers)) > MAX_HEAD_BYTES:
-            self._broken("its head is too large")
-            return
-        self.head = Head(status, tuple(self._headers))
-        self._is_reusable = self._parser.should_keep_alive()  # llhttp forgets this before `on_message_complete`
-        self._is_close_delimited = (
-            status not in (204, 304)
-            and self.head.get(b"content-length") is None
-            and b"chunked" not in (self.head.get(b"transfer-encoding") or b"").lower()
-        )
-        if self._headers_only:
-            self._ending = Ending.ENOUGH  # llhttp expects a body after HEAD too: the connection cannot be reused
-            self._is_close_delimited = True
-        self._wake()
-
-    def on_body(self, data: bytes) -> None:
-        self._bodies.append(data)
-
-    def on_message_complete(self) -> None:
-        if self.head is not None:  # else it was a 1xx
-            self._is_complete = True
-
-
-def _size(header: tuple[bytes, bytes]) -> int:
-    return len(header[0]) + len(header[1])
