@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.exchange.recording import Recording
     from gateway.transport.call import RawHeaders
 
-READING_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))  # without a body, they ask no model for anything
+READING_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))  # without a body, these use no model
 
 
 class Permit:
@@ -60,7 +60,7 @@ class RequestContext:
     further_models: tuple[str, ...] = ()  # in path and query; set only if the caller may use some models only
     shows_ids: bool = False  # the gateway's own endpoints put the ids of interaction and conversation into the answer
     convo_show: bool = True  # False: the gateway itself asks, outside of the caller's history
-    asked: ChatRequest | PassthroughRequest | None = None  # as the policy lets it through; set before the gates
+    asked: ChatRequest | PassthroughRequest | None = None  # as the policy lets it pass; set before the gates
     permits: tuple[Permit, ...] = ()
     recording: Recording | None = None
     stopped: GatewayError | None = None  # why the gateway itself cancels it: the caller's wish, or a shutdown

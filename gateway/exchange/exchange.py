@@ -73,10 +73,10 @@ class Exchange:
         try:
             for gate in self._gates:
                 if (entered := gate.enter(context)) is not PERMIT and (refusal := await refusal_of(context, entered)):
-                    raise self._refused(context, _of_conversation(context, dialect.kind, asked, ruling), refusal)
+                    raise self._refused(context, _chat_interaction(context, dialect.kind, asked, ruling), refusal)
             route = self._catalogue.for_model(asked.model)
             provider = route.provider
-            recording = self._begin(context, _of_conversation(context, dialect.kind, asked, ruling, provider.name))
+            recording = self._begin(context, _chat_interaction(context, dialect.kind, asked, ruling, provider.name))
             if rejection is not None:
                 recording.close(Outcome.POLICY_BLOCKED, error=rejection)
                 raise PolicyRejected(rejection)
@@ -84,10 +84,8 @@ class Exchange:
                 asked = asked.with_model(route.upstream_model)
             await ConversationCall(self._shared, context, recording, asked, dialect, provider, client).answer()
         except BaseException as error:
-            _close_failed(context, error)
-            if context.stopped is not None and isinstance(error, asyncio.CancelledError):
-                context.take_back_cancellation()
-                raise context.stopped from None
+            if (stopped := _close_failed(context, error)) is not None:
+                raise stopped from None
             raise
         finally:
             if context.permits:
@@ -103,22 +101,22 @@ class Exchange:
             for gate in self._gates:
                 if (entered := gate.enter(context)) is not PERMIT and (refusal := await refusal_of(context, entered)):
                     body = upload.body if isinstance(upload.body, bytes) else b""
-                    raise self._refused(context, _of_upload(context, kind, upload, body), refusal)
+                    raise self._refused(context, _call_interaction(context, kind, upload, body), refusal)
             provider = self._catalogue.for_path(path)
-            recording = self._begin(context, _of_upload(context, kind, upload, call.recorded_body, provider.name))
+            recording = self._begin(
+                context, _call_interaction(context, kind, upload, call.recorded_body, provider.name)
+            )
             await call.answer(provider, recording)
         except BaseException as error:
-            _close_failed(context, error, **uploaded_fields(call.uploaded))
-            if context.stopped is not None and isinstance(error, asyncio.CancelledError):
-                context.take_back_cancellation()
-                raise context.stopped from None
+            if (stopped := _close_failed(context, error, **uploaded_fields(call.uploaded))) is not None:
+                raise stopped from None
             raise
         finally:
             if context.permits:
                 context.release_permits()
 
     def as_recorded(self, asked: ChatRequest, caller: Principal) -> ChatRequest:
-        """The request as the policy lets it through, which is the form that the record keeps."""
+        """The request as the policy lets it pass: the form that the record keeps."""
         return self._policy.review(asked, caller).request
 
     def _begin(self, context: RequestContext, begun: Interaction) -> Recording:
@@ -138,11 +136,21 @@ class Exchange:
         return error
 
 
-def _close_failed(context: RequestContext, error: BaseException, **known: Any) -> None:
-    """Close the record, if one is open, of an exchange that failed. Synchronous: no cancellation can come between."""
+def _close_failed(context: RequestContext, error: BaseException, **known: Any) -> GatewayError | None:
+    """Close the record of an exchange that failed, if it is open. Synchronous: no cancellation can come between.
+
+    Returns the reason if the gateway itself cancelled the exchange: then the task goes on, and raises it.
+    """
     recording = context.recording
-    if recording is None or recording.answer is not None:
-        return
+    if recording is not None and recording.answer is None:
+        _close(recording, context, error, known)
+    if context.stopped is None or not isinstance(error, asyncio.CancelledError):
+        return None
+    context.take_back_cancellation()
+    return context.stopped
+
+
+def _close(recording: Recording, context: RequestContext, error: BaseException, known: dict[str, Any]) -> None:
     if isinstance(error, asyncio.CancelledError):
         outcome, reason = context.why_cancelled()
         recording.close(outcome, error=reason.message, **known)
@@ -155,7 +163,7 @@ def _close_failed(context: RequestContext, error: BaseException, **known: Any) -
         recording.close(Outcome.INTERRUPTED, error=f"the gateway failed: {failure}", **known)
 
 
-def _of_conversation(
+def _chat_interaction(
     context: RequestContext, kind: Kind, asked: ChatRequest, ruling: Ruling | None, upstream: str | None = None
 ) -> Interaction:
     return Interaction(
@@ -178,7 +186,7 @@ def _of_conversation(
     )
 
 
-def _of_upload(
+def _call_interaction(
     context: RequestContext, kind: Kind, upload: PassthroughRequest, body: bytes, upstream: str | None = None
 ) -> Interaction:
     return Interaction(

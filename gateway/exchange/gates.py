@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Gate(Protocol):
-    """Decides whether a request may go on. `context.asked` is the request as the policy lets it through."""
+    """Decides whether a request may go on. `context.asked` is the request as the policy lets it pass."""
 
     def enter(self, context: RequestContext) -> Entered | Awaitable[Entered]:
         """Return PERMIT or a permit of its own; or the error to refuse the request with, which goes on record.

@@ -1,4 +1,4 @@
-"""The running account of one interaction."""
+"""The recording of one interaction."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_answer_of_an_upstream_that_never_answered_has_no_status() -> None:
     assert (entry.answers[0].status, entry.answers[0].first_token_ms) == (None, None)
 
 
-async def test_account_is_closed_once() -> None:
+async def test_a_recording_closes_once() -> None:
     recording, entry = begun()
     recording.close(Outcome.COMPLETE)
     recording.close(Outcome.CLIENT_CANCELLED)
@@ -56,7 +56,7 @@ async def test_account_is_closed_once() -> None:
     await recording.kept()
 
 
-async def test_full_journal_is_told_where_it_is_waited_for() -> None:
+async def test_kept_raises_if_the_journal_was_full() -> None:
     recording, entry = begun()
     entry.is_full = True
     recording.close(Outcome.COMPLETE)

@@ -1,4 +1,4 @@
-"""The relay: what the caller sees, what is kept, and how an answer ends, at any chunking of its bytes."""
+"""The relay: what it sends, what it records, and how an answer ends, at any chunking of its bytes."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Run:
         """As an upstream feeds it: no more after enough. True: it had enough."""
         return any(self.relay.feed(read) for read in reads)
 
-    def over(self, reads: Iterable[bytes], ending: Ending = Ending.WHOLE, *, beat_after: int | None = None) -> Run:
-        """Fed and closed; with a pulse after so many reads."""
+    def over(self, reads: Iterable[bytes], ending: Ending = Ending.WHOLE, *, tick_after: int | None = None) -> Run:
+        """Fed and closed; with a tick after so many reads."""
         reads = list(reads)
-        has_enough = self.feed(reads[:beat_after])
-        if beat_after is not None and not has_enough:
+        has_enough = self.feed(reads[:tick_after])
+        if tick_after is not None and not has_enough:
             self.relay.tick(1.0)
-            has_enough = self.feed(reads[beat_after:])
+            has_enough = self.feed(reads[tick_after:])
         self.relay.close(Ending.ENOUGH if has_enough else ending)
         return self
 
@@ -97,7 +97,7 @@ def test_recorded_stream_is_untouched_and_kept_whole_at_any_cut(name: str, place
     stream = recorded(name)
     dialect = RESPONSES if name == "responses" else CHAT
     whole = Run(dialect).over([stream])
-    run = Run(dialect).over(cut(stream, places), beat_after=tick)
+    run = Run(dialect).over(cut(stream, places), tick_after=tick)
     assert run.body == whole.body
     assert stream.startswith(run.body)
     assert run.relay.completion_json() == whole.relay.completion_json()
@@ -161,7 +161,7 @@ def test_end_is_not_sent_before_the_record(places: list[int]) -> None:
 
 @given(places=st.lists(st.integers(0, 1 << 20), max_size=20), n=st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
-def test_what_may_be_taken_for_the_end_is_seen_only_when_all_before_it_is_kept(places: list[int], n: int) -> None:
+def test_a_finish_reason_is_sent_only_when_all_before_it_is_in_the_journal(places: list[int], n: int) -> None:
     """At each write: if a finish reason has been seen by the caller, all that was said so far is in the parts."""
     run = Run()
     stream = b"".join(chat("one two three", n=n, usage=True))
@@ -176,7 +176,7 @@ def test_what_may_be_taken_for_the_end_is_seen_only_when_all_before_it_is_kept(p
             break
 
 
-def test_finish_reason_alone_is_filed_before_it_is_passed_on() -> None:
+def test_a_finish_reason_alone_is_journalled_before_it_is_passed_on() -> None:
     run = Run()
 
     class Watching(FakeClient):
@@ -304,14 +304,14 @@ def test_an_event_cut_between_its_two_line_ends_gets_the_one_that_is_missing() -
     assert run.outcome is Outcome.TRUNCATED
 
 
-def test_stall_is_told_as_one() -> None:
+def test_a_stall_gets_an_error_of_its_own() -> None:
     run = Run().over([delta("a")], Ending.STALLED)
     assert run.outcome is Outcome.TRUNCATED
     assert b"upstream_timeout" in run.relay.last
     assert Run().over([], Ending.STALLED).outcome is Outcome.UPSTREAM_ERROR
 
 
-def test_broken_framing_is_told_as_the_upstreams_error() -> None:
+def test_broken_framing_is_an_upstream_error() -> None:
     run = Run().over([delta("a")], Ending.GARBLED)
     assert (run.outcome, run.text) == (Outcome.UPSTREAM_ERROR, "a")
     assert b"upstream_garbled" in run.relay.last
@@ -545,7 +545,7 @@ def test_all_that_the_caller_saw_is_in_parts_or_answer(places: list[int], beats:
     assert seen.text in run.text
 
 
-def test_pulse_files_what_is_new_and_lets_the_heart_beat() -> None:
+def test_a_tick_flushes_new_events_to_the_journal_and_sends_a_heartbeat() -> None:
     run = Run()
     run.relay.tick(1.0)
     run.feed([delta("a"), delta("b")])
@@ -566,7 +566,7 @@ def test_answer_that_comes_fast_is_filed_before_it_is_large() -> None:
     assert run.text == "x" * 1_000_000
 
 
-def test_garbage_that_the_pulse_finds_ends_the_answer_at_the_next_read() -> None:
+def test_garbage_that_a_tick_finds_ends_the_answer_at_the_next_read() -> None:
     """Events like those before are not parsed as they come: a broken one is found when they are folded."""
     broken = delta("b").replace(b'"b"', b'"\\x"')
     run = Run()
