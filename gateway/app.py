@@ -311,6 +311,7 @@ async def open_exchange(wiring: Wiring) -> None:
         ),
         gates=[ShutdownGate(app[IN_FLIGHT]), ModelPermission()],
         observers=[MetricsObserver(metrics), InteractionFields()],
+        stages=[],
     )
 
 

@@ -83,7 +83,7 @@ async def test_error_in_openais_shape_passes_with_its_status(status: int) -> Non
 
 
 @pytest.mark.parametrize("body", [{"error": {"message": "busy"}}, {"choices": [], "error": {"message": "busy"}}])
-async def test_success_with_an_error_in_it_is_told_as_an_error(body: Any) -> None:
+async def test_a_success_that_holds_an_error_is_an_error(body: Any) -> None:
     whole = await whole_of(body)
     assert (whole.outcome, whole.status, whole.error) == (Outcome.UPSTREAM_ERROR, 502, None)
     assert json.loads(whole.body) == body
@@ -102,7 +102,7 @@ async def test_success_with_an_error_in_it_is_told_as_an_error(body: Any) -> Non
         (b"{torn", "the upstream answered 404 with application/json that is not an answer"),
     ],
 )
-async def test_error_in_another_shape_is_told_in_openais_with_its_status(body: Any, message: str) -> None:
+async def test_an_error_in_another_form_gets_openais_form_and_keeps_its_status(body: Any, message: str) -> None:
     whole = await whole_of(body, status=404, retry_after="7", content_encoding="identity")
     assert (whole.outcome, whole.status) == (Outcome.UPSTREAM_ERROR, 404)
     assert whole.replacement is not None
@@ -120,7 +120,7 @@ async def test_vllms_error_without_an_envelope_keeps_its_members() -> None:
     assert json.loads(whole.replacement)["error"] == {name: body[name] for name in ("message", "type", "param", "code")}
 
 
-async def test_error_page_is_told_without_its_html() -> None:
+async def test_an_error_page_is_not_shown_as_html() -> None:
     page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
     for ending in (Ending.WHOLE, Ending.UNPROVED):
         whole = await whole_of(page, status=502, ending=ending, content_type="text/html; charset=utf-8")
@@ -130,7 +130,7 @@ async def test_error_page_is_told_without_its_html() -> None:
         assert whole.head.media_type == "application/json"
 
 
-async def test_plain_words_of_a_refusal_are_told_up_to_a_point() -> None:
+async def test_the_plain_text_of_an_error_is_shown_up_to_a_limit() -> None:
     whole = await whole_of("Zu viele Wünsche. ".encode() + b"x" * 5000, status=429, content_type="text/plain")
     assert whole.replacement is not None
     message = json.loads(whole.replacement)["error"]["message"]
@@ -153,7 +153,7 @@ async def test_success_that_is_no_answer_is_an_error(body: bytes, content_type: 
         assert whole.body == body
 
 
-async def test_redirect_is_an_error_and_is_not_told_whither() -> None:
+async def test_a_redirect_is_an_error_without_its_location() -> None:
     whole = await whole_of(b"", status=307, location="https://elsewhere.example/")
     assert isinstance(whole.error, UpstreamGarbled)
     assert "elsewhere" not in whole.error.message
@@ -177,7 +177,7 @@ async def test_body_that_does_not_end_well_is_no_answer(ending: Ending, error: A
     assert (whole.outcome, whole.body, whole.answer) == (outcome, ANSWER[:50], None)
 
 
-async def test_cut_before_the_first_byte_said_nothing() -> None:
+async def test_a_cut_before_the_first_byte_is_an_upstream_error() -> None:
     assert (await whole_of(b"", ending=Ending.CUT)).outcome is Outcome.UPSTREAM_ERROR
 
 
@@ -258,7 +258,7 @@ async def test_unknown_coding_is_refused_before_the_body_is_read() -> None:
         ("", False),
     ],
 )
-def test_texts_are_told_by_their_type(content_type: str, expected: bool) -> None:
+def test_texts_are_recognised_by_their_type(content_type: str, expected: bool) -> None:
     assert is_text(head(content_type=content_type)) is expected
     assert not is_text(head(content_type=content_type, content_encoding="gzip"))
 
@@ -276,7 +276,7 @@ def test_texts_are_told_by_their_type(content_type: str, expected: bool) -> None
         {"choices": [], "error": {"message": "no"}},
     ],
 )
-async def test_b10_an_error_in_place_of_an_answer_is_told_as_one(body: Any) -> None:
+async def test_b10_an_error_in_place_of_an_answer_is_an_error(body: Any) -> None:
     whole = await whole_of(body)
     assert (whole.outcome, whole.status, whole.answer) == (Outcome.UPSTREAM_ERROR, 502, None)
     assert "no" in json.dumps(json.loads(whole.replacement or whole.body)["error"])

@@ -287,7 +287,7 @@ def test_end_with_one_choice_of_two_unfinished_is_truncated() -> None:
 
 @given(at=st.integers(0, 1 << 20))
 @settings(max_examples=60, deadline=None)
-def test_cut_anywhere_is_truncated_and_what_was_said_is_kept(at: int) -> None:
+def test_a_cut_anywhere_is_truncated_and_recorded_so_far(at: int) -> None:
     stream = b"".join(chat("one two three four five"))
     at %= stream.index(b'"finish_reason":"stop"')
     run = Run().over([stream[:at]], Ending.CUT)
@@ -396,7 +396,7 @@ def test_b10_an_error_of_a_choice_is_seen_at_any_cut_and_only_when_it_is_kept(pl
     assert run.kept["choices"][0]["error"] == {"code": 502, "message": "gone"}
 
 
-def test_b10_what_breaks_off_after_its_error_is_told_only_once() -> None:
+def test_b10_a_break_after_an_error_adds_no_second_error() -> None:
     error = b'data: {"error":{"message":"no"}}\n\n'
     for ending in (Ending.CUT, Ending.STALLED, Ending.GARBLED, Ending.WHOLE):
         run = Run().over([delta("a"), error], ending)
@@ -433,7 +433,7 @@ def test_b10_success_in_other_words_is_no_error() -> None:
         [],
     ],
 )
-def test_b11_done_without_every_finish_reason_is_truncated_and_nothing_of_ours_is_told(said: list[bytes]) -> None:
+def test_b11_done_without_every_finish_reason_is_truncated_and_we_add_nothing(said: list[bytes]) -> None:
     for reads in ([*said, DONE], [b"".join([*said, DONE])]):
         run = Run().over(reads)
         assert (run.outcome, run.body) == (Outcome.TRUNCATED, b"".join(reads))
@@ -695,7 +695,7 @@ def test_c17_a_response_ends_with_events_of_its_own_dialect(code: str, seen: int
         assert event["response"]["output"] == []
 
 
-def test_c17_garbage_in_a_response_is_told_in_its_dialect_and_numbers_go_on() -> None:
+def test_c17_garbage_in_a_response_gets_an_error_of_its_dialect_with_the_next_number() -> None:
     run = Run(RESPONSES).over([*response()[:6], b"data: <html>\n\n"])
     assert [event["type"] for event in failures(run)] == ["error", "response.failed"]
     assert [event["sequence_number"] for event in failures(run)] == [6, 7]
