@@ -1,4 +1,4 @@
-"""Waiting with a limit, and work that is repeated: the only loops with a period in the gateway."""
+"""Waiting with a time limit, and periodic work."""
 
 from __future__ import annotations
 

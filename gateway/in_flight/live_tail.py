@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from gateway.errors import StoreUnavailable, TooManyReaders
+from gateway.polling import wait_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,9 +109,7 @@ class LiveTail:
 
     async def _wait(self, seconds: float) -> None:
         """Wait for news, at most so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
+        await wait_at_most(seconds, self._news)
 
     async def _poll_for_readers(self) -> None:
         """Poll the feed until there are no readers."""

@@ -57,8 +57,8 @@ class ReshipCounts:
 class Reshipper:
     """Compares the rows of each journal with those that the database has confirmed, and ships again what is missing.
 
-    `own` is the progress of this process's journal. `is_pending` returns whether the record of a key is still on its
-    first way to the database; `pending_count` how many are.
+    `own` is the progress of this process's journal. `is_pending` returns whether the record of a key still
+    waits for its first delivery; `pending_count` how many do.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""SinkWorker: all ways of records to one sink. A sink that is slow or down delays no other sink."""
+"""SinkWorker: delivers the records of all journals to one sink. A slow sink delays no other sink."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 
 class _Tracked(NamedTuple):
-    """The database, once for each way to it, because each way saves the progress of another journal."""
+    """The database, once for each delivery, because each saves the progress of another journal."""
 
     store: CursorStore
     own: TrackedSink
@@ -92,7 +92,7 @@ class SinkWorker:
         self._taken_over = self.delivery_to(taken_over)
 
     def delivery_to(self, sink: Sink) -> Delivery:
-        """Returns one more way to the sink, with the same retry queue."""
+        """Returns one more delivery, with the same retry queue."""
         return Delivery(sink, self._quarantine, self._closing, self.retries)
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -144,9 +144,9 @@ class SinkWorker:
     @property
     def in_flight(self) -> Iterator[asyncio.Task[None]]:
         """The calls that have not returned yet."""
-        for way in (self._own, self._taken_over, self.retries):
-            if way.in_flight is not None:
-                yield way.in_flight
+        for caller in (self._own, self._taken_over, self.retries):
+            if caller.in_flight is not None:
+                yield caller.in_flight
 
     @property
     def kept(self) -> int:
@@ -179,7 +179,7 @@ class SinkWorker:
         return len(self.subscription) + len(self.retries)
 
     def is_pending(self, key: bytes) -> bool:
-        """Returns whether the record of this key is on its way to the sink, as far as memory shows."""
+        """Returns whether the record of this key waits for delivery or retry, as far as memory shows."""
         return self.subscription.is_pending(key) or self.retries.has_record(UUID(bytes=key))
 
     # --- this process's journal --------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Takeovers:
         folder = takeover.folder
         if not takeover.has_failed:
             try:
-                if self._store is not None:  # first: after `archive_folder` no process knows this journal
+                if self._store is not None:  # first: after `archive_folder` no process ships this journal
                     await self._store.leave(UUID(folder.path.name), is_clean=True)
                 await in_thread(archive.archive_folder, folder, self._journal.shipped_s)
                 log.info("journal_shipped", folder=folder.path.name)

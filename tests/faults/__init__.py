@@ -1,1 +1,1 @@
-"""What the promises are worth when things go wrong: three ledgers, of clients, upstream and rows, compared."""
+"""The promises under faults: what clients saw, what the upstream was sent and the rows are compared."""

@@ -1,4 +1,4 @@
-"""Load that remembers what it saw, and the comparison with what the upstream was asked and what Postgres holds."""
+"""Load that keeps what each client saw, and its comparison with the upstream's requests and the rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from tests.loopback import LoopbackUpstream
 
-PART_LAG_S = 1.0  # a part may be a pulse (0.2 s) behind; on a loaded machine of two cores the pulse itself comes late
+PART_LAG_S = 1.0  # a part may be a tick (0.2 s) behind; on a loaded machine of two cores the tick itself is late
 
 
 @dataclass(slots=True)
 class Seen:
-    """What one client saw of its answer."""
+    """One client's view of its answer."""
 
     marker: str
     is_stream: bool
@@ -36,14 +36,14 @@ class Seen:
     ended_at: float = 0.0
 
     @property
-    def surely_filed(self) -> str:
-        """What it had seen long enough before its connection broke for the journal to have it."""
+    def surely_journaled(self) -> str:
+        """The text that the journal must have: it came long enough before the connection broke."""
         lengths = [length for at, length in self.grown if at <= self.ended_at - PART_LAG_S]
         return self.text[: lengths[-1]] if lengths else ""
 
 
 class Load:
-    """Clients that ask again and again, each time something that was never asked before."""
+    """Clients that send one unique request after the other."""
 
     def __init__(self, url: str, clients: int, *, path: str = "/v1/chat/completions", streams: float = 0.8) -> None:
         self.seen: list[Seen] = []
@@ -66,7 +66,7 @@ class Load:
         await self._session.close()
 
     async def stop(self) -> None:
-        """Let every client finish what it is about."""
+        """Lets every client finish its request."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
 
@@ -107,7 +107,7 @@ class Load:
             if "error" in event:
                 seen.error = event["error"]["code"]
                 continue
-            assert "usage" not in event or event["usage"] is None, "the gateway's own wish was passed on"
+            assert "usage" not in event or event["usage"] is None, "the gateway's own usage event reached the client"
             for choice in event["choices"]:
                 seen.text += choice["delta"].get("content") or ""
             seen.grown.append((time.monotonic(), len(seen.text)))
@@ -123,9 +123,9 @@ async def rows_of(dsn: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-async def settled_rows(dsn: str, wanted: int, patience_s: float = 30.0) -> list[asyncpg.Record]:
-    """The rows, once there are as many as wanted and no more come."""
-    deadline = time.monotonic() + patience_s
+async def settled_rows(dsn: str, wanted: int, timeout_s: float = 30.0) -> list[asyncpg.Record]:
+    """Returns the rows when there are as many as wanted and their number is stable."""
+    deadline = time.monotonic() + timeout_s
     before = -1
     while True:
         rows = await rows_of(dsn)
@@ -148,7 +148,7 @@ def text_of(row: asyncpg.Record) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Markers of interactions for which a promise was broken."""
+    """Markers of the interactions that break a promise."""
 
     lost: list[str]
     twice: list[str]
@@ -163,7 +163,7 @@ class Verdict:
 
 
 def compare(seen: Iterable[Seen], upstream: LoopbackUpstream, rows: Iterable[Any]) -> Verdict:
-    """Nothing said is unlogged, exactly one row, logged is what was said."""
+    """Compares: each request has exactly one row, and the row holds what the client saw."""
     by_marker: dict[str, list[Any]] = {}
     for row in rows:
         by_marker.setdefault(marker_of(row), []).append(row)
@@ -184,7 +184,7 @@ def compare(seen: Iterable[Seen], upstream: LoopbackUpstream, rows: Iterable[Any
 def _fault(client: Seen | None, marker: str, row: Any) -> str | None:
     expected, kept = reply_to(marker), text_of(row)
     if client is None:
-        return "nobody asked this"
+        return "no client sent this"
     if client.saw_end:
         if client.text != expected:
             return f"the client read {client.text!r}"
@@ -193,7 +193,7 @@ def _fault(client: Seen | None, marker: str, row: Any) -> str | None:
     if row["outcome"] == "complete":
         return None if kept == expected else f"complete, but {kept!r} was kept"
     if not expected.startswith(kept):
-        return f"{kept!r} was never said"
-    if not kept.startswith(client.surely_filed):
-        return f"of {client.surely_filed!r} only {kept!r} was kept"
+        return f"{kept!r} was never sent"
+    if not kept.startswith(client.surely_journaled):
+        return f"of {client.surely_journaled!r} only {kept!r} was kept"
     return None

@@ -1,4 +1,4 @@
-"""Bits flipped, and files taken away, in journals of gateways that were killed: what is touched is reported."""
+"""Flipped bits and missing files in the journals of killed gateways: the records that are hit are reported."""
 
 from __future__ import annotations
 

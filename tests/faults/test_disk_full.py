@@ -1,4 +1,4 @@
-"""The journal's disk full: nothing is asked that cannot be kept, and it goes on by itself when there is room again."""
+"""The journal's disk is full: requests that cannot be kept are refused, and service resumes when there is room."""
 
 from __future__ import annotations
 

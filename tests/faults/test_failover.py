@@ -1,4 +1,4 @@
-"""The primary is lost and an asynchronous standby is promoted: what it never got is shipped again, by itself."""
+"""The primary is lost and an asynchronous standby is promoted: rows that it never got are shipped again."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_g2_a_standby_that_is_behind_takes_over_and_nothing_is_lost(tmp_pa
                     await gateway.start()
                 await gateway.logged(lambda line: line["event"] == "postgres_was_filled_again", 20)
                 await load.stop()
-                rows = await settled_rows(standby.dsn, wanted=len(upstream.requests), patience_s=60)
+                rows = await settled_rows(standby.dsn, wanted=len(upstream.requests), timeout_s=60)
                 assert await gateway.stop() == 0
         verdict = compare(load.seen, upstream, rows)
         filled = [line for line in gateway.log() if line["event"] == "postgres_was_filled_again"]

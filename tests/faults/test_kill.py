@@ -41,7 +41,7 @@ async def test_killed_at_random_moments_nothing_said_is_lost_doubled_or_altered(
         assert outcomes == {"complete", "interrupted"}
 
 
-async def test_journals_of_the_dead_are_left_empty(tmp_path: Path, database: str) -> None:
+async def test_journals_of_dead_processes_are_left_empty(tmp_path: Path, database: str) -> None:
     async with LoopbackUpstream(pace=0.02) as upstream:
         async with GatewayProcess.upon(tmp_path, upstream.url, database) as gateway, Load(gateway.url, 8) as load:
             for _ in range(2):

@@ -1,4 +1,4 @@
-"""Postgres stopped, killed, frozen and restarted under load: nobody notices but the journal."""
+"""PostgreSQL stopped, killed, frozen and restarted under load: clients do not notice, and no row is lost."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_with_postgres_away_every_request_is_served_and_every_row_comes_la
                 await trouble(server)
             await asyncio.sleep(1.0)
             await load.stop()
-            rows = await settled_rows(server.dsn, wanted=len(load.seen), patience_s=60)
+            rows = await settled_rows(server.dsn, wanted=len(load.seen), timeout_s=60)
             assert await gateway.stop() == 0
         assert [one for one in load.seen if not one.saw_end] == []
         verdict = compare(load.seen, upstream, rows)

@@ -1,4 +1,4 @@
-"""For some seconds Postgres refuses what it is given, for a cause that is no record's: all wait, and all are rows."""
+"""PostgreSQL refuses all inserts for some seconds, through no fault of the records: they wait, and become rows."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_e1_seconds_in_which_every_insert_is_refused_cost_no_row(
             await run(database, end)
             await asyncio.sleep(0.7)
             await load.stop()
-            rows = await settled_rows(database, wanted=len(load.seen), patience_s=60)
+            rows = await settled_rows(database, wanted=len(load.seen), timeout_s=60)
             assert await gateway.stop() == 0
         assert [one for one in load.seen if not one.saw_end] == []
         verdict = compare(load.seen, upstream, rows)
@@ -147,7 +147,9 @@ async def test_e1_seconds_in_which_every_insert_is_refused_cost_no_row(
 
 
 @pytest.mark.timeout(300)
-async def test_e1_what_is_refused_of_some_holds_up_no_other_and_survives_a_kill(tmp_path: Path, database: str) -> None:
+async def test_e1_refused_records_of_some_users_delay_no_other_and_survive_a_kill(
+    tmp_path: Path, database: str
+) -> None:
     rule = "alter table llm_logs.chatgpt_logs add constraint c check (request::text not like '%3 asks%') not valid"
     async with LoopbackUpstream(pace=0.005) as upstream:
         async with GatewayProcess.upon(tmp_path, upstream.url, database) as gateway, Load(gateway.url, 12) as load:
@@ -163,7 +165,7 @@ async def test_e1_what_is_refused_of_some_holds_up_no_other_and_survives_a_kill(
                 assert await connection.fetchval("select count(*) from llm_logs.chatgpt_logs") >= before // 2
             await run(database, "alter table llm_logs.chatgpt_logs drop constraint c")
             await load.stop()
-            rows = await settled_rows(database, wanted=len(upstream.requests), patience_s=60)
+            rows = await settled_rows(database, wanted=len(upstream.requests), timeout_s=60)
             await asyncio.sleep(1.0)
             assert await gateway.stop() == 0
         verdict = compare(load.seen, upstream, rows)

@@ -1,4 +1,4 @@
-"""Postgres restored from a snapshot under load: what it has forgotten it gets again, once, and by itself."""
+"""PostgreSQL restored from a snapshot under load: the lost rows are shipped again, once each, automatically."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_a7_set_back_under_load_nothing_is_lost_doubled_or_altered(
                         await gateway.start()
             await asyncio.sleep(1.5)
             await load.stop()
-            rows = await settled_rows(server.dsn, wanted=len(upstream.requests), patience_s=60)
+            rows = await settled_rows(server.dsn, wanted=len(upstream.requests), timeout_s=60)
             again = await figures(gateway)
             assert await reported(server) == len(rows)
             assert await gateway.stop() == 0
@@ -94,7 +94,7 @@ async def test_a7_a_database_that_was_dropped_and_made_anew_gets_again_what_is_k
             await asyncio.sleep(1.0)
             await load.stop()
             await gateway.logged(lambda line: line["event"] == "postgres_was_filled_again", 60)
-            rows = await settled_rows(dsn, wanted=len(upstream.requests), patience_s=60)
+            rows = await settled_rows(dsn, wanted=len(upstream.requests), timeout_s=60)
             assert await gateway.stop() == 0
         verdict = compare(load.seen, upstream, rows)
         assert verdict.is_clean, verdict

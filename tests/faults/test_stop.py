@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_live_streams_finish_when_the_gateway_is_told_to_stop(tmp_path: Path, database: str) -> None:
+async def test_live_streams_finish_at_a_shutdown(tmp_path: Path, database: str) -> None:
     async with LoopbackUpstream(pace=0.03) as upstream:
         async with GatewayProcess.upon(tmp_path, upstream.url, database) as gateway, Load(gateway.url, 24) as load:
             await asyncio.sleep(1.0)
@@ -31,7 +31,7 @@ async def test_live_streams_finish_when_the_gateway_is_told_to_stop(tmp_path: Pa
         assert {row["outcome"] for row in rows} == {"complete"}
 
 
-async def test_streams_that_outlast_the_patience_end_with_an_error_and_are_kept_as_interrupted(
+async def test_streams_that_outlast_the_shutdown_time_end_with_an_error_and_are_kept_as_interrupted(
     tmp_path: Path, database: str
 ) -> None:
     async with LoopbackUpstream(pace=0.3) as upstream:

@@ -95,7 +95,7 @@ async def test_e1_a_lone_record_waits_and_is_tried_again(tmp_path: Path) -> None
         assert memory.raw == {}
 
 
-async def test_e1_records_of_one_user_wait_apart_and_hold_up_nobody(tmp_path: Path) -> None:
+async def test_e1_refused_records_of_one_user_are_retried_and_delay_no_other(tmp_path: Path) -> None:
     memory = Memory()
     memory.rejects = is_by("bob")
     with structlog.testing.capture_logs() as logged:
@@ -121,7 +121,7 @@ async def test_e1_records_of_one_user_wait_apart_and_hold_up_nobody(tmp_path: Pa
     assert not list((tmp_path / "retry-memory").iterdir())
 
 
-async def test_e1_what_waits_apart_survives_the_process(tmp_path: Path) -> None:
+async def test_e1_the_retry_queue_survives_the_process(tmp_path: Path) -> None:
     memory = Memory()
     memory.rejects = is_by("bob")
     async with shipping(tmp_path, memory) as (journal, shipper):
@@ -177,7 +177,7 @@ async def test_e1_a_flood_that_is_refused_does_not_hide_those_behind_it(tmp_path
         assert set(memory.records) == {*anns, *bobs}
 
 
-async def test_e1_when_no_more_may_wait_apart_the_sink_waits(tmp_path: Path) -> None:
+async def test_e1_when_the_retry_queue_is_full_the_sink_waits(tmp_path: Path) -> None:
     memory = Memory()
     memory.rejects = is_by("bob")
     async with shipping(tmp_path, memory, retry=replace(QUICK, max_records=2)) as (journal, shipper):
@@ -210,7 +210,7 @@ async def test_e1_a_refused_record_of_a_dead_process_does_not_keep_the_others_wa
         await until(lambda: bad.id in memory.records)
 
 
-async def test_e1_its_own_data_is_set_aside_at_once_but_not_a_whole_stream(tmp_path: Path) -> None:
+async def test_e1_a_record_with_bad_data_goes_to_quarantine_at_once_but_not_a_whole_stream(tmp_path: Path) -> None:
     memory = Memory()
     memory.refuses = memory.refuses_raw = is_by("bob")
     async with shipping(tmp_path, memory) as (journal, shipper):
@@ -249,7 +249,7 @@ async def test_e1_a_refusal_that_comes_and_goes_loses_and_alters_nothing(tmp_pat
         assert shipper.state().quarantined == 0
 
 
-async def test_a_spoilt_file_of_what_waits_apart_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+async def test_a_damaged_file_of_the_retry_queue_goes_to_quarantine(tmp_path: Path) -> None:
     memory = Memory()
     memory.rejects = is_by("bob")
     async with shipping(tmp_path, memory) as (journal, shipper):
@@ -261,7 +261,7 @@ async def test_a_spoilt_file_of_what_waits_apart_is_set_aside_with_its_reason(tm
         await until(lambda: shipper.state().quarantined == 1 and shipper.state().retrying == 0)
 
 
-async def test_a_disk_that_takes_not_all_gets_no_record_twice_and_keeps_no_pieces(
+async def test_on_a_disk_with_failing_writes_no_record_is_spooled_twice_and_no_partial_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = Memory()
@@ -286,7 +286,7 @@ async def test_a_disk_that_takes_not_all_gets_no_record_twice_and_keeps_no_piece
         assert shipper.state().retrying == 3
 
 
-async def test_e7_a_sink_that_has_no_more_files_is_tried_again(tmp_path: Path) -> None:
+async def test_e7_a_sink_without_free_descriptors_is_tried_again(tmp_path: Path) -> None:
     class Short(Memory):
         def __init__(self) -> None:
             super().__init__()

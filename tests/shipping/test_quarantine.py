@@ -79,7 +79,7 @@ async def test_files_of_an_older_gateway_come_back(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-async def test_what_is_refused_again_stays_with_the_reason(tmp_path: Path) -> None:
+async def test_a_record_that_is_refused_again_stays_with_the_reason(tmp_path: Path) -> None:
     memory, quarantine = Memory(), Quarantine(tmp_path)
     (name,) = put(quarantine, record())
     before = files(tmp_path)
@@ -96,7 +96,7 @@ async def test_what_is_refused_again_stays_with_the_reason(tmp_path: Path) -> No
     assert other.records == {}
 
 
-async def test_several_at_once_bring_a_record_back_once(tmp_path: Path) -> None:
+async def test_concurrent_retries_store_a_record_once(tmp_path: Path) -> None:
     memory, quarantine = Memory(), Quarantine(tmp_path)
     names = put(quarantine, *(record() for _ in range(5)))
     found = await asyncio.gather(
@@ -108,7 +108,7 @@ async def test_several_at_once_bring_a_record_back_once(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-async def test_a_removal_that_was_killed_is_finished_and_nothing_comes_back_without_its_body(tmp_path: Path) -> None:
+async def test_an_interrupted_removal_is_finished_and_restores_no_record_without_its_body(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     (name,) = put(quarantine, record())
     folder = tmp_path / "quarantine"
@@ -122,7 +122,7 @@ async def test_a_removal_that_was_killed_is_finished_and_nothing_comes_back_with
 
 
 @pytest.mark.parametrize("name", ["../secret", "nothing", "/etc/passwd", ".", "a\0b"])
-async def test_a_name_from_outside_is_only_a_name(tmp_path: Path, name: str) -> None:
+async def test_a_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.json").write_text("{}")
     put(Quarantine(tmp_path), record())
     with pytest.raises(FileNotFoundError):
@@ -226,7 +226,7 @@ async def test_a_disk_that_fails_for_a_moment_ends_no_task_and_holds_up_no_other
     await retry.aclose()
 
 
-async def test_the_count_follows_what_others_bring_there_and_back(tmp_path: Path) -> None:
+async def test_the_count_follows_other_processes(tmp_path: Path) -> None:
     ours, theirs, memory = Quarantine(tmp_path), Quarantine(tmp_path), Memory()
     names = put(theirs, record(), record())
     ours.update_count()
@@ -236,7 +236,7 @@ async def test_the_count_follows_what_others_bring_there_and_back(tmp_path: Path
     assert ours.count == 1
 
 
-def test_a_note_says_what_people_need(tmp_path: Path) -> None:
+def test_the_metadata_holds_reason_sink_and_user(tmp_path: Path) -> None:
     one = replace(record(), interaction=interaction(b"asked", principal=Principal("ann")))
     (name,) = put(Quarantine(tmp_path), one)
     note = json.loads((tmp_path / "quarantine" / f"{name}.json").read_bytes())

@@ -57,7 +57,7 @@ def files(directory: Path) -> list[Path]:
 
 
 @pytest.mark.stopwatch
-async def test_what_is_finished_arrives_within_moments(tmp_path: Path) -> None:
+async def test_a_finished_record_arrives_within_seconds(tmp_path: Path) -> None:
     memory = Memory()
     async with shipping(tmp_path, memory) as (journal, _):
         (said,) = say(journal)
@@ -112,7 +112,7 @@ async def test_a_sink_that_is_down_gets_everything_when_it_is_back(tmp_path: Pat
         assert shipper.state().fault is None
 
 
-async def test_a_long_absence_costs_disk_but_no_memory(tmp_path: Path) -> None:
+async def test_a_long_outage_uses_disk_and_not_memory(tmp_path: Path) -> None:
     memory = Memory()
     tuning = JournalOptions(tick_s=0.02, cached_bytes=10_000)
     journal = Journal(SMALL, tmp_path, options=tuning)
@@ -131,7 +131,7 @@ async def test_a_long_absence_costs_disk_but_no_memory(tmp_path: Path) -> None:
     await journal.aclose()
 
 
-async def test_a_very_long_absence_is_a_packed_backlog_that_keeps_its_order(tmp_path: Path) -> None:
+async def test_a_very_long_outage_becomes_a_packed_backlog_in_order(tmp_path: Path) -> None:
     memory = Memory()
     settings = replace(SMALL, segment_bytes=1 << 20, max_bytes=64 << 20, sync="none")
     async with shipping(tmp_path, memory, settings=settings) as (journal, shipper):
@@ -208,7 +208,7 @@ async def test_a_record_that_is_refused_goes_as_bytes_and_the_others_as_usual(tm
         assert shipper.state().quarantined == 0
 
 
-async def test_a_record_that_nobody_takes_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+async def test_a_record_that_is_refused_twice_goes_to_quarantine_and_the_others_go_on(tmp_path: Path) -> None:
     memory = Memory()
     memory.refuses = memory.refuses_raw = lambda record: record.interaction.body == b"poison"
     async with shipping(tmp_path, memory) as (journal, shipper):
@@ -239,7 +239,7 @@ async def test_many_poisoned_records_in_one_batch_are_all_found(tmp_path: Path) 
         await until(lambda: len(memory.records) == 60 and len(memory.raw) == 30)
 
 
-async def test_an_absence_in_the_middle_of_a_search_is_no_poison(tmp_path: Path) -> None:
+async def test_an_outage_during_the_bisection_quarantines_nothing(tmp_path: Path) -> None:
     class Flaky(Memory):
         calls = 0
 
@@ -263,7 +263,7 @@ async def test_an_absence_in_the_middle_of_a_search_is_no_poison(tmp_path: Path)
         assert shipper.state().quarantined == 0
 
 
-async def test_an_error_that_nobody_foresaw_loses_nothing(tmp_path: Path) -> None:
+async def test_an_unexpected_error_loses_nothing(tmp_path: Path) -> None:
     class Buggy(Memory):
         calls = 0
 

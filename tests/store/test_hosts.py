@@ -129,9 +129,7 @@ async def test_e8_after_an_outage_every_host_gets_time_to_be_heard_of(tmp_path: 
         folder.release()
 
 
-async def test_e8_one_that_said_good_bye_with_records_left_is_named_with_all_of_them(
-    tmp_path: Path, database: str
-) -> None:
+async def test_e8_a_host_that_left_with_records_is_named_with_their_count(tmp_path: Path, database: str) -> None:
     async with store(database) as (db, _):
         folder = lock.JournalFolder.new(tmp_path / "volume")
         folder.create()
@@ -228,7 +226,7 @@ async def torn(database: Database, is_corrected: str) -> int:
     return len(rows)
 
 
-async def test_e9_no_conversation_is_torn_between_hosts_of_which_one_is_an_hour_ahead(database: str) -> None:
+async def test_e9_a_clock_that_is_an_hour_ahead_splits_no_conversation(database: str) -> None:
     async with store(database) as (db, _):
         assert await torn(db, "ids") == 0
 

@@ -123,7 +123,7 @@ def turns(count: int, by: str = "ann") -> list[Record]:
     return found
 
 
-async def test_a_batch_notes_how_far_its_journal_is(tmp_path: Path, database: str) -> None:
+async def test_a_batch_saves_the_progress_of_its_journal(tmp_path: Path, database: str) -> None:
     async with store(database) as (db, _):
         async with process(tmp_path, db) as one:
             await one.keep(*turns(3))
@@ -291,7 +291,9 @@ async def test_a7_what_was_kept_of_a_batch_before_the_database_was_set_back_is_k
         assert await count(db) == 4
 
 
-async def test_a7_what_waits_apart_while_the_database_is_set_back_waits_once(tmp_path: Path, database: str) -> None:
+async def test_a7_a_record_in_retry_while_the_database_is_set_back_is_spooled_once(
+    tmp_path: Path, database: str
+) -> None:
     async with store(database) as (db, _), process(tmp_path, db) as one:
         await rows_of(db, REFUSE_BOB)
         await one.keep(*turns(3, "bob"), *turns(3))
@@ -417,7 +419,7 @@ async def test_a7_titles_and_removals_are_set_again_and_later_ones_stay(tmp_path
         assert [found[root] for root in roots] == [("first", True), ("second", True), (None, False)]
 
 
-def test_edits_are_few_and_a_torn_line_hides_none(tmp_path: Path) -> None:
+def test_the_edit_log_is_bounded_and_a_torn_line_hides_no_edit(tmp_path: Path) -> None:
     folder = tmp_path / str(uuid4())
     folder.mkdir()
     log = EditLog(folder, 3600.0, max_lines=10)
@@ -432,6 +434,6 @@ def test_edits_are_few_and_a_torn_line_hides_none(tmp_path: Path) -> None:
     assert (folder / FILE).stat().st_mode & 0o777 == 0o600
 
 
-def test_edits_are_not_kept_where_nothing_is(tmp_path: Path) -> None:
+def test_no_edit_is_logged_if_nothing_is_kept(tmp_path: Path) -> None:
     EditLog(tmp_path, 0.0).add(ConversationEdit("ann", "r", 1.0, title="t"))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A loopback security monitor with moods, and what it has taken."""
+"""A scriptable security monitor on loopback, which keeps what it has taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One submission, one POST: what is sent, and what each answer means."""
+"""One POST for a submission: its request, and the meaning of each answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def fault_of(script: Script, timeout_s: float = 10.0) -> MonitorUnavailabl
     return fault
 
 
-async def test_a_submission_is_sent_with_what_the_monitor_wants_to_know() -> None:
+async def test_a_submission_has_its_headers_and_id() -> None:
     async with monitored(status(202)) as (monitor, server):
         await monitor.submit(ID, PAYLOAD)
         (request,) = server.requests
@@ -81,7 +81,7 @@ async def test_a_4xx_refuses_this_one(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 405, 407, 408, 425, 429, 500, 502, 503, 504, 599])
-async def test_what_is_not_this_ones_fault_is_tried_again(code: int) -> None:
+async def test_a_status_that_is_not_the_submissions_fault_is_retried(code: int) -> None:
     fault = await fault_of(status(code))
     assert isinstance(fault, MonitorUnavailable)
     assert fault.reason == f"HTTP {code}"
@@ -112,7 +112,7 @@ def in_a_minute() -> str:
     ],
 )
 @pytest.mark.parametrize("code", [429, 503])
-async def test_the_monitors_wish_for_a_pause_is_understood(given: str, low: float, high: float, code: int) -> None:
+async def test_retry_after_is_read(given: str, low: float, high: float, code: int) -> None:
     value = in_a_minute() if given == "in a minute" else given
     fault = await fault_of(status(code, ("Retry-After", value)))
     assert isinstance(fault, MonitorUnavailable)
@@ -121,7 +121,7 @@ async def test_the_monitors_wish_for_a_pause_is_understood(given: str, low: floa
 
 
 @pytest.mark.parametrize("given", ["", "soon", "-5", "1e9", "nan", "²", "1.5"])
-async def test_a_wish_that_is_none_is_ignored(given: str) -> None:
+async def test_an_invalid_retry_after_is_ignored(given: str) -> None:
     fault = await fault_of(status(503, ("Retry-After", given)))
     assert isinstance(fault, MonitorUnavailable)
     assert fault.retry_after_s is None
@@ -142,13 +142,13 @@ async def test_a_wish_that_is_none_is_ignored(given: str) -> None:
     ],
     ids=["reset", "closed", "silent", "half a line", "half a head", "garbage", "an echo", "endless head"],
 )
-async def test_what_is_no_answer_is_an_absence(script: Script) -> None:
+async def test_a_broken_answer_makes_the_monitor_unavailable(script: Script) -> None:
     began = time.monotonic()
     assert isinstance(await fault_of(script, timeout_s=0.3), MonitorUnavailable)
     assert time.monotonic() - began < 5
 
 
-async def test_nobody_there_is_an_absence() -> None:
+async def test_a_refused_connection_makes_the_monitor_unavailable() -> None:
     monitor = MonitorClient("http://127.0.0.1:1/x?key=hidden")
     with pytest.raises(MonitorUnavailable, match="Connect") as caught:
         await monitor.submit(ID, PAYLOAD)
@@ -157,7 +157,7 @@ async def test_nobody_there_is_an_absence() -> None:
 
 
 @pytest.mark.stopwatch
-async def test_what_follows_the_receipt_does_not_matter() -> None:
+async def test_the_body_of_a_2xx_does_not_matter() -> None:
     length = [("content-length", "1000000")]
     for rest in ([Stall()], [Fin()], [Rst()], [Flood(b"x" * 1000, times=1000)]):
         began = time.monotonic()

@@ -103,7 +103,7 @@ def test_a_record_without_a_conversation_has_a_key_of_its_own() -> None:
     assert len(set(keys_of(*records))) == len(records)
 
 
-def test_only_so_many_are_remembered() -> None:
+def test_the_number_of_fingerprints_is_bounded() -> None:
     ordering = Ordering(max_fingerprints=3)
     (first,) = keys_of(chat(FIRST, "hi"), ordering=ordering)
     keys_of(*(chat([message("user", str(number))], "x") for number in range(3)), ordering=ordering)

@@ -1,4 +1,4 @@
-"""What the monitor is told of an interaction, whatever kind it is and however it ended."""
+"""The payload of a submission, for each kind of interaction and each outcome."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def told(asked: Interaction, said: Answer) -> dict[str, Any]:
     return told
 
 
-def test_a_chat_is_told_with_everything_that_the_contract_names() -> None:
+def test_a_chat_has_every_field_of_the_contract() -> None:
     asked = interaction(b'{"model":"m","messages":[]}', started_at=1_700_000_000.9)
     said = answer(b'{"choices":[]}', finished_at=1_700_000_003.2)
     assert told(asked, said) == {
@@ -61,14 +61,14 @@ def test_a_chat_is_told_with_everything_that_the_contract_names() -> None:
     }
 
 
-def test_an_image_is_told() -> None:
+def test_an_image_is_submitted() -> None:
     asked = interaction(b'{"prompt":"a cat","n":1}', kind=Kind.IMAGE, model=None)
     image = told(asked, answer(b'{"data":[{"b64_json":"AAAA"}]}', model=None))
     assert image["raw_response"] == {"data": [{"b64_json": "AAAA"}]}
     assert image["llm_model"] is None
 
 
-def test_a_rejected_one_is_told_with_the_reason() -> None:
+def test_a_rejected_request_has_its_reason() -> None:
     rejected = told(
         interaction(policy=Ruling(PolicyOutcome.REJECTED, ("hide numbers", "caf\udce9"))),
         answer(b"", outcome=Outcome.POLICY_BLOCKED, status=None, body_type=None, model=None, error="no secrets"),
@@ -79,14 +79,14 @@ def test_a_rejected_one_is_told_with_the_reason() -> None:
     assert rejected["llm_model"] == "m"  # the one that was asked for
 
 
-def test_an_interrupted_one_is_told_as_far_as_it_got() -> None:
+def test_an_interrupted_answer_is_submitted_as_far_as_it_got() -> None:
     said = b'{"choices":[{"message":{"role":"assistant","content":"half of"}}]}'
     half = told(interaction(is_stream=True), answer(said, outcome=Outcome.INTERRUPTED, error="the gateway went away"))
     assert half["outcome"] == "interrupted"
     assert half["raw_response"]["choices"][0]["message"]["content"] == "half of"
 
 
-def test_text_is_told_as_text_and_bytes_as_base64() -> None:
+def test_text_stays_text_and_bytes_become_base64() -> None:
     html = told(interaction(b"plain \xe2\x82\xac"), answer(b"<html>Bad gateway</html>"))
     assert (html["raw_request"], html["raw_response"]) == ("plain €", "<html>Bad gateway</html>")
     noise = told(interaction(b"\xff\xfe\x00"), answer(b"\x89PNG"))
@@ -94,7 +94,7 @@ def test_text_is_told_as_text_and_bytes_as_base64() -> None:
     assert noise["raw_request"]["encoding"] == noise["raw_response"]["encoding"] == "base64"
 
 
-def test_a_body_that_was_not_kept_is_told_by_size_and_digest() -> None:
+def test_a_body_that_was_not_kept_has_size_and_digest() -> None:
     upload = told(
         interaction(b"", kind=Kind.OTHER),
         answer(b"", request_size=9, request_sha256="ab", response_size=10, response_sha256="cd"),
@@ -103,7 +103,7 @@ def test_a_body_that_was_not_kept_is_told_by_size_and_digest() -> None:
     assert upload["raw_response"] == {"encoding": "not_kept", "size": 10, "sha256": "cd"}
 
 
-def test_json_is_told_to_the_letter() -> None:
+def test_json_is_sent_byte_for_byte() -> None:
     letters = b'{"n": 123456789012345678901234567890, "n":1.10, "s":"\\ud800", "deep":' + b"[" * 500 + b"]" * 500 + b"}"
     payload = payload_of(Record(interaction(letters), answer(b'{"a":1e999}')))
     assert letters in payload
@@ -111,19 +111,19 @@ def test_json_is_told_to_the_letter() -> None:
     json.loads(payload)
 
 
-def test_what_is_nearly_json_is_told_as_text() -> None:
+def test_invalid_json_is_sent_as_text() -> None:
     for body in (b"{NaN}", b'{"a":NaN}', b"[Infinity]", b"\xef\xbb\xbf{}", b"{} {}", b"[" * 5000, b'{"a":1'):
         assert told(interaction(), answer(body))["raw_response"] == body.decode()
 
 
-def test_a_strange_byte_in_a_name_is_told() -> None:
+def test_an_undecodable_byte_in_a_name_is_escaped() -> None:
     odd = told(interaction(principal=Principal(user="\udcff\x00é"), model="\ud800"), answer(model=None))
     assert odd["associated_users"] == ["\\udcff\x00é"]
     assert odd["llm_model"] == "\\ud800"
     assert odd["api_token_id"] is None
 
 
-def test_the_same_is_told_when_it_is_read_back_from_the_journal() -> None:
+def test_a_record_read_from_the_journal_gives_the_same_payload() -> None:
     asked, said = interaction(), answer()
     again = Record(
         decode_interaction(asked.id.bytes, encode_interaction(asked), asked.body),
@@ -133,5 +133,5 @@ def test_the_same_is_told_when_it_is_read_back_from_the_journal() -> None:
 
 
 @given(st.binary(), st.one_of(st.binary(), st.text().map(lambda text: json.dumps(text).encode())))
-def test_whatever_was_said_makes_a_payload_of_json(request: bytes, response: bytes) -> None:
+def test_any_record_makes_a_payload_of_json(request: bytes, response: bytes) -> None:
     told(interaction(request), answer(response))

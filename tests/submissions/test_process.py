@@ -1,4 +1,4 @@
-"""The real gateway and a monitor that misbehaves, with kill -9 in between: none skipped, order kept, nobody delayed."""
+"""The real gateway with an unreliable monitor and kill -9: no submission is lost, the order holds."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ async def rows_of(dsn: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-async def settled(dsn: str, monitor: LoopbackMonitor, patience_s: float = 60.0) -> list[asyncpg.Record]:
+async def settled(dsn: str, monitor: LoopbackMonitor, timeout_s: float = 60.0) -> list[asyncpg.Record]:
     """The rows, once the monitor has as many and no more come."""
-    deadline, before = time.monotonic() + patience_s, -1
+    deadline, before = time.monotonic() + timeout_s, -1
     while True:
         rows = await rows_of(dsn)
         if (len(rows) == len(monitor.ids) == before) or time.monotonic() > deadline:
@@ -140,7 +140,7 @@ async def change_moods(monitor: LoopbackMonitor, chance: random.Random) -> None:
 
 
 @pytest.mark.timeout(900)
-async def test_a_moody_monitor_and_kill_9_skip_nothing_and_keep_the_order(
+async def test_an_unreliable_monitor_and_kill_9_lose_nothing_and_keep_the_order(
     tmp_path: Path, database: str, is_long: bool
 ) -> None:
     chance = random.Random(9)
@@ -222,7 +222,7 @@ async def test_a_monitor_that_hangs_delays_nobody(tmp_path: Path, database: str)
             assert talkers.slowest_s < 1.0
 
 
-async def test_images_and_refused_calls_are_told_as_well(tmp_path: Path, database: str) -> None:
+async def test_images_and_refused_calls_are_submitted_too(tmp_path: Path, database: str) -> None:
     async with LoopbackUpstream() as upstream, LoopbackMonitor() as monitor:
         async with watched(tmp_path, upstream, database, monitor) as gateway, aiohttp.ClientSession() as session:
             for path, body in (

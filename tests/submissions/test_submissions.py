@@ -116,7 +116,7 @@ def away(_submission: object) -> Exception:
 # --- order and pace ---------------------------------------------------------------------------------------------------
 
 
-async def test_conversations_go_side_by_side_and_each_in_order(tmp_path: Path) -> None:
+async def test_conversations_are_sent_in_parallel_and_each_in_order(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.delay_s = 0.005
     records = conversations(20, 5)
@@ -127,7 +127,7 @@ async def test_conversations_go_side_by_side_and_each_in_order(tmp_path: Path) -
     assert monitor.most_at_once == 4
 
 
-async def test_one_conversation_is_never_under_way_twice(tmp_path: Path) -> None:
+async def test_one_conversation_is_never_sent_twice_at_a_time(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.delay_s = 0.002
     old, new = [record("one") for _ in range(5)], [record("one") for _ in range(5)]
@@ -150,7 +150,7 @@ async def test_a_flaky_monitor_gets_everything_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.stopwatch
-async def test_a_monitor_that_is_away_is_asked_now_and_then_and_by_one_alone(tmp_path: Path) -> None:
+async def test_a_monitor_that_is_down_gets_single_probes(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
     options = SubmissionsOptions(backoff=Backoff(0.05, 0.2), spool_after_s=60)
@@ -200,7 +200,7 @@ async def test_many_that_fail_together_count_as_one_failure(tmp_path: Path) -> N
 # --- what does not get through ----------------------------------------------------------------------------------------
 
 
-async def test_what_the_monitor_does_not_want_is_a_dead_letter_after_a_few_tries(tmp_path: Path) -> None:
+async def test_a_refused_submission_is_a_dead_letter_after_a_few_tries(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     records = conversations(3, 3)
     bad = records[1]
@@ -222,7 +222,7 @@ async def test_what_the_monitor_does_not_want_is_a_dead_letter_after_a_few_tries
 
 
 @pytest.mark.stopwatch
-async def test_one_that_alone_fails_holds_up_its_own_conversation_only(tmp_path: Path) -> None:
+async def test_a_submission_that_fails_alone_delays_its_own_conversation_only(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     records = conversations(5, 4)
     bad = records[7]  # the second turn of the third conversation
@@ -243,7 +243,7 @@ async def test_one_that_alone_fails_holds_up_its_own_conversation_only(tmp_path:
     assert list((tmp_path / "submissions").iterdir()) == []
 
 
-async def test_many_that_all_fail_are_set_aside_for_those_behind_them(tmp_path: Path) -> None:
+async def test_many_failing_submissions_go_to_the_spool_and_others_pass(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = lambda told: MonitorUnavailable("HTTP 500") if told["api_token_id"] == "bad" else None
     bad = [record(principal=holder("bad")) for _ in range(20)]
@@ -258,7 +258,7 @@ async def test_many_that_all_fail_are_set_aside_for_those_behind_them(tmp_path: 
     assert len(monitor.taken) == 21
 
 
-async def test_what_was_set_aside_outlives_the_process_and_keeps_its_place(tmp_path: Path) -> None:
+async def test_the_spool_survives_the_process_and_keeps_the_order(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     plain = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
     turns = [
@@ -282,7 +282,7 @@ async def test_what_was_set_aside_outlives_the_process_and_keeps_its_place(tmp_p
     assert monitor.taken[-2:] == [id_of(first), id_of(second)]
 
 
-async def test_only_one_process_carries_out_what_was_set_aside_and_both_keep_the_order(tmp_path: Path) -> None:
+async def test_one_process_retries_the_spool_and_both_keep_the_order(tmp_path: Path) -> None:
     monitor, second_monitor = FakeMonitor(), FakeMonitor()
     bad, other, later = record("r"), record("other"), record("r")
     monitor.mood = second_monitor.mood = away
@@ -300,7 +300,7 @@ async def test_only_one_process_carries_out_what_was_set_aside_and_both_keep_the
     assert second_monitor.taken == [id_of(other), id_of(last)]
 
 
-async def test_an_absence_fills_the_journal_and_not_the_folder_of_those_set_aside(tmp_path: Path) -> None:
+async def test_an_outage_fills_the_journal_and_not_the_spool(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
     async with submitting(tmp_path, monitor) as submissions:
@@ -331,7 +331,7 @@ async def test_when_the_spool_is_full_the_others_wait_in_the_journal(tmp_path: P
 
 
 @pytest.mark.stopwatch
-async def test_a_disk_that_does_not_take_what_is_set_aside_loses_nothing(tmp_path: Path) -> None:
+async def test_a_disk_that_refuses_the_spool_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "submissions").write_text("in the way")
     (tmp_path / "dead_letters").write_text("this as well")
     monitor = FakeMonitor()
@@ -345,7 +345,7 @@ async def test_a_disk_that_does_not_take_what_is_set_aside_loses_nothing(tmp_pat
     assert len(monitor.taken) == 1
 
 
-async def test_a_spoilt_file_is_put_with_the_dead_letters(tmp_path: Path) -> None:
+async def test_a_damaged_file_of_the_spool_becomes_a_dead_letter(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
     async with submitting(tmp_path, monitor) as submissions:
@@ -364,7 +364,7 @@ async def test_a_spoilt_file_is_put_with_the_dead_letters(tmp_path: Path) -> Non
 
 
 @pytest.mark.stopwatch
-async def test_after_the_configured_time_they_are_dead_letters_all_of_them(tmp_path: Path) -> None:
+async def test_after_the_configured_time_all_are_dead_letters(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
     old = conversations(60, 1)
@@ -379,7 +379,7 @@ async def test_after_the_configured_time_they_are_dead_letters_all_of_them(tmp_p
     assert len(list((tmp_path / "dead_letters").glob("*.payload"))) == 60
 
 
-async def test_an_old_record_is_not_given_up_because_the_monitor_is_away_for_a_moment(tmp_path: Path) -> None:
+async def test_an_old_record_is_not_given_up_in_a_short_outage(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     monitor.mood = away
     old = [Record(interaction(), answer(finished_at=time.time() - 2 * WEEK_S)) for _ in range(10)]
@@ -411,7 +411,7 @@ async def test_a_call_that_hangs_does_not_hang_the_end_and_is_made_again(tmp_pat
         await submissions.keep([record()])
 
 
-async def test_an_error_that_nobody_foresaw_loses_nothing(tmp_path: Path) -> None:
+async def test_an_unexpected_error_loses_nothing(tmp_path: Path) -> None:
     monitor = FakeMonitor()
     broken = [ZeroDivisionError("a bug"), ZeroDivisionError("a bug")]
     monitor.mood = lambda _told: broken.pop() if broken else None
