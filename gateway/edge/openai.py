@@ -12,7 +12,7 @@ from gateway.dialects.dialect import CHAT, RESPONSES
 from gateway.edge.http.app_keys import EXCHANGE, SETTINGS
 from gateway.edge.http.bodies import (
     BodyChunks,
-    Resumed,
+    PrefixedChunks,
     further_models_in,
     model_in,
     parse_chat,
@@ -21,7 +21,7 @@ from gateway.edge.http.bodies import (
     take,
 )
 from gateway.edge.http.callers import client_of, open_context, path_of
-from gateway.edge.http.multipart import Unclear, model_in_form
+from gateway.edge.http.multipart import AmbiguousForm, model_in_form
 from gateway.edge.http.origin_check import require_typed
 from gateway.edge.http.paths import RESPONSES_PATH, passed_on
 from gateway.errors import BodyTooLarge, MalformedBody, NotAllowed, UpgradeRequired
@@ -121,9 +121,9 @@ async def _upload(request: web.Request, caller: Principal) -> PassthroughRequest
         return PassthroughRequest(pieces, request.content_length)
     taken = await take(pieces, HEAD_OF_FORM_BYTES)
     model = None
-    with suppress(Unclear):  # nothing depends on the model
+    with suppress(AmbiguousForm):  # nothing depends on the model
         model = model_in_form(taken[:HEAD_OF_FORM_BYTES], request.headers["Content-Type"], is_whole=False)
-    return PassthroughRequest(Resumed(taken, pieces), request.content_length, model)
+    return PassthroughRequest(PrefixedChunks(taken, pieces), request.content_length, model)
 
 
 async def _whole_form(request: web.Request, settings: Settings) -> PassthroughRequest:
@@ -137,6 +137,6 @@ async def _whole_form(request: web.Request, settings: Settings) -> PassthroughRe
             f"this key may use some models only, and {error.message}, up to which a form is searched for its model"
         )
         return PassthroughRequest(b"", refusal=NotAllowed(message, code="model_not_allowed", param="model"))
-    except Unclear as error:
+    except AmbiguousForm as error:
         raise MalformedBody(str(error), code="ambiguous_form") from error
     return PassthroughRequest(form, model=model, is_kept=False)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.edge.http.bodies import model_in
-from gateway.edge.http.multipart import Unclear, model_in_form
+from gateway.edge.http.multipart import AmbiguousForm, model_in_form
 from gateway.errors import MalformedBody
 from tests.edge.app import Answer, house
 
@@ -191,12 +191,12 @@ def test_c16_a_forms_model_is_the_one_that_it_names(parts: list[tuple[str, bytes
         wanted = None
     try:
         assert model_in_form(whole, TYPE) == wanted
-    except Unclear:
+    except AmbiguousForm:
         assert models
         assert wanted is None
     try:
         early = model_in_form(whole[:cut], TYPE, is_whole=False)
-    except Unclear:
+    except AmbiguousForm:
         return
     assert early is None or early.encode() in models
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from gateway.edge.http.app_keys import AUDIT, IN_FLIGHT, LIVE_TAIL, PAGE, SETTINGS, SNAPSHOT
 from gateway.edge.http.callers import caller_of, not_allowed
-from gateway.edge.http.params import id_in, limit_in, text_asked
+from gateway.edge.http.params import id_in, limit_in, text_param
 from gateway.edge.http.request_keys import REQUEST_ID
 from gateway.edge.http.response import HttpClient
 from gateway.edge.ops.page import CHAT_HEADERS
@@ -203,8 +203,8 @@ def _seen(request: web.Request) -> int | None:
 def _wanted(request: web.Request) -> Wanted:
     return Wanted(
         source=_one_of(request, "kind", SOURCES),
-        user=text_asked(request, "user"),
-        model=text_asked(request, "model"),
+        user=text_param(request, "user"),
+        model=text_param(request, "model"),
         outcome=_one_of(request, "outcome", tuple(Outcome)),
         policy=_one_of(request, "policy", (*PolicyOutcome, ANY)),
     )

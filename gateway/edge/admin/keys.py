@@ -1,4 +1,4 @@
-"""Keys over HTTP: admins make and revoke them, auditors see them all."""
+"""Admin endpoints for keys: admins create and revoke keys, auditors list all of them."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ USUAL_LIMIT, MOST = 100, 1000
 
 
 async def create(request: web.Request) -> web.Response:
-    """POST /admin/keys. The key itself stands in `value`, in this answer only."""
+    """POST /admin/keys: create a key. Only this response has the key itself, in `value`."""
     caller = await caller_of(request)
-    if not caller.is_admin:  # before the body is looked at
+    if not caller.is_admin:  # before the body is read
         raise not_allowed(caller, "only admins create keys")
     made = await request.app[KEY_SERVICE].create(_order(await read_object(request)), caller)
-    return told({**to_wire(made.key), "value": made.secret.reveal()}, status=201)
+    return json_response({**to_wire(made.key), "value": made.secret.reveal()}, status=201)
 
 
 async def list_all(request: web.Request) -> web.Response:
-    """GET /admin/keys?limit=&before=&user=, newest first."""
+    """GET /admin/keys?limit=&before=&user=: the keys of all users, newest first."""
     caller = await caller_of(request)
     if not (caller.is_admin or caller.is_auditor):
         raise not_allowed(caller, "only admins and auditors see everybody's keys")
     limit, before = page_of(request)
     user = request.query.get("user")
     if not (user is None or is_name(user)):
-        raise CallerError("`user` is no user's name", param="user")
+        raise CallerError("`user` is not a valid user name", param="user")
     keys = await request.app[KEY_SERVICE].list_all(caller, limit=limit + 1, user=user, before=before)
-    return listed(keys, limit)
+    return list_response(keys, limit)
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """DELETE /admin/keys/{id}."""
+    """DELETE /admin/keys/{id}: revoke a key."""
     caller = await caller_of(request)
     if not caller.is_admin:
         raise not_allowed(caller, "only admins revoke keys")
-    return told(to_wire(await request.app[KEY_SERVICE].revoke(key_id(request), caller)))
+    return json_response(to_wire(await request.app[KEY_SERVICE].revoke(key_id(request), caller)))
 
 
 def key_id(request: web.Request) -> UUID:
-    """The `{id}` of the path. Raises NotFound, for no key has an id of another form."""
+    """The `{id}` of the path. Raises NotFound where it is not a UUID, as no key has such an id."""
     try:
         return UUID(request.match_info["id"])
     except ValueError as error:
@@ -63,7 +63,7 @@ def key_id(request: web.Request) -> UUID:
 
 
 def refuse_unknown(body: dict[str, Any], known: frozenset[str]) -> None:
-    """A misspelt `expires_at` must not make a key that never expires. Raises CallerError."""
+    """Raises CallerError for an unknown member: a misspelt `expires_at` must not create a key that never expires."""
     unknown = sorted(body.keys() - known)
     if unknown:
         name = ascii(unknown[0][:100]).strip("'")
@@ -112,13 +112,13 @@ def page_of(request: web.Request) -> tuple[int, UUID | None]:
         raise CallerError("`before` must be the id of a key", param="before") from error
 
 
-def listed(keys: Sequence[ApiKey], limit: int) -> web.Response:
-    """A page of a list; one more key than fits was asked for, to tell whether there are more."""
+def list_response(keys: Sequence[ApiKey], limit: int) -> web.Response:
+    """A page of keys; `keys` has one more than `limit` where there is a next page."""
     data = [to_wire(key) for key in keys[:limit]]
     last_id = data[-1]["id"] if data else None
-    return told({"object": "list", "data": data, "last_id": last_id, "has_more": len(keys) > limit})
+    return json_response({"object": "list", "data": data, "last_id": last_id, "has_more": len(keys) > limit})
 
 
-def told(body: dict[str, Any], status: int = 200) -> web.Response:
+def json_response(body: dict[str, Any], status: int = 200) -> web.Response:
     headers = {"Cache-Control": "no-store"}
     return web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)

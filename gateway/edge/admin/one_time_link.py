@@ -1,4 +1,4 @@
-"""`/open`: the link that a gateway without logins prints when it starts. It opens report, live page and keys, once."""
+"""`/open`: the one-time link that a gateway in open mode prints at start. It opens report, live page, keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 async def open_once(request: web.Request) -> web.Response:
-    """GET /open?token=. A page says what to do where the link counts no more."""
+    """GET /open?token=: exchange the token for a session cookie. For a used or expired link, a page explains it."""
     settings = request.app[SETTINGS]
     if not settings.auth.is_open:
         raise NotFound("there is nothing at /open: callers of this gateway log in")
@@ -42,7 +42,7 @@ async def open_once(request: web.Request) -> web.Response:
 
 
 async def _refusal(request: web.Request) -> web.Response:
-    """Raises NotAllowed for programs, which read no page."""
+    """The page for a used or expired link. Raises NotAllowed for programs, which cannot read a page."""
     if "text/html" not in request.headers.get("Accept", ""):
         raise NotAllowed("this link was used, or has ended: `llm-gateway open` prints a new one", code="link_used")
     page: Path = request.app[PAGE] / "open.html"

@@ -1,4 +1,4 @@
-"""`/report`: what is used, by whom, at what cost and how well. Auditors see everybody's figures, others their own."""
+"""`/report`: usage, cost, outcomes and times. Auditors see the figures of all users, others their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.edge.http.app_keys import PAGE, PRICES, READINESS, REPORTS
 from gateway.edge.http.callers import caller_of
-from gateway.edge.http.params import text_asked
+from gateway.edge.http.params import text_param
 from gateway.edge.ops.page import HEADERS
 from gateway.errors import CallerError
 from gateway.identity.authenticators import LOCAL_USER
@@ -38,7 +38,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def figures(request: web.Request) -> web.Response:
     """GET /report/figures?from=&to=&user=&model=&title=
 
-    All of the report's numbers. `from` and `to` are days, both included, in UTC; without them the last 30 days.
+    All figures of the report. `from` and `to` are days in UTC, both included; by default the last 30 days.
     """
     caller = await caller_of(request)
     question = Question(caller, *_asked(request, datetime.now(UTC).date()))
@@ -49,7 +49,7 @@ async def figures(request: web.Request) -> web.Response:
 
 
 def report(question: Question, found: Figures, prices: Prices) -> Json:
-    """The figures as the page draws them. Pure."""
+    """The figures in the form that the page draws. Pure."""
     of_days = [row for row in found.usage if row["is_of_day"]]
     of_users = [row for row in found.usage if not row["is_of_day"]]
     return {
@@ -94,7 +94,7 @@ def _asked(request: web.Request, today: date) -> tuple[date, date, str | None, s
     first = _day(request, "from", date.fromordinal(max(1, last.toordinal() - USUAL_DAYS + 1)))
     if first > last:
         raise CallerError("`from` must not come after `to`", param="from")
-    user, model, title = (text_asked(request, name) for name in ("user", "model", "title"))
+    user, model, title = (text_param(request, name) for name in ("user", "model", "title"))
     return first, last, user, model, title
 
 
@@ -109,7 +109,7 @@ def _day(request: web.Request, name: str, usual: date) -> date:
 
 
 def _freshness(found: Figures, journal: Mapping[str, Any]) -> Json:
-    """How old the figures may be: what is stored but not yet added up, and what waits to be stored."""
+    """The age of the figures: rows that are not added up yet, and records that are not stored yet."""
     newest = found.newest
     return {
         "newest_row": newest.isoformat() if newest is not None else None,
@@ -120,7 +120,7 @@ def _freshness(found: Figures, journal: Mapping[str, Any]) -> Json:
 
 
 def _by(rows: Iterable[Row], name: str, prices: Prices) -> list[Json]:
-    """Sums of the rows that have the same of one column, in the order in which these come."""
+    """Sums of the rows grouped by one column, in the order in which its values first occur."""
     groups: defaultdict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row[name]].append(row)
@@ -131,9 +131,9 @@ def _by(rows: Iterable[Row], name: str, prices: Prices) -> list[Json]:
 
 
 def _sum(rows: Iterable[Row], prices: Prices) -> Json:
-    """`cost_usd` is null when no price of any of it is known; `unpriced_tokens` are those that it leaves out.
+    """Sums of rows. `cost_usd` is null when no price is known; `unpriced_tokens` are not part of it.
 
-    Rows say what they cost; those of a seed system, or from before a price was known, cost what they would today."""
+    A row has its own cost; rows of a seed system, and rows from before a price was known, get today's price."""
     sums: Json = dict.fromkeys(SUMS, 0)
     cost: float | None = None
     unpriced = 0
@@ -156,7 +156,7 @@ def _most_first(groups: list[Json]) -> list[Json]:
 
 
 def _time(row: Row) -> Json:
-    """`day` and `model` null: of all."""
+    """A row of times; null as `day` or `model` stands for all of them."""
     day = row["day"]
     return {
         "day": day.isoformat() if day is not None else None,

@@ -1,4 +1,4 @@
-"""`/history` and `/history_v2`: what the caller has said before, newest first."""
+"""`/history` and `/history_v2`: the caller's chats and conversations, newest first."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LONGEST_QUERY = 200  # characters
 async def history(request: web.Request) -> web.Response:
     """GET /history?limit=&before=&user=
 
-    `{"Historical_list": [{"request", "response_time"}, …]}`: all of the caller's chats, also those that were removed
-    from the history. Without `limit` and `before` that is the seed's form, with the newest 1,000 rows or 16 MiB of
-    them; with one of the two, `next_before` stands beside the list, and `before` with it gives the page after this
-    one. Auditors may name another `user`.
+    `{"Historical_list": [{"request", "response_time"}, …]}`: all chats of the caller, also those that are removed from
+    the history. Without `limit` and `before` the response has the seed's form, with the newest 1,000 rows or 16 MiB of
+    them; with one of the two it also has `next_before`, the `before` of the next page. Auditors may name another
+    `user`.
     """
     reading = _reading(request, await caller_of(request))
     return _answer(request, "Historical_list", await request.app[HISTORY].rows(reading))
@@ -38,9 +38,9 @@ async def history(request: web.Request) -> web.Response:
 async def conversations(request: web.Request) -> web.Response:
     """GET /history_v2?q=&limit=&before=&user=
 
-    `{"Historical_Conversations": [row, …]}`: the newest row of each conversation that is not removed. `q` keeps those
-    in which all of its words were said, in the title, a question or an answer; a word may be the beginning of one.
-    The rest is as in /history.
+    `{"Historical_Conversations": [row, …]}`: the newest row of each conversation that is not removed. With `q`, only
+    conversations whose title, questions and answers contain all of its words, or words that begin with them. The other
+    parameters are those of /history.
     """
     reading = _reading(request, await caller_of(request))
     words = request.query.get("q", "").strip()
@@ -54,17 +54,17 @@ async def conversations(request: web.Request) -> web.Response:
 def _reading(request: web.Request, caller: Principal) -> Reading:
     user = request.query.get("user", caller.user)
     if user != caller.user and not caller.is_auditor:
-        raise not_allowed(caller, "only auditors read what others have said", param="user")
+        raise not_allowed(caller, "only auditors read the chats of other users", param="user")
     before = request.query.get("before")
     try:
-        mark = NEWEST if before is None else PageCursor.read(before)
+        cursor = NEWEST if before is None else PageCursor.read(before)
     except ValueError as error:
         raise CallerError("`before` must be the `next_before` of another page", param="before") from error
-    return Reading(caller, user, limit_in(request, MOST_ROWS, MOST_ROWS), MOST_BYTES, mark)
+    return Reading(caller, user, limit_in(request, MOST_ROWS, MOST_ROWS), MOST_BYTES, cursor)
 
 
 def _answer(request: web.Request, name: str, page: Page) -> web.Response:
-    """The rows as Postgres has written them, pasted together."""
+    """A page of rows, whose JSON Postgres wrote."""
     body = [b'{"%b":[' % name.encode(), ",".join(page.rows).encode(), b"]"]
     following = None if page.next is None else str(page.next)
     if "limit" in request.query or "before" in request.query:

@@ -1,4 +1,4 @@
-"""`/image_gen`: images, at the prices that are configured."""
+"""`/image_gen`: images at the configured prices."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DECIDING = frozenset(("model", *FURTHER_MODELS, "prompt", "n", "size"))
 
 
 async def image_gen(request: web.Request) -> web.StreamResponse:
-    """POST /image_gen `{prompt, n, size}`: the image endpoint's own answer. `n` is 1 to 10 and 1 by default; `size` is
-    one of those that have a price, 1024x1024 by default. Other members are passed on as they are."""
+    """POST /image_gen `{prompt, n, size}`: returns the upstream's answer. `n` is 1 to 10, by default 1; `size` is one
+    that has a price, by default 1024x1024. Other members are passed on unchanged."""
     context = await open_context(request)
     body = await read_object(request, DECIDING)
     prices = dict(request.app[SETTINGS].images.prices)

@@ -1,6 +1,6 @@
-"""What the gateway has a model say about a conversation: a title, or metadata.
+"""Titles and metadata that a model makes for a conversation.
 
-The model is asked through the exchange like by any caller: under the same policy, and on record as the caller's.
+The request to the model goes through the exchange like any other: under the same policy, and recorded as the caller's.
 """
 
 from __future__ import annotations
@@ -44,52 +44,52 @@ if TYPE_CHECKING:
 SUMMARIZER = "summarizer"  # as the seed calls such rows
 
 
-class Nobody(Client):
-    """Nobody listens: the gateway reads the answer in the record."""
+class DiscardingClient(Client):
+    """Discards the answer: the gateway reads it from the recording."""
 
     is_full = False
 
     def write(self, block: bytes) -> None:
-        """An answer that is streamed though it was not asked for so."""
+        """Discards an event of an upstream that streams without being asked to."""
 
     async def drained(self) -> None:
-        """It is never full."""
+        """Never waits: it is never full."""
 
     def tick(self, now: float) -> bool:
-        """Nobody waits."""
+        """Sends no heartbeat."""
         return False
 
     starts_at_once = True
 
     def start_now(self, head: Head) -> bool:
-        """See above."""
+        """Always succeeds."""
         return True
 
     def send_head(self) -> None:
-        """See above."""
+        """Does nothing."""
 
     async def start(self, head: Head, *, is_events: bool) -> None:
-        """See above."""
+        """Does nothing."""
 
     async def end(self, last: bytes) -> None:
-        """See above."""
+        """Does nothing."""
 
     def cut(self) -> None:
-        """See above."""
+        """Does nothing."""
 
     async def send(self, status: int, head: Head, body: bytes) -> None:
-        """See above."""
+        """Does nothing."""
 
 
 async def update_title_openai(request: web.Request) -> web.Response:
-    """POST /update_title_openai `{root_id}`: a model writes a title of at most 49 characters, from what the user
-    wrote."""
+    """POST /update_title_openai `{root_id}`: a model makes a title, of at most 49 characters, from the
+    user's messages."""
     context = await open_context(request)
     root, newest = await _newest(request, context.caller)
-    said = turns(newest.request, newest.response)
-    if not any(role == "user" for role, _ in said):
+    messages = turns(newest.request, newest.response)
+    if not any(role == "user" for role, _ in messages):
         raise CallerError("the user has written no text in this conversation", code="nothing_said", param="root_id")
-    answer = await _ask(request, context, title_request(_model(request, newest), said))
+    answer = await _ask(request, context, title_request(_model(request, newest), messages))
     title = title_of(answer_text(answer))
     if not title:
         raise UpstreamGarbled("the model gave no title")
@@ -98,19 +98,19 @@ async def update_title_openai(request: web.Request) -> web.Response:
 
 
 async def metadata_check(request: web.Request) -> web.Response:
-    """POST /metadata_check `{root_id}`: a model derives metadata from the conversation's newest snapshot; they are
-    checked, asked for once more if they are wrong, and stored."""
+    """POST /metadata_check `{root_id}`: a model makes metadata from the conversation's newest row. They are checked,
+    requested once more if they are invalid, and stored."""
     context = await open_context(request)
     _, newest = await _newest(request, context.caller)
-    said = turns(newest.request, newest.response)
-    if not said:
+    messages = turns(newest.request, newest.response)
+    if not messages:
         raise CallerError("nothing was said in this conversation", code="nothing_said", param="root_id")
-    asking = metadata_request(_model(request, newest), said)
+    asking = metadata_request(_model(request, newest), messages)
     answer = await _ask(request, context, asking)
     try:
         metadata = metadata_of(answer_text(answer))
     except NotMetadataError as fault:
-        context = _next_talk(request, context)
+        context = _next_context(request, context)
         asking = retry_request(asking, answer_text(answer), str(fault))
         answer = await _ask(request, context, asking)
         metadata = _second(answer)
@@ -128,7 +128,8 @@ def _second(answer: Json) -> Json:
 
 
 async def _newest(request: web.Request, caller: Principal) -> tuple[str, NewestSnapshot]:
-    """The conversation that the body names. It may be on its way into Postgres: it gets a moment. Raises NotFound."""
+    """The conversation that the body names, and its newest row. Tries again after the pauses of SOON_S, as the row may
+    not be in Postgres yet. Raises NotFound, StoreUnavailable."""
     root = text_in(await read_object(request), "root_id")
     for pause in (0, *SOON_S):
         await asyncio.sleep(pause)
@@ -144,13 +145,13 @@ def _model(request: web.Request, newest: NewestSnapshot) -> str:
     return request.app[SETTINGS].assistant.model or newest.model or ""
 
 
-def _next_talk(request: web.Request, context: RequestContext) -> RequestContext:
+def _next_context(request: web.Request, context: RequestContext) -> RequestContext:
     request[CONTEXT] = following = replace(context, id=request.app[IDS].new(), recording=None)
     return following
 
 
 async def _ask(request: web.Request, context: RequestContext, asking: Json) -> Json:
-    """One interaction of its own, in a conversation of its own that does not show. Raises UpstreamError."""
+    """Makes one interaction, in a conversation of its own that the history does not show. Raises UpstreamError."""
     context.convo_show = False
     asked = ChatRequest(
         raw=request_json(asking),
@@ -161,7 +162,7 @@ async def _ask(request: web.Request, context: RequestContext, asking: Json) -> J
         root_id=str(context.id),
         convo_title=SUMMARIZER,
     )
-    await request.app[EXCHANGE].converse(context, asked, CHAT, Nobody())
+    await request.app[EXCHANGE].converse(context, asked, CHAT, DiscardingClient())
     answer = _answer(context)
     if not answer_text(answer):
         raise UpstreamError(_fault(answer))
@@ -179,11 +180,11 @@ def _answer(context: RequestContext) -> Json:
 
 
 def _fault(answer: Json) -> str:
-    """The upstream's own words, where it answered with an error."""
+    """The error message, with the upstream's own where it sent one."""
     error = answer.get("error")
     message: Any = error.get("message") if isinstance(error, dict) else error
-    told = f": {message[:500]}" if isinstance(message, str) else ""
-    return f"the model that was asked about the conversation did not answer{told}"
+    detail = f": {message[:500]}" if isinstance(message, str) else ""
+    return f"the model that was asked about the conversation did not answer{detail}"
 
 
 async def _keep(

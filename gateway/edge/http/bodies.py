@@ -1,4 +1,4 @@
-"""Bodies at the door: read within bounds, inflated within bounds, parsed once."""
+"""Request bodies: read and inflated within bounds, parsed once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def read_body(request: web.Request, settings: Settings) -> bytes:
     if (request.content_length or 0) > limit:
         raise BodyTooLarge(f"the body is longer than {limit} bytes")
     content = request.content
-    if content.is_eof():  # it came with the head, as small ones do
+    if content.is_eof():  # it arrived with the head, as small bodies do
         raw = content.read_nowait()
         if len(raw) > limit:
             raise BodyTooLarge(f"the body is longer than {limit} bytes")
@@ -67,50 +67,50 @@ async def _read_slowly(request: web.Request, limit: int, timeout_s: float) -> by
 
 
 class BodyChunks:
-    """A body that is streamed on, as it comes. Raises BodyTooSlow where its sender lets us wait for the next piece."""
+    """The chunks of a body that is passed on as it arrives. Raises BodyTooSlow where the next chunk is late."""
 
-    __slots__ = ("_content", "_patience_s")
+    __slots__ = ("_content", "_timeout_s")
 
-    def __init__(self, request: web.Request, patience_s: float) -> None:
+    def __init__(self, request: web.Request, timeout_s: float) -> None:
         self._content = request.content
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            async with asyncio.timeout(self._patience_s):
-                piece = await self._content.readany()
+            async with asyncio.timeout(self._timeout_s):
+                chunk = await self._content.readany()
         except TimeoutError as error:
-            raise BodyTooSlow(f"no more of the body came within {self._patience_s:g} s") from error
-        if not piece:
+            raise BodyTooSlow(f"no more of the body came within {self._timeout_s:g} s") from error
+        if not chunk:
             raise StopAsyncIteration
-        return piece
+        return chunk
 
 
-class Resumed:
-    """A streamed body of which the first bytes have been taken already, as one that has them still."""
+class PrefixedChunks:
+    """A streamed body whose first bytes were read before: yields them, then the rest."""
 
-    __slots__ = ("_pieces", "_taken")
+    __slots__ = ("_chunks", "_prefix")
 
-    def __init__(self, taken: bytes, pieces: AsyncIterator[bytes]) -> None:
-        self._taken = taken
-        self._pieces = pieces
+    def __init__(self, prefix: bytes, chunks: AsyncIterator[bytes]) -> None:
+        self._prefix = prefix
+        self._chunks = chunks
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        taken, self._taken = self._taken, b""
-        return taken or await anext(self._pieces)
+        prefix, self._prefix = self._prefix, b""
+        return prefix or await anext(self._chunks)
 
 
-async def take(pieces: AsyncIterator[bytes], least: int) -> bytes:
-    """The first bytes of a streamed body: `least` or more, or all that there are."""
+async def take(chunks: AsyncIterator[bytes], least: int) -> bytes:
+    """The first bytes of a streamed body: at least `least`, or the whole body."""
     taken = bytearray()
-    async for piece in pieces:
-        taken += piece
+    async for chunk in chunks:
+        taken += chunk
         if len(taken) >= least:
             break
     return bytes(taken)
@@ -177,7 +177,7 @@ def _is_deeper(body: object, max_depth: int) -> bool:
 
 
 def require_json(request: web.Request, caller: Principal) -> None:
-    """Raises UnsupportedMediaType unless the body is said to be JSON, or nothing is said of it by one who may do so."""
+    """Raises UnsupportedMediaType unless the body's type is JSON, or missing where the caller may omit it."""
     given = request.headers.get("Content-Type")
     if given == "application/json":
         return
@@ -192,8 +192,8 @@ def require_json(request: web.Request, caller: Principal) -> None:
 def refuse_ambiguous(
     raw: bytes, names: Collection[str] | None, within: Mapping[str, Collection[str]] | None = None
 ) -> None:
-    """For a JSON object of bounded depth. Raises MalformedBody where one of `names` (None: any member) stands there
-    twice, or in another case: the upstream might take another than the one that was looked at."""
+    """Raises MalformedBody where one of `names` (None: any member) occurs twice in a JSON object, or in another case:
+    the upstream might use another value than the one that was checked. The object has a bounded depth."""
     name = ambiguous_member(raw, names, within)
     if name is not None:
         raise MalformedBody(
@@ -204,9 +204,9 @@ def refuse_ambiguous(
 
 
 def model_in(raw: bytes) -> str | None:
-    """The model that a JSON body names; None where it names none, or cannot be read, which is the upstream's to refuse.
+    """The model that a JSON body names; None where it names no model or is not JSON, which the upstream refuses.
 
-    Raises MalformedBody where it names two."""
+    Raises MalformedBody where it names two models."""
     try:
         refuse_ambiguous(raw, ("model", *FURTHER_MODELS))
         model = orjson.loads(values_of(raw).get("model", b"null"))
@@ -216,7 +216,7 @@ def model_in(raw: bytes) -> str | None:
 
 
 def further_models_in(raw: bytes) -> tuple[str, ...]:
-    """As of `further_models`, of a body of which `model_in` was asked before."""
+    """The `further_models` of a body that `model_in` has accepted."""
     try:
         known = values_of(raw).items()
         return tuple(
@@ -227,7 +227,7 @@ def further_models_in(raw: bytes) -> tuple[str, ...]:
 
 
 def parse_chat(raw: bytes, max_depth: int) -> ChatRequest:
-    """A chat completion or response as asked for. Raises MalformedBody."""
+    """The request for a chat completion or response in a body. Raises MalformedBody."""
     body = parse_object(raw, max_depth)
     refuse_ambiguous(raw, DECIDING, DECIDING_WITHIN)
     model = body.get("model", "")

@@ -1,4 +1,4 @@
-"""A caller's connection, below the handlers: what is no HTTP is told so in our shape, and the log never repeats it."""
+"""A caller's connection, below the handlers. Answers malformed HTTP with our JSON error body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.in_flight.in_flight import InFlight
 
 LAST_CHANCE_S = 2.0  # an idle connection that is closed at the moment of its next request fails that request
-LOOK_S = 0.02
+POLL_S = 0.02
 
 log = structlog.get_logger()
 
@@ -31,26 +31,26 @@ class Runner(ConnectionRunner):
     def new_connection(self, server: web.Server, **options: Any) -> CallerConnection:
         return CallerConnection(self.app[IDS], server, **options)
 
-    async def drained(self, live: InFlight, seconds: float) -> bool:
-        """Wait until all that runs has ended and all connections are closed; False when something still runs.
+    async def drained(self, in_flight: InFlight, seconds: float) -> bool:
+        """Wait until all requests have ended and all connections are closed; False when a request still runs.
 
-        A proxy may send its next request over a kept connection at any moment, and then does not try another gateway
-        (nginx never repeats a POST): each idle connection stays open for one more request, for `LAST_CHANCE_S`."""
+        A proxy may send its next request over an idle connection at any moment, and does not retry it when the
+        connection closes (nginx never repeats a POST): each idle connection stays open for `LAST_CHANCE_S` more."""
         clock = asyncio.get_running_loop().time
         end = clock() + seconds
         idle: dict[CallerConnection, float] = {}  # since when
         while (now := clock()) < end:
-            open_ones = self.server.connections if self.server is not None else []
-            if not open_ones and live.is_idle:
+            connections = self.server.connections if self.server is not None else []
+            if not connections and in_flight.is_idle:
                 return True
             idle = {
-                each: idle.get(each, now) for each in open_ones if isinstance(each, CallerConnection) and each.is_idle
+                each: idle.get(each, now) for each in connections if isinstance(each, CallerConnection) and each.is_idle
             }
             for connection, since in idle.items():
                 if now - since > LAST_CHANCE_S:
                     connection.force_close()
-            await asyncio.sleep(LOOK_S)
-        return live.is_idle
+            await asyncio.sleep(POLL_S)
+        return in_flight.is_idle
 
 
 class CallerConnection(ServerConnection):
@@ -72,12 +72,12 @@ class CallerConnection(ServerConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """aiohttp's own answers in plain text, and logs what it could not parse, with the key that was in it."""
+        """Replaces aiohttp's handler, which answers in plain text and logs what it could not parse, keys included."""
         request_id = f"req_{self._ids.new().hex}"
         if status >= 500:
             log.error("request failed", request_id=request_id, exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer has been begun already")
+            raise ConnectionError("the response has begun already")
         error = _refusal(exc, message) if status < 500 else None
         response = error_response(error) if error is not None else unexpected()
         response.headers["x-request-id"] = request_id
@@ -88,8 +88,8 @@ class CallerConnection(ServerConnection):
 
 
 def _refusal(exc: BaseException | None, message: str | None) -> GatewayError:
-    """In the parser's words, without what it quotes: that stands behind a colon or in the next line."""
+    """The error with the parser's reason, without its quotation of the request after a colon or in the next line."""
     reason = (message or "").partition("\n")[0].partition(":")[0].strip(" .") or "it cannot be parsed"
-    told = f"this is not a request of HTTP: {reason}"
+    text = f"this is not a request of HTTP: {reason}"
     is_large = isinstance(exc, LineTooLong) or reason.startswith("Too many headers")
-    return HeadTooLarge(told) if is_large else MalformedRequest(told)
+    return HeadTooLarge(text) if is_large else MalformedRequest(text)

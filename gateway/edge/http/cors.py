@@ -1,6 +1,6 @@
-"""Pages of other origins that may call this gateway: those that the settings name, and no others.
+"""CORS for the origins that the settings name.
 
-A page elsewhere sends the key that its reader pasted; cookies never count, so none are asked for.
+A page of another origin sends a key that its user entered. Cookies are never accepted, so credentials are not allowed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 _METHODS = "GET, POST, PUT, PATCH, DELETE"
 _HEADERS = "Authorization, Content-Type, X-Api-Key, Api-Key, X-Conversation-Id, X-Request-Id"
-_SHOWN = "x-request-id, x-interaction-id, x-conversation-id, x-policy-outcome, x-policy-rule, Retry-After, Link"
-_ASKED_AGAIN_S = 600  # seconds for which a browser remembers what it may do
+_EXPOSED = "x-request-id, x-interaction-id, x-conversation-id, x-policy-outcome, x-policy-rule, Retry-After, Link"
+_MAX_AGE_S = 600  # a browser caches a preflight for so long
 
 
 def allow_origins(app: web.Application, origins: tuple[str, ...]) -> None:
-    """Let pages of these origins call. Without any, nothing is added: browsers then refuse all of them."""
+    """Answers CORS requests of pages of these origins. Without origins nothing changes: browsers refuse all pages."""
     if not origins:
         return
     known = frozenset(origins)
@@ -34,18 +34,20 @@ def allow_origins(app: web.Application, origins: tuple[str, ...]) -> None:
         headers = {
             "Access-Control-Allow-Methods": _METHODS,
             "Access-Control-Allow-Headers": _HEADERS,
-            "Access-Control-Max-Age": str(_ASKED_AGAIN_S),
+            "Access-Control-Max-Age": str(_MAX_AGE_S),
         }
         if request.headers.get("Access-Control-Request-Private-Network") == "true":
-            headers["Access-Control-Allow-Private-Network"] = "true"  # a public page that asks a gateway within
+            headers["Access-Control-Allow-Private-Network"] = (
+                "true"  # a public page calls a gateway in a private network
+            )
         return web.Response(status=204, headers=headers)
 
-    async def mark(request: web.Request, response: web.StreamResponse) -> None:
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin")
         if origin in known:
             response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = _SHOWN
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
 
     app.middlewares.insert(0, preflights)
-    app.on_response_prepare.append(mark)
+    app.on_response_prepare.append(add_headers)

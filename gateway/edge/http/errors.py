@@ -1,4 +1,4 @@
-"""Errors as the caller sees them: OpenAI's shape and the status that fits. The only place that knows statuses."""
+"""Error responses: OpenAI's JSON form, and the status of each error. The only module with statuses of errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway import errors
 from gateway.edge.http.app_keys import SETTINGS
 from gateway.edge.http.paths import PREFIX, lacks_prefix
 
-# The most particular class first. `type` is OpenAI's word, as in https://platform.openai.com/docs/guides/error-codes.
+# Subclasses before their base classes. `type` as in https://platform.openai.com/docs/guides/error-codes.
 _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
     (errors.HeadTooLarge, 431, "invalid_request_error"),
     (errors.BodyTooLarge, 413, "invalid_request_error"),
@@ -31,7 +31,7 @@ _STATUSES: tuple[tuple[type[errors.GatewayError], int, str], ...] = (
     (errors.NotConfigured, 501, "invalid_request_error"),
     (errors.ServiceError, 503, "server_error"),
 )
-# Asking again changes nothing; the SDKs obey this header before they look at the status.
+# A retry cannot succeed; SDKs read x-should-retry before the status.
 _FINAL = (errors.CallerError, errors.PolicyRejected, errors.NotConfigured, errors.Stopped)
 
 
@@ -41,14 +41,17 @@ def status_of(error: errors.GatewayError) -> tuple[int, str]:
 
 
 def error_response(error: errors.GatewayError) -> web.Response:
-    """The whole answer for an error that came before anything was sent."""
+    """The response for an error that occurred before anything was sent."""
     status, kind = status_of(error)
     headers = {"x-should-retry": "false"} if isinstance(error, _FINAL) else {"Retry-After": "1"}
     headers["X-Content-Type-Options"] = "nosniff"
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2 wants one
+        headers["WWW-Authenticate"] = "Bearer"  # required by RFC 9110 section 15.5.2
     elif status == 426:
-        headers |= {"Upgrade": "HTTP/1.1", "Connection": "upgrade, close"}  # RFC 9110 section 15.5.22 wants the first
+        headers |= {
+            "Upgrade": "HTTP/1.1",
+            "Connection": "upgrade, close",
+        }  # Upgrade is required by RFC 9110 section 15.5.22
     body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
     response = web.Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)
     if status == 426:
@@ -57,12 +60,12 @@ def error_response(error: errors.GatewayError) -> web.Response:
 
 
 def unexpected() -> web.Response:
-    """For what nobody foresaw; the log has the details, the caller has none."""
+    """The response for an unexpected exception; the log has its details, the caller gets none."""
     return error_response(errors.GatewayError("the gateway failed; the request id names the entry in its log"))
 
 
 def http_error_response(error: web.HTTPException, request: web.Request) -> web.Response:
-    """The answer to what aiohttp's router and parser complain of."""
+    """The response for an error of aiohttp's router or parser."""
     response = error_response(of_http_exception(error, request))
     if "Allow" in error.headers and response.status == 405:
         response.headers["Allow"] = error.headers["Allow"]
@@ -83,6 +86,6 @@ def of_http_exception(error: web.HTTPException, request: web.Request) -> errors.
 
 
 def _base_url(request: web.Request) -> str:
-    """What an SDK must be set to. Without `server.public_url`, by the name that this request came under."""
+    """The base URL that an SDK needs: `server.public_url`, or the scheme and host of this request."""
     public = request.app[SETTINGS].server.public_url
     return (public.rstrip("/") if public else f"{request.scheme}://{request.host}") + PREFIX

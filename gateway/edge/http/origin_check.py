@@ -1,8 +1,8 @@
-"""Where a caller is known by what its browser or its address carries unasked (ambient authority), pages of other sites
-could use it: with their own name resolving to this machine (DNS rebinding), by cross-site posts, by a link or a frame.
+"""Origin check for callers with ambient authority, which a browser sends or an address has without the user's action.
 
-A browser says where a request comes from, in Host, Origin and its Fetch metadata, and no page can change that. Programs
-send none of it. A key or token says who asks by itself: no page of another site has one, so nothing is checked.
+Pages of other sites could use such authority by DNS rebinding, cross-site posts, a link or a frame. A browser names the
+origin of a request in Host, Origin and its Fetch metadata, which no page can change; programs send none of them. A
+request with a key or token needs no check: no page of another site has one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gateway.model import Principal
     from gateway.settings import Settings
 
-# What a page of another site can send without being asked first (the Fetch standard's safelisted types); a multipart
-# body is never taken for JSON.
+# Types that a page of another site can send without a preflight (safelisted by the Fetch standard), except multipart,
+# which is never read as JSON.
 _SIMPLE_TYPES = frozenset(("text/plain", "application/x-www-form-urlencoded"))
 _DEST, _MODE, _SITE = istr("Sec-Fetch-Dest"), istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Site")
 _NETLOC = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")
@@ -40,15 +40,15 @@ class OriginCheck:
         server = settings.server
         public = urlsplit(server.public_url or "")
         self._names = {*server.allowed_hosts, public.hostname or "localhost"}
-        # No page's own name resolves to an address that was written as one. Yet where only this machine may ask,
-        # whoever calls by another address came through something that lets others in.
+        # A Host that is an address cannot be a name that a page controls. But where only this machine may call, another
+        # address means that the request came through a proxy or tunnel that admits others.
         self._takes_addresses = server.allow_open or "header" in settings.auth.modes
         self._origins = frozenset(settings.page.allowed_origins)
         self._own = _plain_origin(public.scheme, public.netloc) if public.netloc else ""
-        self._called = ""  # the Host of the last request that was let in; mostly the next one has the same
+        self._last_host = ""  # the Host of the last accepted request; the next one is mostly equal
 
     def check(self, request: web.Request) -> None:
-        """For a caller whose authority is ambient. Raises NotAllowed."""
+        """Checks a request with ambient authority. Raises NotAllowed."""
         headers = request.headers
         host = headers.get(hdrs.HOST, "")
         self._check_name(host)
@@ -56,12 +56,12 @@ class OriginCheck:
             raise NotAllowed("this is for programs and scripts, not to be opened as a page", code="navigation")
         origin, site = headers.get(hdrs.ORIGIN), headers.get(_SITE)
         if origin is not None and len(headers.getall(hdrs.ORIGIN)) > 1:
-            # No browser sends two: one of them is somebody else's.
+            # No browser sends two: another party has added one.
             origin, site = "", "cross-site"
         if origin in self._origins or site == "same-origin":
             return
         if origin is None and site != "none":
-            origin = headers.get(hdrs.REFERER)  # of browsers that tell neither
+            origin = headers.get(hdrs.REFERER)  # for browsers that send neither
         if site in ("same-site", "cross-site") or (origin is not None and not self._is_own(origin, host)):
             raise NotAllowed(
                 "pages of other sites may not use this gateway; GATEWAY_ALLOWED_ORIGINS lets them, and "
@@ -70,24 +70,24 @@ class OriginCheck:
             )
 
     def check_host(self, request: web.Request) -> None:
-        """Raises NotAllowed where a name was called that somebody else may own."""
+        """Raises NotAllowed where the Host is a name that another party may own."""
         self._check_name(request.headers.get("Host", ""))
 
     def _check_name(self, host: str) -> None:
-        if host and host != self._called:
+        if host and host != self._last_host:
             if not self._is_ours(name_of(host)):
                 raise NotAllowed(
                     "this gateway is not called by that name; GATEWAY_PUBLIC_URL or GATEWAY_ALLOWED_HOSTS can add it",
                     code="misdirected",
                 )
-            self._called = host
+            self._last_host = host
 
     def _is_ours(self, name: str) -> bool:
         return name in self._names or is_loopback_name(name) or (self._takes_addresses and _is_address(name))
 
     def _is_own(self, url: str, host: str) -> bool:
-        """Whether an Origin or Referer is of this gateway: its public URL, or the Host that is called right now, of
-        which nobody says whether it was by https."""
+        """Whether an Origin or Referer is this gateway's: its public URL, or this request's Host with either scheme, as
+        the scheme is unknown behind a proxy."""
         scheme, _, rest = url.partition("://")
         netloc = rest.partition("/")[0]
         if not netloc or scheme not in _DEFAULT_PORTS:
@@ -96,21 +96,21 @@ class OriginCheck:
 
 
 def require_typed(request: web.Request, caller: Principal) -> None:
-    """Raises UnsupportedMediaType where a page of another site could have sent this body without being asked first.
+    """Raises UnsupportedMediaType where a page of another site could have sent this body without a preflight.
 
-    Programs with a key may leave the type out: no browser adds one by itself. What stands in `Authorization` behind a
-    proxy that logs browsers in may be the proxy's."""
+    Programs with a key may omit the type, as no browser adds a key by itself. Behind a proxy that logs browsers in, the
+    `Authorization` header may be the proxy's."""
     if not caller.is_ambient or not request.can_read_body:
         return
     if request.headers.get("Content-Type") and request.content_type not in _SIMPLE_TYPES:
         return
     if caller is LOCAL_USER and Credentials.of(request.raw_headers, None).candidates():
         return
-    raise UnsupportedMediaType("the body's type must be said: Content-Type: application/json")
+    raise UnsupportedMediaType("the body needs a type: Content-Type: application/json")
 
 
 def is_loopback_name(name: str) -> bool:
-    """Whether a name that a request is sent to can be nothing but this machine, whoever resolves it."""
+    """Whether a host name always means this machine, whatever resolver is used."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     return _is_address(name) and ipaddress.ip_address(name).is_loopback
@@ -131,5 +131,5 @@ def name_of(netloc: str) -> str:
 
 
 def _plain_origin(scheme: str, netloc: str) -> str:
-    """In lower case, and without the port that the scheme implies."""
+    """The origin in lower case, without the default port of its scheme."""
     return f"{scheme}://{netloc.lower().removesuffix(_DEFAULT_PORTS[scheme])}"

@@ -1,4 +1,4 @@
-"""The small requests of the gateway's own endpoints: JSON members and query parameters, faults told in clear words."""
+"""JSON members and query parameters of the gateway's own endpoints."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ MOST_CHARACTERS = 512
 
 
 async def read_object(request: web.Request, names: Collection[str] | None = None) -> dict[str, Any]:
-    """The JSON object of a request that changes something. One of `names` (None: any) stands there once.
+    """The JSON object of a request that changes something; each of `names` (None: each member) occurs at most once.
+    Raises CallerError.
 
-    That it is JSON must be said, not guessed: a page of a strange site can make a browser send us any text, but not
-    with this type without asking first.
+    The type must be application/json: a page of another site can make a browser send any text, but with this type only
+    after a CORS preflight.
     """
     if request.content_type != "application/json":
         raise UnsupportedMediaType("the body must be application/json")
@@ -33,7 +34,7 @@ async def read_object(request: web.Request, names: Collection[str] | None = None
 
 
 def text_in(body: dict[str, Any], name: str) -> str:
-    """A member that must be a text with something in it. Raises MalformedBody."""
+    """A member that must be a string that is not blank. Raises MalformedBody."""
     value = body.get(name)
     if not isinstance(value, str) or not value.strip() or len(value) > MOST_CHARACTERS:
         raise MalformedBody(f"`{name}` must be a text of 1 to {MOST_CHARACTERS} characters", param=name)
@@ -41,7 +42,7 @@ def text_in(body: dict[str, Any], name: str) -> str:
 
 
 def id_in(request: web.Request) -> UUID:
-    """The `{id}` of the path. Raises NotFound, for nothing has an id of another form."""
+    """The `{id}` of the path. Raises NotFound where it is not a UUID."""
     try:
         return UUID(request.match_info["id"])
     except ValueError as error:
@@ -56,8 +57,8 @@ def limit_in(request: web.Request, usual: int, most: int) -> int:
     return int(given)
 
 
-def text_asked(request: web.Request, name: str) -> str | None:
-    """A text of the query, None where it is empty. Raises CallerError."""
+def text_param(request: web.Request, name: str) -> str | None:
+    """A string of the query; None where it is empty or missing. Raises CallerError."""
     given = request.query.get(name) or None
     if given is not None and len(given) > MOST_CHARACTERS:
         raise CallerError(f"`{name}` must be at most {MOST_CHARACTERS} characters", param=name)

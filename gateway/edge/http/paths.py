@@ -1,4 +1,4 @@
-"""Which route a path below `/v1` names, however it is spelled. Pure."""
+"""The route that a path below `/v1` names, in any spelling. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gateway.transport.origin import CHAT_PATH
 from gateway.transport.redirects import PREFIX as PREFIX
 
 RESPONSES_PATH = "/responses"
-# What the gateway handles itself, below PREFIX. A path that a server may read as one of these never passes through.
+# Routes below PREFIX that the gateway handles itself. Paths that a server may read as one never pass through.
 GUARDED = frozenset((CHAT_PATH, RESPONSES_PATH))
-# First segments of OpenAI's and Anthropic's APIs: what callers ask for whose base URL lacks the prefix.
+# First segments of OpenAI's and Anthropic's APIs: requests of callers whose base URL lacks the prefix begin with them.
 API_NAMES = (
     "chat/completions|completions|responses|messages|models|embeddings|moderations|images|audio|files|uploads|batches|"
     "conversations|fine_tuning|vector_stores|assistants|threads|realtime|videos|evals|containers"
 )
 
-_PLAIN = re.compile(r"(?:/[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)+")  # has one reading, but for the letters' case
-# Below these the model stands in the path, or the body has others do the work: a file of requests, a session.
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+)+")  # has one reading, except for upper and lower case
+# Below these the path names the model, or the body names models indirectly: a file of requests, a session.
 _MODEL_UNKNOWN = re.compile("/(?:engines|deployments|models?|batches|files|uploads|evals|realtime)(?:/|$)")
 _MOST_DECODINGS = 4
 _ODD = re.compile("//|%(?![0-9A-Fa-f]{2})")  # some servers read `%u002f` as a slash
@@ -29,10 +29,10 @@ _LACKS_PREFIX = re.compile(f"/(?:{API_NAMES})(?:/.*)?")
 
 
 def canonical(path: str) -> str:
-    """The path as the most lenient server reads it, in lower case: escapes undone, as often as they were done; a
-    backslash is a slash; parameters, empty and dot segments and what stands behind `?` or `#` are gone.
+    """The path as the most lenient server reads it, in lower case: all levels of escapes are decoded, a backslash
+    becomes a slash; parameters, empty and dot segments, and everything after `?` or `#` are removed.
 
-    Raises CallerError for a path that climbs, and NotFound for one that cannot be read in one way.
+    Raises CallerError for a path with `..`, and NotFound for one that has several readings.
     """
     if _PLAIN.fullmatch(path):
         return path.lower()
@@ -58,10 +58,10 @@ def _decoded(path: str) -> str:
 
 
 def passed_on(path: str) -> str:
-    """The part below the prefix of a path as the caller wrote it; of one that names a guarded route, that route.
+    """The part of a path below the prefix, as the caller wrote it; for a spelling of a guarded route, that route.
 
-    Raises CallerError for a path that climbs. Raises NotFound for one that a server may read in several ways, and for
-    one that ends like a guarded route behind something else, such as `/v1/engines/x/chat/completions`.
+    Raises CallerError for a path with `..`. Raises NotFound for one that has several readings, and for one that ends
+    like a guarded route after other segments, such as `/v1/engines/x/chat/completions`.
     """
     known = canonical(path)
     below = known.removeprefix(PREFIX)
@@ -82,10 +82,10 @@ def _has_one_reading(path: str) -> bool:
 
 
 def models_named(target: str) -> tuple[str, ...]:
-    """The models that path and query of a call name, beside its body: LiteLLM takes `?model=` before the body's.
-    Empty names for those that are not named plainly, and where the body's `model` need not be the one that is used.
+    """The models that path and query of a call name: LiteLLM prefers `?model=` to the body's `model`.
+    Empty names stand for models in an unclear form, and for calls whose body need not name the model that is used.
 
-    Raises as `canonical`."""
+    Raises the errors of `canonical`."""
     path, _, query = target.partition("?")
     found = [""] if _MODEL_UNKNOWN.search(canonical(path)) else []
     for name, value in parse_qsl(query.replace(";", "&"), keep_blank_values=True):
@@ -98,5 +98,5 @@ def models_named(target: str) -> tuple[str, ...]:
 
 
 def lacks_prefix(path: str) -> bool:
-    """Whether a path is one of OpenAI's or Anthropic's without `/v1` before it."""
+    """Whether a path is one of OpenAI's or Anthropic's without the prefix `/v1`."""
     return _LACKS_PREFIX.fullmatch(path) is not None

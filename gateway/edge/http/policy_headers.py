@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.exchange.context import RequestContext
 
-MOST_CHARACTERS = 256  # of all rules' names together
+MOST_CHARACTERS = 256  # of the names of all rules together
 
 
 def policy_headers(context: RequestContext | None) -> dict[str, str]:

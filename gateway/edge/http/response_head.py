@@ -1,4 +1,4 @@
-"""The head of an answer in one piece, from the upstream's own bytes.
+"""The response head as one byte string, from the upstream's header bytes.
 
 aiohttp decodes each header and encodes it again, which costs a twentieth of a request.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from gateway.transport.call import Head, RawHeaders
 
 CHUNKED = b"Transfer-Encoding: chunked"
-# For a browser that opens an upstream's answer as a page: it runs nothing in this gateway's origin.
+# A browser that opens an upstream's answer as a page runs nothing of it in this gateway's origin.
 SANDBOX = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
 _SANDBOX_LINES = tuple(f"{name}: {value}".encode() for name, value in SANDBOX.items())
-# What a browser shows or plays, and does not run. All else becomes a download.
+# Types that a browser shows or plays but does not run. All others become downloads.
 _INERT = re.compile(
     r"application/(?:json|x-ndjson|jsonl|octet-stream|zip|[a-z0-9.-]+\+json)"
     r"|text/(?:plain|event-stream|csv|vtt|markdown)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+"
@@ -40,8 +40,8 @@ _SERVER = b"Server: " + SERVER_SOFTWARE.encode()
 
 
 def is_ours_alone(request: web.Request, status: int) -> bool:
-    """Whether nothing but we has a say in an answer to this request: no older protocol, no method or status that has no
-    body, no wish to close, no hook of the application."""
+    """Whether this module may write the head itself: HTTP/1.1, a method and status with a body, a connection that stays
+    open, no response hook of the application."""
     return (
         request.version == HttpVersion11
         and request.method != "HEAD"
@@ -53,7 +53,7 @@ def is_ours_alone(request: web.Request, status: int) -> bool:
 
 
 def harmless(head: Head, fields: RawHeaders) -> RawHeaders:
-    """The fields of an upstream's answer as a browser may have them: what it would run is a download."""
+    """The header fields of an upstream's answer, with an attachment disposition where a browser could run the body."""
     count = head.count(b"content-type")
     if count == 1 and _is_inert(head.media_type):
         return fields
@@ -75,8 +75,8 @@ def _is_inert(media_type: str) -> bool:
 
 
 def head_of(status: int, fields: RawHeaders, ours: Mapping[str, str], *more: bytes) -> bytes | None:
-    """Status line and headers of an upstream's answer, with the empty line that ends them. `more` are lines, one of
-    which tells the body's end. None: somebody's header brings a line of its own."""
+    """Status line and headers of a response, with the empty line after them. `more` are header lines, one of them with
+    the body's length or coding. None where a header's value contains a line break."""
     lines = [_STATUS_LINES[status], *[b"%b: %b" % field for field in fields]]
     lines += [f"{name}: {value}".encode() for name, value in ours.items()]
     lines += (*_SANDBOX_LINES, *more, b"Date: " + rfc822_formatted_time().encode(), _SERVER)

@@ -1,4 +1,4 @@
-"""`/healthz` and `/ping`: the process lives. `/readyz`: it can do its work, and for operators what is wrong."""
+"""`/healthz` and `/ping`: the process runs. `/readyz`: it can serve requests; operators see the reasons."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def ping(request: web.Request) -> web.Response:
-    """The seed's sign of life."""
+    """GET /ping: the health check of the seed system."""
     return web.json_response({"message": "pong"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """503 while a request would be refused: shutting down, or no room in the journal. Postgres away or not
-    prepared is reported, but does not count against it: the gateway serves on, and the journal keeps the records.
+    """GET /readyz: 503 while requests are refused, because of a shutdown or a full journal. A Postgres that is down or
+    not prepared is reported but does not change the status: the gateway serves, and the journal keeps the records.
 
-    A probe gets one word. URLs, paths and faults are for those who may read /metrics."""
+    A probe gets `status` only. Callers who may read /metrics also get URLs, paths and faults."""
     report = request.app[READINESS].report()
     is_draining = request.app[IN_FLIGHT].is_draining
     is_ready = report.can_serve and not is_draining

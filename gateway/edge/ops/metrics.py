@@ -1,4 +1,4 @@
-"""`/metrics`: the figures of all workers for Prometheus."""
+"""`/metrics`: the metrics of all workers for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """GET /metrics, as OpenMetrics where that is asked for, else as Prometheus' own text."""
+    """GET /metrics: OpenMetrics where the Accept header asks for it, else Prometheus' text format."""
     await require_operator(request)
-    found = _Found(await request.app[PEER_METRICS].collect())
+    found = _Families(await request.app[PEER_METRICS].collect())
     write: Callable[..., bytes]
     if "application/openmetrics-text" in request.headers.get("Accept", ""):
         write, kind = openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
     else:
         write, kind = exposition.generate_latest, exposition.CONTENT_TYPE_PLAIN_0_0_4
-    body = await asyncio.to_thread(
-        write, found
-    )  # thousands of series take tens of milliseconds, which streams would feel
+    # In a thread: thousands of series take tens of milliseconds, which would delay streams.
+    body = await asyncio.to_thread(write, found)
     return web.Response(body=body, headers={"Content-Type": kind, "Cache-Control": "no-store"})
 
 
-class _Found:
-    """Families at hand, as the library's writers want them."""
+class _Families:
+    """Collected families as a registry, which the library's writers require."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

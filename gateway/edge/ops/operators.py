@@ -1,4 +1,4 @@
-"""Who may see how this gateway is doing: `/metrics`, and the details of `/readyz`."""
+"""Permission for `/metrics` and the details of `/readyz`: a token, a near address, or a role."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gateway.settings import MetricsSettings
 
-# A proxy on this machine has a loopback address, whoever stands behind it. By one of these it tells of them.
+# Headers of proxies. A proxy on this machine has a loopback address, but its client may be anywhere.
 OF_PROXIES = re.compile(r"forwarded|via|x-real-ip|x-forwarded-.*", re.IGNORECASE)
 
 
@@ -33,12 +33,12 @@ async def is_operator(request: web.Request) -> bool:
 
 
 async def require_operator(request: web.Request) -> None:
-    """Raises NotAuthenticated, NotAllowed, IdentityUnavailable."""
+    """Raises NotAuthenticated, NotAllowed, IdentityUnavailable for a caller who may not read metrics."""
     if _has_token(request, request.app[SETTINGS].metrics) or _is_near(request):
         return
     caller = await caller_of(request)
     if not (caller.is_auditor or caller.is_admin):
-        raise not_allowed(caller, "only auditors, admins, and whom the settings metrics.* let in read metrics")
+        raise not_allowed(caller, "only auditors, admins, and callers that the settings metrics.* name read metrics")
 
 
 def _has_token(request: web.Request, settings: MetricsSettings) -> bool:
@@ -50,8 +50,8 @@ def _has_token(request: web.Request, settings: MetricsSettings) -> bool:
 
 
 def _is_near(request: web.Request) -> bool:
-    """Whether it comes straight from an address that needs no credential. A loopback name must have been called, too: a
-    page of another site may have its own name resolve to this machine, and read what answers."""
+    """Whether a request comes directly from an address that needs no credential. On loopback its Host must be loopback
+    too: a page of another site may have its own name resolve to this machine (DNS rebinding)."""
     peer = _peer(request)
     settings = request.app[SETTINGS]
     if peer is None or not any(peer in network for network in settings.metrics.networks):
@@ -69,5 +69,5 @@ def _peer(request: web.Request) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or address  # an IPv4 peer on a listener for both
+        return address.ipv4_mapped or address  # an IPv4 address on a listener for both families
     return address

@@ -1,4 +1,4 @@
-"""The page: files of `static/`, as they lie, under a policy that lets nothing in from outside; its settings."""
+"""The pages: files of `static/` under a policy that forbids other origins, and the chat page's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.edge.http.app_keys import PAGE, SETTINGS
 
-# An answer may hold hostile Markdown: no script but ours, no image or request that leaves this host.
+# An answer may contain hostile Markdown: only our scripts run, and no image or request goes to another host.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -19,7 +19,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-# The chat page makes nodes, never HTML out of text; so no text can become markup there, whatever a model says.
+# The chat page creates nodes and never parses HTML, so that no text of a model can become markup.
 CHAT_HEADERS = {
     **HEADERS,
     "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; require-trusted-types-for 'script'; trusted-types 'none'",
@@ -31,11 +31,11 @@ async def index(request: web.Request) -> web.StreamResponse:
 
 
 async def config(request: web.Request) -> web.Response:
-    """GET /page.json: what the chat page is set to. Whoever sees the page sees it: no secret is among it."""
+    """GET /page.json: the chat page's settings. They are public like the page and contain no secret."""
     settings = request.app[SETTINGS]
     page = settings.page
     known = {route.resource.canonical for route in request.app.router.routes() if route.resource is not None}
-    said = {
+    shown = {
         "gateway": ".",
         "api": "gateway",
         "name": page.name,
@@ -48,11 +48,11 @@ async def config(request: web.Request) -> web.Response:
         "default_model": page.default_model,
         "use_cases": [dict(each) for each in page.use_cases],
     }
-    return web.Response(body=orjson.dumps(said), content_type="application/json", headers=HEADERS)
+    return web.Response(body=orjson.dumps(shown), content_type="application/json", headers=HEADERS)
 
 
 async def asset(request: web.Request) -> web.StreamResponse:
-    """A file below `static/`; whatever is not one, or lies elsewhere, does not exist."""
+    """GET /static/{path}: a file below `static/`; 404 for any other path."""
     root = request.app[PAGE]
     try:
         path = (root / request.match_info["path"]).resolve()
