@@ -1,4 +1,4 @@
-"""`llm-gateway check --connect`: the condition of the database of DATABASE_URL, and its faults."""
+"""`llm-gateway check --connect`: reports the state of the database of DATABASE_URL, and its faults."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ if TYPE_CHECKING:
     from gateway.store.pool import Connection
 
 
-async def examine(settings: Settings) -> tuple[list[str], list[str]]:
-    """Facts and faults of the database, each as a sentence."""
+async def inspect_database(settings: Settings) -> tuple[list[str], list[str]]:
+    """Facts and faults of the database, one sentence each."""
     if settings.store.url is None:
-        return ["database: an embedded PostgreSQL, which the gateway starts with itself"], []
+        return ["database: an embedded PostgreSQL, which the gateway starts and stops"], []
     database = Database(settings.store.url.reveal(), settings.store, "llm-gateway check")
     try:
         connection = await database.connect()
     except StoreUnavailable as error:
         return [], [error.message]
     try:
-        return await _examined(connection, is_pooled=database.is_pooled)
+        return await _inspect(connection, is_pooled=database.is_pooled)
     except StoreUnavailable as error:
         return [], [error.message]
     finally:
         connection.terminate()
 
 
-async def _examined(connection: Connection, *, is_pooled: bool) -> tuple[list[str], list[str]]:
+async def _inspect(connection: Connection, *, is_pooled: bool) -> tuple[list[str], list[str]]:
     found = await look(connection)
     schema = schema_of(found.applied, [one.version for one in read_migrations(resource_folder("sql"))])
     way = "behind a connection pooler: no prepared statements" if is_pooled else "connected directly"
-    facts = [f"database: PostgreSQL {found.server}, {way}", _schema_fact(found, schema)]
+    facts = [f"database: PostgreSQL {found.server}, {way}", _schema_text(found, schema)]
     faults = []
     if found.major < OLDEST_SERVER:
-        faults.append(f"PostgreSQL {found.server} is too old: {OLDEST_SERVER} is the oldest that works")
+        faults.append(f"PostgreSQL {found.server} is too old: the gateway needs {OLDEST_SERVER} or later")
     if found.is_read_only:
-        faults.append("the database takes no writes: it is a standby, or default_transaction_read_only is on")
+        faults.append("the database is read-only: it is a standby, or default_transaction_read_only is on")
     if found.lacks_tables:
-        faults.append("the schema llm_logs is gone, although the table schema_migrations lists its versions")
+        faults.append("the schema llm_logs is missing, although the table schema_migrations lists its versions")
     if schema.missing and schema.newer:
         faults.append(f"{schema.remark}, and lacks version {schema.missing[0]} of this one")
     elif schema.missing and not await may_migrate(connection):
-        faults.append("the role may not apply migrations: run `llm-gateway migrate` as the schema's owner")
+        faults.append("the role may not migrate the schema: run `llm-gateway migrate` as its owner")
     if found.applied and not found.lacks_tables:
         faults += [f"the role lacks {right}" for right in await missing_rights(connection)]
     return facts, faults
 
 
-def _schema_fact(found: Condition, schema: Schema) -> str:
+def _schema_text(found: Condition, schema: Schema) -> str:
     if schema.remark is not None:
         return f"schema: {schema.remark}"
     if schema.missing:

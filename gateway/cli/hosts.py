@@ -1,4 +1,4 @@
-"""`llm-gateway reship --since WHEN` and `llm-gateway hosts list | forget`, also beside a gateway that runs."""
+"""`llm-gateway reship --since WHEN` and `llm-gateway hosts list | forget`, also while a gateway runs."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from gateway.store.pool import Database
 
 COMMANDS = {
-    "reship": "store records again that the database has lost, from the journal's kept files",
-    "hosts": "show the journals in the database, and forget lost ones",
+    "reship": "ship records that the database has lost again, from the journal's kept segments",
+    "hosts": "list the journals of all hosts, and forget lost ones",
 }
 
 
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     if name == "reship":
-        parser.add_argument("--since", required=True, type=moment, metavar="WHEN", help="such as 2026-01-31T09:00Z")
+        parser.add_argument("--since", required=True, type=parse_time, metavar="WHEN", help="such as 2026-01-31T09:00Z")
         return
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("list", help="show each journal: host, last contact, waiting records")
-    forget = actions.add_parser("forget", help="stop reporting a journal that left with records")
+    actions.add_parser("list", help="list each journal with its host, last contact and waiting records")
+    forget = actions.add_parser("forget", help="stop reports about a journal that left with records")
     forget.add_argument("journal", type=UUID, nargs="+", help="its id, as `hosts list` shows it")
 
 
-def moment(text: str) -> float:
-    """Unix time of an ISO 8601 date and time, UTC without an offset. Raises ArgumentTypeError."""
+def parse_time(text: str) -> float:
+    """Unix time of an ISO 8601 date and time, by default in UTC. Raises ArgumentTypeError."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
@@ -49,7 +49,7 @@ def moment(text: str) -> float:
 
 
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run the command; the exit status: 0 done, 1 in part. Raises StoreUnavailable."""
+    """Runs the command. Returns the exit status: 0 done, 1 done in part. Raises StoreUnavailable."""
     async with operators_database(settings) as database:
         if arguments.command == "reship":
             return await _reship(arguments.since, settings, database)
@@ -60,22 +60,22 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
         unknown = len(set(arguments.journal)) - await table.forget(arguments.journal)
         if unknown:
-            sys.stderr.write(f"llm-gateway: {unknown} of these are not known; `hosts list` shows what is\n")
+            sys.stderr.write(f"llm-gateway: {unknown} of these journals are unknown; `hosts list` shows all\n")
         return 1 if unknown else 0
 
 
 async def _reship(since: float, settings: Settings, database: Database) -> int:
     async with aclosing(Interactions(database, Prices(settings.upstream.token_prices).cost_of)) as sink:
         result = await reship(settings.journal_dir, sink, since)
-    _print(f"looked at {result.examined} records, {result.restored} of them were missing and are in the database now")
+    _print(f"read {result.examined} records; {result.restored} of them were missing and are in the database now")
     if result.refused:
-        _print(f"{result.refused} are refused by the database")
+        _print(f"the database refuses {result.refused} records")
     if result.oldest_at is None:
-        _print("no files are kept")
+        _print("no segments are kept")
     elif since < result.oldest_at:
         _print(
-            f"kept files go back to {_shown(result.oldest_at)}: {result.gone} older records are in files that are "
-            "gone, and cannot be brought again"
+            f"kept segments go back to {_utc_text(result.oldest_at)}: {result.gone} older records were in deleted "
+            "segments and cannot be shipped again"
         )
     return 1 if result.refused else 0
 
@@ -94,7 +94,7 @@ def _cells(row: Any) -> tuple[str, ...]:
         str(row["journal_id"]),
         row["host_name"],
         row["version"],
-        _shown(row["seen_at"].timestamp()),
+        _utc_text(row["seen_at"].timestamp()),
         str(row["shipped"]),
         str(row["waiting"]),
         skew,
@@ -102,7 +102,7 @@ def _cells(row: Any) -> tuple[str, ...]:
     )
 
 
-def _shown(seconds: float) -> str:
+def _utc_text(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -1,4 +1,4 @@
-"""`llm-gateway keys create | list | revoke`: keys from the command line, also beside a gateway that runs."""
+"""`llm-gateway keys create | list | revoke`: manages keys from the command line, also while a gateway runs."""
 
 from __future__ import annotations
 
@@ -32,30 +32,31 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 PAGE = 500
-_SPAN = re.compile(r"([0-9]{1,6})\s*([hdwy])")
-_SPAN_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+_DURATION = re.compile(r"([0-9]{1,6})\s*([hdwy])")
+_UNIT_S = {"h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    create = actions.add_parser("create", help="make a key and show it, this once")
-    create.add_argument("--user", required=True, help="whom the key stands for, such as an email address")
-    create.add_argument("--name", required=True, help="what the key is for, such as 'laptop'")
+    create = actions.add_parser("create", help="create a key and print it, this once")
+    create.add_argument("--user", required=True, help="the key's user, such as an email address")
+    create.add_argument("--name", required=True, help="a name for the key, such as 'laptop'")
     create.add_argument("--title", help="the user's job title")
     create.add_argument("--role", action="append", choices=list(Role), default=[], help="may be given several times")
     create.add_argument("--model", action="append", metavar="MODEL", help="a model it may use (default: every model)")
     create.add_argument("--expires", metavar="WHEN", help="90d, 12h, 4w, 1y, 2027-01-31 or 2027-01-31T12:00Z")
-    create.add_argument("--json", action="store_true", help="the key and its description, as JSON")
-    listing = actions.add_parser("list", help="show keys: owner, limits, last use; never the keys themselves")
-    listing.add_argument("--user", help="only this user's")
-    listing.add_argument("--all", action="store_true", help="revoked and expired ones, too")
+    create.add_argument("--json", action="store_true", help="the key and its properties as JSON")
+    listing = actions.add_parser("list", help="list keys with their properties; never the keys themselves")
+    listing.add_argument("--user", help="only keys of this user")
+    listing.add_argument("--all", action="store_true", help="include revoked and expired keys")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    revoke = actions.add_parser("revoke", help="make a key invalid in every gateway, within seconds")
+    revoke = actions.add_parser("revoke", help="revoke a key in every gateway within seconds")
     revoke.add_argument("id", help="the key's id, as `keys list` shows it")
 
 
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run the command; the exit status: 0 done, 1 no such key, 2 wrong arguments. Raises StoreUnavailable."""
+    """Runs the command. Returns the exit status: 0 done, 1 no such key, 2 invalid arguments. Raises
+    StoreUnavailable."""
     try:
         async with operators_database(settings) as database:
             await migrate(database, resource_folder("sql"))
@@ -75,7 +76,7 @@ async def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 @asynccontextmanager
 async def operators_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database of the running gateway's embedded PostgreSQL if there is one, else the configured database."""
+    """The embedded PostgreSQL of the running gateway, if there is one; otherwise the gateway's database."""
     dsn = running_dsn(settings.data_dir / "postgres") if settings.store.url is None else None
     if dsn is not None:
         database = Database(dsn, settings.store)
@@ -102,9 +103,9 @@ async def _create(service: KeyService, arguments: argparse.Namespace) -> None:
     if arguments.json:
         _print(json.dumps({**to_wire(made.key), "value": made.secret.reveal()}, ensure_ascii=False))
         return
-    # Only the key goes to standard output, so that a script can read it.
+    # Only the key goes to standard output, for scripts.
     _print(made.secret.reveal())
-    _notify(f"The key is not shown again. Its id is {made.key.id}.")
+    _print_note(f"The key is shown only now. Its id is {made.key.id}.")
 
 
 async def _list(service: KeyService, arguments: argparse.Namespace) -> None:
@@ -126,21 +127,21 @@ async def _revoke(service: KeyService, arguments: argparse.Namespace) -> None:
     try:
         key_id = UUID(arguments.id)
     except ValueError:
-        raise CallerError(f"{arguments.id!r} is not the id of a key; `llm-gateway keys list` shows them") from None
+        raise CallerError(f"{arguments.id!r} is not the id of a key; `llm-gateway keys list` shows the ids") from None
     key = await service.revoke(key_id, _operator())
-    _notify(f"Revoked {key.name!r} of {key.holder.user}; it is invalid in every gateway within seconds.")
+    _print_note(f"Revoked {key.name!r} of {key.holder.user}; it takes effect in every gateway within seconds.")
 
 
 def expiry(text: str, now: float) -> float:
-    """Unix time of `90d`, or of an ISO 8601 date or time, UTC without an offset. Raises CallerError."""
-    span = _SPAN.fullmatch(text.strip().lower())
-    if span is not None:
-        return now + int(span[1]) * _SPAN_S[span[2]]
+    """Unix time of a duration such as `90d`, or of an ISO 8601 date or time, by default in UTC. Raises CallerError."""
+    duration = _DURATION.fullmatch(text.strip().lower())
+    if duration is not None:
+        return now + int(duration[1]) * _UNIT_S[duration[2]]
     try:
-        moment = datetime.fromisoformat(text.strip())
+        time_given = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise CallerError(f"--expires: {text!r} is neither a span such as 90d nor a date such as 2027-01-31") from None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+        raise CallerError(f"--expires: {text!r} is neither a duration like 90d nor a date like 2027-01-31") from None
+    return (time_given if time_given.tzinfo is not None else time_given.replace(tzinfo=UTC)).timestamp()
 
 
 def state(key: ApiKey, now: float) -> str:
@@ -150,7 +151,7 @@ def state(key: ApiKey, now: float) -> str:
 
 
 def _operator() -> Principal:
-    """The principal of the command: an account that can read the database's password may do all this anyway."""
+    """An admin named after the account. No further check: whoever has the database's password needs no permission."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -191,10 +192,10 @@ def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _notify(line: str) -> None:
+def _print_note(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
 def _failed(message: str, status: int) -> int:
-    _notify(f"llm-gateway: {message}")
+    _print_note(f"llm-gateway: {message}")
     return status

@@ -1,4 +1,4 @@
-"""`llm-gateway serve | check | migrate | keys | quarantine | …`: arguments in, one call out."""
+"""The command line `llm-gateway serve | check | migrate | keys | …`: parses arguments and calls one function."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = ("serve", "check", "migrate", "keys", "hosts", "reship", "quarantine"
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run one command; the exit status: 0 done, 1 failed, 2 wrong arguments or settings."""
+    """Runs one command. Returns the exit status: 0 done, 1 failed, 2 invalid arguments or settings."""
     arguments = _parser().parse_args(_with_command(argv))
     if arguments.command == "tail":
         return tail.run(arguments)
@@ -50,57 +50,61 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if arguments.command == "quarantine":
         return _with_journal(settings, quarantine.run(arguments, settings))
     if arguments.command == "keys":
-        return _with_logs(settings, keys.run(arguments, settings), fd=2)  # standard output is for the key
-    return _with_logs(settings, _work(arguments, settings, environ))
+        return _with_logs(settings, keys.run(arguments, settings), fd=2)  # standard output is only for the key
+    return _with_logs(settings, _gateway(arguments, settings, environ))
 
 
-def _work(arguments: argparse.Namespace, settings: Settings, environ: Mapping[str, str]) -> Coroutine[None, None, None]:
+def _gateway(
+    arguments: argparse.Namespace, settings: Settings, environ: Mapping[str, str]
+) -> Coroutine[None, None, None]:
     if arguments.command == "migrate":
         return server.migrate(settings)
     if arguments.worker is not None:
-        return server.serve(settings, worker=WorkerIdentity(arguments.worker, arguments.meeting, arguments.embedded))
+        return server.serve(settings, worker=WorkerIdentity(arguments.worker, arguments.peers, arguments.embedded))
     if settings.server.workers > 1:
         return supervisor.supervise(settings, {**environ, **_as_environment(arguments)})
     return server.serve(settings)
 
 
 def _with_command(argv: Sequence[str]) -> list[str]:
-    """No command means serve, also in front of options."""
+    """The arguments with `serve` in front if they name no command."""
     if any(word in COMMANDS for word in argv[:1]) or any(word in ("-h", "--help", "--version") for word in argv):
         return list(argv)
     return ["serve", *argv]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llm-gateway", description="A streaming LLM gateway that keeps every word.")
+    parser = argparse.ArgumentParser(
+        prog="llm-gateway", description="A streaming LLM gateway that records every answer."
+    )
     parser.add_argument("--version", action="version", version=f"llm-gateway {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (
+    for name, help_text in (
         ("serve", "serve (the default)"),
         ("check", "check the settings and show them"),
         ("migrate", "bring the database's schema up to date"),
-        ("open", "print a new one-time link to live page, report and keys, where nobody logs in"),
+        ("open", "print a new one-time link to live page, report and keys (open mode only)"),
     ):
-        command = commands.add_parser(name, help=words)
-        command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--config", type=Path, help="a TOML file; the environment has precedence")
         if name == "check":
             command.add_argument("--connect", action="store_true", help="connect to the database, too")
         if name == "serve":
             command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
             command.add_argument("--port", help="port to listen on (default 8000; 0: any free one)")
             command.add_argument("--workers", help="processes that share the port (default 1)")
-            command.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them, by its number
-            command.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)  # the folder where they meet
-            command.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)  # its URL is set
-    command = commands.add_parser("keys", help="make, list and revoke the keys of callers")
-    command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+            command.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # number of this worker
+            command.add_argument("--peers", type=Path, help=argparse.SUPPRESS)  # the directory of their sockets
+            command.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)  # the database's owner
+    command = commands.add_parser("keys", help="create, list and revoke keys of callers")
+    command.add_argument("--config", type=Path, help="a TOML file; the environment has precedence")
     keys.add_arguments(command)
-    for name, words in hosts.COMMANDS.items():
-        command = commands.add_parser(name, help=words)
-        command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+    for name, help_text in hosts.COMMANDS.items():
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--config", type=Path, help="a TOML file; the environment has precedence")
         hosts.add_arguments(name, command)
     command = commands.add_parser("quarantine", help="show records that Postgres refused, and bring them back")
-    command.add_argument("--config", type=Path, help="a TOML file; the environment wins over it")
+    command.add_argument("--config", type=Path, help="a TOML file; the environment has precedence")
     quarantine.add_arguments(command)
     tail.add_arguments(commands.add_parser("tail", help="follow a log and show it readably"))
     return parser
@@ -112,13 +116,13 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _as_environment(arguments: argparse.Namespace) -> dict[str, str]:
-    """What was said on the command line, for the workers."""
-    said = {"CONFIG": arguments.config, "HOST": arguments.host, "WORKERS": arguments.workers}
-    return {f"GATEWAY_{name}": str(value) for name, value in said.items() if value is not None}
+    """Arguments of the command line as environment variables, for the workers."""
+    given = {"CONFIG": arguments.config, "HOST": arguments.host, "WORKERS": arguments.workers}
+    return {f"GATEWAY_{name}": str(value) for name, value in given.items() if value is not None}
 
 
 def _refuse_database(settings: Settings) -> None:
-    """Raises SettingsError for a database's URL that asyncpg would refuse at each connect."""
+    """Raises SettingsError for a database URL that asyncpg would refuse at each connect."""
     url = settings.store.url
     fault = fault_of(url.reveal()) if url is not None else None
     if fault is not None:
@@ -126,15 +130,15 @@ def _refuse_database(settings: Settings) -> None:
 
 
 def _check(settings: Settings, *, connects: bool) -> int:
-    facts, faults = asyncio.run(check.examine(settings)) if connects else ([], [])
-    print("\n".join([*map(str, report(settings)), *_remarks(settings), *facts]))  # at once: `head` may follow
+    facts, faults = asyncio.run(check.inspect_database(settings)) if connects else ([], [])
+    print("\n".join([*map(str, report(settings)), *_remarks(settings), *facts]))  # one write, for `head`
     for fault in faults:
         print(f"llm-gateway: {fault}", file=sys.stderr)
     return 1 if faults else 0
 
 
 def _remarks(settings: Settings) -> Iterator[str]:
-    """What is right but does not do what somebody may think."""
+    """Remarks about valid settings without effect."""
     if settings.store.url is not None:
         for name in read_url(settings.store.url.reveal()).ignored:
             yield f"DATABASE_URL (store.url): {name} has no effect: {IGNORED[name]}"
@@ -142,7 +146,7 @@ def _remarks(settings: Settings) -> Iterator[str]:
 
 def _open(settings: Settings) -> int:
     if not settings.auth.is_open:
-        print("llm-gateway: callers of this gateway log in (GATEWAY_AUTH): an auditor's key opens it", file=sys.stderr)
+        print("llm-gateway: callers log in at this gateway (GATEWAY_AUTH): use an auditor's key", file=sys.stderr)
         return 1
     try:
         print(OneTimeLinks(settings.data_dir / "open").renew())
@@ -157,7 +161,7 @@ def _open(settings: Settings) -> int:
 
 
 def _with_journal(settings: Settings, work: Coroutine[None, None, int | None]) -> int:
-    """For commands that read the journal of a gateway, which only its account may."""
+    """Runs a command that reads a gateway's journal, which only the gateway's account can read."""
     try:
         return _with_logs(settings, work, fd=2)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`llm-gateway quarantine list | show | retry`: records that Postgres refused, and their retry."""
+"""`llm-gateway quarantine list | show | retry`: shows records that PostgreSQL refused, and stores them after all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.shipping.quarantine import FRAMES, REQUEST, RESPONSE, Quarantine
 from gateway.shipping.quarantine_retry import RetryFailure, retry_quarantined
 from gateway.shipping.shipped_records import ShippedRecords
 from gateway.store.interactions import Interactions
-from gateway.telemetry.readable import neutral
+from gateway.telemetry.readable import escaped
 
 if TYPE_CHECKING:
     import argparse
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="list each item with the reason of the refusal")
+    listing = actions.add_parser("list", help="list the items with their reasons")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    show = actions.add_parser("show", help="show all data of an item, request and answer included")
+    show = actions.add_parser("show", help="print an item, with request and response")
     show.add_argument("id", help="its id, as `quarantine list` shows it")
     retry = actions.add_parser("retry", help="store records as rows, also while the gateway runs")
     retry.add_argument("ids", nargs="*", metavar="ID", help="as `quarantine list` shows it")
@@ -36,17 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run the command; the exit status: 0 done, 1 an item stays or does not exist, 2 wrong arguments.
-
-    Raises StoreUnavailable.
-    """
+    """Runs the command. Returns the exit status: 0 done, 1 an item stays or is missing, 2 invalid arguments. Raises
+    StoreUnavailable."""
     quarantine = Quarantine(settings.journal_dir)
     if arguments.action == "list":
         return _list(quarantine, is_json=arguments.json)
     if arguments.action == "show":
         return _show(quarantine, arguments.id)
     if bool(arguments.ids) == arguments.all:
-        _notify("llm-gateway: give the ids of the items to retry, or --all")
+        _print_note("llm-gateway: give the ids of the items to retry, or --all")
         return 2
     return await _retry(quarantine, settings, arguments.ids or quarantine.names())
 
@@ -57,7 +55,7 @@ def _list(quarantine: Quarantine, *, is_json: bool) -> int:
         for row in rows:
             _print(json.dumps(row, ensure_ascii=False))
         return 0
-    cells = [tuple(neutral(str(value)) for value in row.values()) for row in rows]
+    cells = [tuple(escaped(str(value)) for value in row.values()) for row in rows]
     headings = ("ID", "SINCE", "USER", "BYTES", "REASON")
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     for line in (headings, *cells):
@@ -84,26 +82,24 @@ def _show(quarantine: Quarantine, name: str) -> int:
     try:
         item = quarantine.item(name)
     except (OSError, ValueError, TypeError):
-        _notify(
-            f"llm-gateway: there is no {name!r} in quarantine, or it cannot be read; `quarantine list` shows what is"
-        )
+        _print_note(f"llm-gateway: {name!r} is not in quarantine, or is unreadable; `quarantine list` shows the items")
         return 1
     _print(json.dumps(item.metadata, ensure_ascii=True, indent=2))
-    for ending, what in ((REQUEST, "request"), (RESPONSE, "response"), (FRAMES, "frames of the journal")):
+    for ending, title in ((REQUEST, "request"), (RESPONSE, "response"), (FRAMES, "frames of the journal")):
         if ending in item.bodies:
-            _print(f"--- {what}, {len(item.bodies[ending])} bytes")
+            _print(f"--- {title}, {len(item.bodies[ending])} bytes")
             _print(_text(item, ending))
     return 0
 
 
 def _text(item: QuarantineItem, ending: str) -> str:
-    """The text without control sequences of the terminal."""
+    """The body as text, without control characters for the terminal."""
     text = item.bodies[ending].decode("utf-8", "backslashreplace")
-    return "\n".join(neutral(line) for line in text.split("\n"))
+    return "\n".join(escaped(line) for line in text.split("\n"))
 
 
 async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str]) -> int:
-    staying = 0
+    not_stored = 0
     async with operators_database(settings) as database:
         sink = Interactions(database, Prices(settings.upstream.token_prices).cost_of)
         shipped = ShippedRecords(settings.journal_dir, sink.name, settings.journal.shipped_s)
@@ -117,17 +113,17 @@ async def _retry(quarantine: Quarantine, settings: Settings, names: Sequence[str
                     )
                 except OSError as error:
                     failure = RetryFailure(safe_text(error), is_final=False)
-                staying += failure is not None
-                _print(f"{name}  {'is a row' if failure is None else f'stays: {neutral(failure.reason)}'}")
+                not_stored += failure is not None
+                _print(f"{name}  {'is a row' if failure is None else f'stays: {escaped(failure.reason)}'}")
         finally:
             await sink.aclose()
-    _notify(f"{len(names) - staying} stored, {staying} not")
-    return 1 if staying else 0
+    _print_note(f"{len(names) - not_stored} stored, {not_stored} not")
+    return 1 if not_stored else 0
 
 
 def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _notify(line: str) -> None:
+def _print_note(line: str) -> None:
     sys.stderr.write(f"{line}\n")

@@ -19,4 +19,4 @@ class MetricsObserver(Observer):
 
     def closed(self, recording: Recording) -> None:
         assert recording.answer is not None
-        self._metrics.recorded(recording.interaction, recording.answer)
+        self._metrics.interaction_finished(recording.interaction, recording.answer)

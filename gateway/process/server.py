@@ -1,4 +1,4 @@
-"""The process that listens: started, announced, and ended so that nothing is lost."""
+"""The listening process: start, greeting, and a shutdown that loses no answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gateway.edge.http.app_keys import IN_FLIGHT, LINKS
 from gateway.edge.http.connection import Runner
 from gateway.errors import ServiceError
 from gateway.peers.peers import WorkerIdentity
-from gateway.process.listener import BACKLOG, accept_rest, bound
-from gateway.process.signals import heed_signals
+from gateway.process.listener import BACKLOG, accept_queued, bind_listener
+from gateway.process.signals import install_signal_handlers
 from gateway.process.supervisor import watch_parent
 from gateway.resources import resource_folder
-from gateway.store.migrations import migrate as bring_up_to_date
+from gateway.store.migrations import migrate as migrate_schema
 from gateway.store.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -30,21 +30,20 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 MAX_HEADER_BYTES = 32 * 1024
-GC_THRESHOLDS = (20_000, 50, 50)  # objects: requests leave few cycles behind, and each look at them costs
-LAST_WORDS_S = 2.0  # for requests that outlive the shutdown's patience to be cancelled and recorded
+GC_THRESHOLDS = (20_000, 50, 50)  # objects: requests leave few cycles, and each collection costs CPU
+CANCEL_TIMEOUT_S = 2.0  # for cancelling and recording the requests that outlast GATEWAY_SHUTDOWN_S
 
 log = structlog.get_logger()
 
 
 async def serve(settings: Settings, begin: BeginEntry | None = None, *, worker: WorkerIdentity | None = None) -> None:
-    """Serve until SIGTERM or another of `signals.STOPS`; as a worker, which has a seat, also until the supervisor is
-    gone; `begin` as of `build_app`.
+    """Serves until SIGTERM or another of `signals.STOPS`; a worker also stops when its supervisor is gone.
 
-    Raises ServiceError when it cannot start.
+    `begin`: as in `build_app`. Raises ServiceError if the start fails.
     """
     refuse_python_parser()
     stopping = asyncio.Event()
-    heed_signals(stopping)
+    install_signal_handlers(stopping)
     if worker is not None:
         watch_parent(stopping)
     identity = worker or WorkerIdentity()
@@ -57,14 +56,14 @@ async def serve(settings: Settings, begin: BeginEntry | None = None, *, worker: 
         keepalive_timeout=settings.server.keepalive_s,
         max_field_size=MAX_HEADER_BYTES,
         max_line_size=MAX_HEADER_BYTES,
-        shutdown_timeout=LAST_WORDS_S,
+        shutdown_timeout=CANCEL_TIMEOUT_S,
     )
     await runner.setup()
     try:
         site, listening = await _listen(runner, settings)
         await _announce(runner, settings, identity)
         gc.collect()
-        gc.freeze()  # what lives from here on for ever need not be looked at again
+        gc.freeze()  # the collector skips objects that live until the end
         gc.set_threshold(*GC_THRESHOLDS)
         await stopping.wait()
         log.info("stopping", patience_s=settings.server.shutdown_s)
@@ -75,42 +74,42 @@ async def serve(settings: Settings, begin: BeginEntry | None = None, *, worker: 
         if not await runner.drained(app[IN_FLIGHT], settings.server.shutdown_s):
             log.warning("answers are cut short: the patience for the shutdown is over")
             app[IN_FLIGHT].cut_short()
-            await app[IN_FLIGHT].idle(LAST_WORDS_S)
+            await app[IN_FLIGHT].idle(CANCEL_TIMEOUT_S)
     finally:
         await runner.cleanup()
     log.info("stopped")
 
 
 async def migrate(settings: Settings) -> None:
-    """Bring the database's schema up to date, with its partitions, and no more."""
+    """Migrates the database's schema, and creates its partitions."""
     async with open_database(settings) as database:
-        applied = await bring_up_to_date(database, resource_folder("sql"))
+        applied = await migrate_schema(database, resource_folder("sql"))
         await Partitions(database).keep()
     log.info("migrated", versions=applied)
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> tuple[web.SockSite, socket.socket]:
-    """The site, and a second handle of its socket, which outlives it. Raises ServiceError."""
-    listening = bound(settings.server, reuse_port=settings.server.workers > 1)
+    """The site, and a second handle of its socket for after its stop. Raises ServiceError."""
+    listening = bind_listener(settings.server, reuse_port=settings.server.workers > 1)
     try:
         listening.listen(BACKLOG)
         site = web.SockSite(runner, listening, backlog=BACKLOG)
         await site.start()
         return site, listening.dup()
-    except OSError as error:  # another program may be quicker between bind and listen
+    except OSError as error:  # another program may have listened after our bind
         raise ServiceError(f"cannot listen on {settings.server.host}:{settings.server.port}: {error}") from error
 
 
 async def _stop_listening(runner: web.AppRunner, site: web.SockSite, listening: socket.socket) -> None:
-    """Callers that the kernel has let in already are served, too."""
+    """Stops listening, and serves the connections that the kernel has accepted already."""
     await site.stop()
     assert runner.server is not None
-    for each in accept_rest(listening):
+    for each in accept_queued(listening):
         await asyncio.get_running_loop().connect_accepted_socket(runner.server, each)
 
 
 async def _announce(runner: web.AppRunner, settings: Settings, worker: WorkerIdentity) -> None:
-    """In the log; of several workers, the first greets a person, and makes the link."""
+    """Logs the start. The first worker also greets on a terminal, and creates the one-time link."""
     host, port = runner.addresses[0][:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     model = "the built-in demo model" if settings.is_demo else settings.upstream_base
@@ -127,17 +126,17 @@ async def _announce(runner: web.AppRunner, settings: Settings, worker: WorkerIde
 
 
 async def _one_time_link(links: OneTimeLinks, settings: Settings, port: int) -> str | None:
-    """Without one the gateway serves all the same; what it opens stays closed then."""
+    """A new one-time link; None if it cannot be written: the gateway serves without it."""
     host = settings.server.host
-    near = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+    link_host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
     try:
-        return await asyncio.to_thread(links.make, settings.server.public_url or f"http://{near}:{port}")
+        return await asyncio.to_thread(links.make, settings.server.public_url or f"http://{link_host}:{port}")
     except OSError as error:
         log.warning("no one-time link could be made", error=str(error))
         return None
 
 
 def refuse_python_parser() -> None:
-    """aiohttp's parser in Python accepts forms of request smuggling that the one in C rejects."""
+    """Raises ServiceError without aiohttp's parser in C: the one in Python accepts forms of request smuggling."""
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
         raise ServiceError("aiohttp's C extensions are missing, and without them HTTP is not parsed safely")

@@ -1,4 +1,4 @@
-"""What signals mean to a gateway and to the supervisor of its workers: none of them cuts an answer."""
+"""Signal handlers of a gateway and of its supervisor. No signal cuts an answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 log = structlog.get_logger()
 
 
-def heed_signals(stopping: asyncio.Event) -> None:
-    """Sets `stopping` on SIGTERM, SIGINT, SIGQUIT, and on the SIGHUP of a terminal that goes away. All other signals
-    that would end the process are ignored with a line in the log: settings are read at the start only."""
+def install_signal_handlers(stopping: asyncio.Event) -> None:
+    """Sets `stopping` on SIGTERM, SIGINT, SIGQUIT, and on SIGHUP of a closed terminal. Ignores the other signals that
+    would end the process, with a line in the log: settings are read at start only."""
     loop = asyncio.get_running_loop()
     for number in STOPS:
         loop.add_signal_handler(number, stopping.set)

@@ -1,4 +1,4 @@
-"""Headers of callers that do not go to the upstream: counted, and each name logged once in the process."""
+"""Counts callers' headers that are not sent upstream, and logs each name once per process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MOST_NAMES = 256  # callers may invent any number of them
-LONGEST_NAME = 64
+MAX_NAMES = 256  # callers may invent names
+MAX_NAME_LENGTH = 64
 
 log = structlog.get_logger()
 
 
 class DroppedHeaders:
-    """Takes the names of dropped headers; `count` is called with how many there are."""
+    """Logs new names of dropped headers, and passes their number to `count`."""
 
     def __init__(self, count: Callable[[int], None]) -> None:
         self._count = count
@@ -24,11 +24,11 @@ class DroppedHeaders:
 
     def note(self, names: Sequence[bytes]) -> None:
         self._count(len(names))
-        if len(self._logged) >= MOST_NAMES:
+        if len(self._logged) >= MAX_NAMES:
             return
-        for name in {each[:LONGEST_NAME].lower() for each in names} - self._logged:
+        for name in {each[:MAX_NAME_LENGTH].lower() for each in names} - self._logged:
             self._logged.add(name)
             log.info("header not sent upstream", header=name.decode("latin-1"))
-            if len(self._logged) == MOST_NAMES:
-                log.info("further headers that are not sent upstream are no longer named", named=MOST_NAMES)
+            if len(self._logged) == MAX_NAMES:
+                log.info("further headers that are not sent upstream are no longer named", named=MAX_NAMES)
                 return

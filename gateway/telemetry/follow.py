@@ -1,6 +1,6 @@
-"""Lines of a file that grows, as `tail -F` reads them: from its end backwards, then what is added, across rotations.
+"""Lines of a growing file, like `tail -F`: backwards from its end, then new lines, across rotations.
 
-Lines come without their line end. None among them says that there is no more for now.
+Lines have no line end. None between lines means: no further line yet.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 BLOCK = 65_536
-LONGEST_LINE = 1 << 20  # what has no line end by then is given as it is
+MAX_LINE_LENGTH = 1 << 20  # a longer line is split
 
 
 class LineSplitter:
-    """Bytes in, lines out; the unfinished one is kept."""
+    """Splits bytes into lines, and keeps the incomplete last one."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, block: bytes) -> list[bytes]:
         *lines, self._rest = (self._rest + block).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > MAX_LINE_LENGTH:
             lines += self.end()
         return lines
 
     def end(self) -> list[bytes]:
-        """The unfinished line, when no more will come."""
+        """The incomplete line, at the end of the input."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
 
 def stream_lines(fd: int) -> Iterator[bytes | None]:
-    """Lines of a pipe, as they come, until it ends."""
+    """Lines of a pipe until its end."""
     splitter = LineSplitter()
     while block := os.read(fd, BLOCK):
         yield from splitter.feed(block)
@@ -46,8 +46,8 @@ def stream_lines(fd: int) -> Iterator[bytes | None]:
     yield from splitter.end()
 
 
-class GrowingFile:
-    """A log file by its name: another file may take that name, or this one may be emptied, while it is read."""
+class FollowedFile:
+    """A log file by name. Rotation may replace or truncate it while it is read."""
 
     def __init__(self, path: Path, sleep: Callable[[float], None] = time.sleep) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class GrowingFile:
 
     @property
     def is_regular(self) -> bool:
-        """Whether it can be read from its end; a named pipe cannot."""
+        """Whether it can be read backwards; a named pipe cannot."""
         return stat.S_ISREG(self._path.stat().st_mode)
 
     def open(self) -> None:
@@ -66,49 +66,49 @@ class GrowingFile:
         self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         self._position = 0
 
-    def wait_until_there(self) -> None:
+    def wait_until_exists(self) -> None:
         while not self._path.exists():
             self._sleep(POLL_S)
 
-    def backwards(self) -> Iterator[bytes]:
-        """All lines that are there now, the last one first. `grown` and `remainder` go on behind the last line end."""
+    def lines_backwards(self) -> Iterator[bytes]:
+        """All complete lines, the last one first. `new_lines` and `rest_of_lines` continue after the last line end."""
         end = os.fstat(self._fd).st_size
         unfinished = True
-        pieces: list[bytes] = []  # of a line whose beginning is not found yet, the last one first
+        parts: list[bytes] = []  # of a line whose beginning is not read yet, the last part first
         self._position = 0
         while end > 0:
             start = max(0, end - BLOCK)
             block = os.pread(self._fd, end - start, start)
-            if len(block) < end - start:  # emptied under our eyes
+            if len(block) < end - start:  # truncated meanwhile
                 return
             first, *others = block.split(b"\n")
             if not others:
-                pieces.append(first)
+                parts.append(first)
             else:
-                pieces.append(others.pop())
+                parts.append(others.pop())
                 if unfinished:
                     unfinished = False
                     self._position = start + block.rindex(b"\n") + 1
                 else:
-                    yield b"".join(reversed(pieces))
+                    yield b"".join(reversed(parts))
                 yield from reversed(others)
-                pieces = [first]
+                parts = [first]
             end = start
         if not unfinished:
-            yield b"".join(reversed(pieces))
+            yield b"".join(reversed(parts))
 
-    def remainder(self) -> Iterator[bytes]:
-        """What has been added by now, a last line without line end included."""
+    def rest_of_lines(self) -> Iterator[bytes]:
+        """New lines up to the current end, including a last line without line end."""
         splitter = LineSplitter()
         while block := self._read():
             yield from splitter.feed(block)
         yield from splitter.end()
 
-    def grown(self) -> Iterator[bytes | None]:
-        """What is added from now on, for ever."""
+    def new_lines(self) -> Iterator[bytes | None]:
+        """New lines, without end."""
         splitter = LineSplitter()
         while True:
-            is_replaced = self._is_replaced()  # asked before reading: what the old file got until then is not missed
+            is_replaced = self._is_replaced()  # checked before the read, so that no line of the old file is lost
             if block := self._read():
                 yield from splitter.feed(block)
             elif is_replaced:
@@ -135,13 +135,13 @@ class GrowingFile:
         try:
             there = self._path.stat()
         except OSError:
-            return False  # taken away; the next one has not come yet
+            return False  # removed; the next file does not exist yet
         here = os.fstat(self._fd)
         return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
 
     def _reopen(self) -> None:
         try:
             self.open()
-        except OSError:  # taken away again, or not ours to read: keep the old one, and look again
+        except OSError:  # removed again, or not readable: retry later
             self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             self._sleep(POLL_S)

@@ -1,7 +1,7 @@
-"""Lines to a file descriptor that may be blocked: queued in memory, written by one thread of its own.
+"""Writes log lines to a file descriptor that may block, from a bounded queue in a thread.
 
-A pipe that nobody reads stops whoever writes into it. Here that is never the event loop: `write` only appends to a
-bounded queue. When that is full, lines are dropped and counted, and the count is logged once the pipe moves again.
+A pipe without a reader blocks its writer. The event loop never blocks: `write` only appends to the queue. If the queue
+is full, lines are dropped and counted, and the count is logged when the pipe accepts data again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GATHER_S = 0.025  # after a write, lines gather this long before the next one: at most 40 wake-ups a second
-RETRY_S = 0.5  # a full disk may get room again
-NOTICE_S = 1.0  # at most one line a second tells of dropped ones
+BATCH_DELAY_S = 0.025  # lines are collected for this long before a write: at most 40 wake-ups a second
+RETRY_S = 0.5  # for a full disk, for example
+NOTICE_S = 1.0  # at most one notice about dropped lines per second
 _BLOCK = 65_536
 _GONE = frozenset({errno.EPIPE, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN, errno.ENXIO})
 
@@ -28,8 +28,8 @@ _GONE = frozenset({errno.EPIPE, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN, e
 class LogWriter:
     """Writes whole lines to `fd`, in order. `write` costs well under a microsecond and never waits.
 
-    `notice` makes the line that tells how many were dropped. The thread does not survive a fork: make the writer in the
-    process that uses it.
+    `notice` makes the line about dropped lines from their number. The thread does not survive a fork: create the writer
+    in the process that uses it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LogWriter:
         self._dropped = 0
         self._lock = RLock()  # a finalizer may log while this thread holds it
         self._is_open = self._fd >= 0
-        self._is_idle = False  # True: the thread sleeps on `_wake`, and the next line must release it
+        self._is_idle = False  # True: the thread waits for `_wake`, and the next line must release it
         self._wake = Lock()
         self._wake.acquire()
         self._closing = Event()
@@ -55,11 +55,11 @@ class LogWriter:
 
     @property
     def dropped(self) -> int:
-        """Lines that were dropped and of which no line in the log has told yet."""
+        """Number of dropped lines that are not logged yet."""
         return self._dropped
 
     def write(self, line: bytes) -> None:
-        """Queue one line, its line end included."""
+        """Queues one line, including its line end."""
         size = len(line)
         with self._lock:
             if not self._is_open or len(self._lines) >= self._max_lines or self._bytes + size > self._max_bytes:
@@ -73,10 +73,10 @@ class LogWriter:
         self._wake.release()
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Take no more lines, and write out what is queued for at most `timeout` seconds. True: all was written."""
+        """Stops accepting lines, and writes the queue for at most `timeout` seconds. Returns whether all is written."""
         with self._lock:
             self._is_open = False
-            self._closing.set()  # within the lock, or the thread could go to sleep in between
+            self._closing.set()  # within the lock, or the thread could start to wait in between
             is_idle, self._is_idle = self._is_idle, False
         if is_idle:
             self._wake.release()
@@ -91,26 +91,26 @@ class LogWriter:
 
     def _run(self) -> None:
         while self._drain():
-            self._closing.wait(GATHER_S)
-            if self._may_rest():
+            self._closing.wait(BATCH_DELAY_S)
+            if self._goes_idle():
                 if self._closing.is_set():
                     return
                 self._wake.acquire()
 
-    def _may_rest(self) -> bool:
+    def _goes_idle(self) -> bool:
         with self._lock:
             self._is_idle = not self._lines and not self._closing.is_set()
             return not self._lines
 
     def _drain(self) -> bool:
         while block := self._next_block():
-            if unwritten := self._put_out(block):
-                self._give_up(unwritten)
+            if lost := self._write_block(block):
+                self._give_up(lost)
                 return False
         return True
 
     def _next_block(self) -> bytes:
-        """Whole lines of about one block, together; empty when there are none."""
+        """Complete lines of about one block; empty if the queue is empty."""
         with self._lock:
             lines = self._lines
             if self._dropped and self._fd >= 0 and self._is_notice_due():
@@ -126,20 +126,20 @@ class LogWriter:
         return b"".join(taken)
 
     def _is_notice_due(self) -> bool:
-        """Called with each block, so that a notice means that the pipe moves."""
+        """Whether to write a notice now. It is called per block, so that a notice means that the pipe accepts data."""
         now = time.monotonic()
         if self._closing.is_set() or now - self._noticed_at >= NOTICE_S:
             self._noticed_at = now
             return True
         return False
 
-    def _put_out(self, block: bytes) -> int:
-        """Write it all, however long that takes. Lines are left over if nobody will read them, or no time is left."""
+    def _write_block(self, block: bytes) -> int:
+        """Writes the block, however long it takes. Returns the number of lines lost without a reader or at close."""
         rest = memoryview(block)
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody made it non-blocking, which the other end of a terminal may
+            except BlockingIOError:  # another process with the same terminal made it non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll(RETRY_S * 1000)
@@ -148,16 +148,16 @@ class LogWriter:
                     return bytes(rest).count(b"\n")
         return 0
 
-    def _give_up(self, unwritten: int) -> None:
+    def _give_up(self, lost: int) -> None:
         with self._lock:
             self._is_open = False
-            self._dropped += unwritten + len(self._lines)
+            self._dropped += lost + len(self._lines)
             self._lines.clear()
             self._bytes = 0
 
 
 def _duplicate(fd: int) -> int:
-    """A descriptor of our own, so that nothing else ever gets its number; -1 when there is nothing to write to."""
+    """A duplicate, so that the number is never reused for another file; -1 if `fd` is closed."""
     try:
         return os.dup(fd)
     except OSError:
@@ -165,6 +165,6 @@ def _duplicate(fd: int) -> int:
 
 
 def _block_of(fd: int) -> int:
-    """Up to this many bytes a pipe takes in one piece, so lines of several processes do not mix."""
+    """Size of a write. Writes up to PIPE_BUF to a pipe are atomic, so that lines of several processes do not mix."""
     is_pipe = fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode)
     return select.PIPE_BUF if is_pipe else _BLOCK

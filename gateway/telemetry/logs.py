@@ -1,7 +1,7 @@
-"""structlog's set-up: JSON lines on standard output, readable ones on a terminal. Never a prompt, an answer or a key.
+"""Configuration of structlog: JSON lines on standard output, text on a terminal. Never a prompt, an answer or a key.
 
-stdlib logging (aiohttp, asyncio, asyncpg) comes out the same way. Lines leave through `LogWriter`, so a blocked pipe
-never blocks the event loop.
+Records of stdlib logging (aiohttp, asyncio, asyncpg) get the same form. `LogWriter` writes the lines, so that a blocked
+pipe never blocks the event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 from gateway.errors import safe_value
 from gateway.telemetry.log_writer import LogWriter
-from gateway.telemetry.readable import RESET, clock, colored, neutral, plain, request_text
+from gateway.telemetry.readable import RESET, clock, colored, escaped, plain, request_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-REQUEST = "request"  # the event of the canonical line: one a request, logged when it has ended
+REQUEST = "request"  # event of the canonical line: one per finished request
 REQUEST_FIELDS = (
     "request_id",  # x-request-id, the caller's or our own
     "interaction_id",  # the row's id
-    "conversation_id",  # the one given by the caller
+    "conversation_id",  # set by the caller
     "caller",  # user name
     "key_id",
     "method",
     "path",
-    "model",  # as asked for
+    "model",  # as requested
     "upstream",  # the provider's name
     "status",  # sent to the caller
     "upstream_status",
@@ -49,44 +49,49 @@ REQUEST_FIELDS = (
     "usage_estimated",  # bool
     "first_token_ms",
     "duration_ms",
-    "bytes_in",  # of the answer, from the upstream
-    "bytes_out",  # of the answer, to the caller
-    "error",  # in our words
+    "bytes_in",  # of the answer, received from the upstream
+    "bytes_out",  # of the answer, sent to the caller
+    "error",  # the gateway's message
 )
-"""The canonical line's fields, in their order after timestamp, level and event. None is left out; others follow."""
+"""The canonical line's fields, in order after timestamp, level and event. Fields that are None are left out; further
+fields follow."""
 
 HIDDEN_FIELDS = frozenset(
     {"authorization", "api_key", "apikey", "password", "secret", "token", "cookie", "headers", "dsn"}
     | {"messages", "prompt", "completion", "content", "input", "delta", "body", "request_body", "response_body"}
 )
-"""Names under which a key or somebody's words would stand: their values are never logged."""
+"""Names of fields that may contain a key or a text of a user: their values are never logged."""
 
 HIDDEN = "(hidden)"
-_KEYS = re.compile(
+_SECRETS = re.compile(
     rb"""\bsk-[\w-]{12,}|(?<=\bbearer )[\w.~+/=-]{8,}|(?<=\bbasic )[\w+/=-]{8,}|(?<=://)[^\s/:"'@]{0,100}:[^\s/"'@]{0,200}(?=@)""",
     re.IGNORECASE,
 )
 _JSON_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
 _MILLISECONDS = tuple(f".{millisecond:03d}Z" for millisecond in range(1000))
-_LONGEST_LINE = 16_384
+_MAX_LINE_LENGTH = 16_384
 _LEVELS = {"warn": "warning", "exception": "error", "fatal": "critical"}
 
 
 class Limits(NamedTuple):
-    """How much of a value is logged."""
+    """Limits for logged values."""
 
-    letters: int  # of a text
+    length: int  # of a text
     items: int  # of a list or a dict
     depth: int
 
 
-_LIMITS = (Limits(4000, 100, 6), Limits(1000, 50, 3), Limits(100, 50, 1))  # the next where a line is still too long
+_LIMITS = (
+    Limits(4000, 100, 6),
+    Limits(1000, 50, 3),
+    Limits(100, 50, 1),
+)  # tried in order
 
 
 def configure(format: str = "auto", level: str = "info", fd: int = 1) -> LogWriter:
-    """Send structlog and stdlib logging to `fd`; `format` is json, text, or auto: text on a terminal.
+    """Sends structlog and stdlib logging to `fd`. `format`: json, text, or auto (text on a terminal).
 
-    Once in each process, after it was forked. Close the writer last of all.
+    Call it once per process, after a fork. Close the returned writer last.
     """
     is_terminal = _is_terminal(fd)
     renderer: Renderer = (
@@ -95,7 +100,7 @@ def configure(format: str = "auto", level: str = "info", fd: int = 1) -> LogWrit
     writer = LogWriter(fd, lambda count: renderer({"event": "log_lines_dropped", "count": count}, "warning"))
     structlog.configure(
         processors=[_Render(renderer)],
-        wrapper_class=type("Logger", (_LeanLogger, structlog.make_filtering_bound_logger(level)), {}),
+        wrapper_class=type("Logger", (_FastLogger, structlog.make_filtering_bound_logger(level)), {}),
         logger_factory=lambda *_: _Output(writer.write),
         cache_logger_on_first_use=True,
     )
@@ -110,8 +115,8 @@ def _is_terminal(fd: int) -> bool:
         return False
 
 
-class _LeanLogger(structlog.BoundLoggerBase):
-    """structlog's logger without two of its copies of the fields: 2.6 µs instead of 3.3 for the canonical line's."""
+class _FastLogger(structlog.BoundLoggerBase):
+    """structlog's logger without two copies of the fields: 2.6 µs instead of 3.3 for the canonical line."""
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
         record: Any = {**self._context, **event_kw} if self._context else event_kw
@@ -125,7 +130,7 @@ class _LeanLogger(structlog.BoundLoggerBase):
 
 
 class _Output:
-    """What structlog calls with a finished line, by the level's name."""
+    """structlog's sink: writes a finished line, with one method per level."""
 
     __slots__ = ("critical", "debug", "error", "exception", "fatal", "info", "msg", "warn", "warning")
 
@@ -147,7 +152,7 @@ class _Render:
 
 
 class _UtcClock:
-    """UTC in ISO form with milliseconds; the part down to the second is made once a second."""
+    """UTC in ISO 8601 with milliseconds; the text of the second is cached."""
 
     __slots__ = ("_second",)
 
@@ -164,30 +169,35 @@ class _UtcClock:
 
 
 class JsonLines:
-    """A record to one line of JSON. Never raises: what JSON cannot hold is made safe."""
+    """Renders a record as one line of JSON. Never raises: values without a JSON form are replaced."""
 
     __slots__ = ("_now", "_tracebacks")
 
     def __init__(self) -> None:
         self._now = _UtcClock()
-        # No local variables: they hold prompts and keys. No rich: it is not needed to make dicts.
+        # No local variables: they contain prompts and keys. No rich: dicts do not need it.
         self._tracebacks = ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
 
     def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
         ours = {"timestamp": self._now(), "level": level}
         if record.get("event") == REQUEST:
-            record = _known_of_request(record)
-        line: dict[str, Any] = {**ours, "event": "", **record, **ours}  # in this order, but the time and level are ours
+            record = _request_fields(record)
+        line: dict[str, Any] = {
+            **ours,
+            "event": "",
+            **record,
+            **ours,
+        }  # keeps this order; time and level win
         if "exc_info" in line:
             exc_info = _exc_info(line.pop("exc_info"))
             line["exception"] = [_without_empty(each) for each in self._tracebacks(exc_info)] if exc_info else None
         if not HIDDEN_FIELDS.isdisjoint(line):
             line.update(dict.fromkeys(HIDDEN_FIELDS & line.keys(), HIDDEN))
-        return _without_keys(_encode(line))
+        return _redact_keys(_encode(line))
 
 
-def _known_of_request(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not None. The fields may come as one dict, as `fields`: each call on the way to here would copy them."""
+def _request_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are not None. They may come as one dict `fields`, which saves a copy in each call."""
     fields = record.get("fields")
     if not isinstance(fields, dict):
         fields = record
@@ -197,31 +207,31 @@ def _known_of_request(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exc_info(value: object) -> ExcInfo | None:
-    """What structlog takes as exc_info (True, an exception, a triple), as a triple that may be shown."""
+    """structlog's exc_info (True, an exception, a triple) as a triple with a redacted exception."""
     found = value if isinstance(value, tuple) else sys.exc_info() if value else ()
     error = value if isinstance(value, BaseException) else found[1] if len(found) == 3 else None
     if not isinstance(error, BaseException):
         return None
-    double = _double(error, {})
-    return (type(double), double, double.__traceback__)
+    copy = _redacted_copy(error, {})
+    return (type(copy), copy, copy.__traceback__)
 
 
-def _double(error: BaseException, doubles: dict[int, BaseException]) -> BaseException:
-    """The same to look at, with its whole chain, but with texts that never quote what somebody said."""
-    if (known := doubles.get(id(error))) is not None:
+def _redacted_copy(error: BaseException, copies: dict[int, BaseException]) -> BaseException:
+    """A copy of the exception and its chain, with messages that never quote a user's text."""
+    if (known := copies.get(id(error))) is not None:
         return known
-    double: BaseException
+    copy: BaseException
     if isinstance(error, BaseExceptionGroup):
-        double = BaseExceptionGroup(error.message, [_double(each, doubles) for each in error.exceptions])
+        copy = BaseExceptionGroup(error.message, [_redacted_copy(each, copies) for each in error.exceptions])
     else:
         kind = type(error)
-        double = type(kind.__name__, (Exception,), {"__module__": kind.__module__})(safe_value(error))
-    doubles[id(error)] = double
-    double.__traceback__ = error.__traceback__
-    double.__cause__ = error.__cause__ and _double(error.__cause__, doubles)
-    double.__context__ = error.__context__ and _double(error.__context__, doubles)
-    double.__suppress_context__ = error.__suppress_context__
-    return double
+        copy = type(kind.__name__, (Exception,), {"__module__": kind.__module__})(safe_value(error))
+    copies[id(error)] = copy
+    copy.__traceback__ = error.__traceback__
+    copy.__cause__ = error.__cause__ and _redacted_copy(error.__cause__, copies)
+    copy.__context__ = error.__context__ and _redacted_copy(error.__context__, copies)
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy
 
 
 def _without_empty(exception: dict[str, Any]) -> dict[str, Any]:
@@ -231,71 +241,71 @@ def _without_empty(exception: dict[str, Any]) -> dict[str, Any]:
 def _encode(line: dict[str, Any]) -> bytes:
     try:
         encoded = orjson.dumps(line, _as_json, _JSON_OPTIONS)
-        # One brace is the line's own; more of them may be a dict, with names to hide. One field may be too long.
-        if encoded.find(b"{", 1) < 0 and b"[" not in encoded and len(encoded) <= _LONGEST_LINE:
+        # A second brace may be a nested dict with hidden names. One field may be too long.
+        if encoded.find(b"{", 1) < 0 and b"[" not in encoded and len(encoded) <= _MAX_LINE_LENGTH:
             return encoded
     except (TypeError, ValueError, RecursionError):  # surrogates, integers beyond 64 bit, deep nesting
         pass
     for limits in _LIMITS:
-        encoded = orjson.dumps(_safe(line, limits), _as_json, _JSON_OPTIONS)
-        if len(encoded) <= _LONGEST_LINE:
+        encoded = orjson.dumps(_bounded(line, limits), _as_json, _JSON_OPTIONS)
+        if len(encoded) <= _MAX_LINE_LENGTH:
             break
     return encoded
 
 
 def _as_json(value: object) -> str:
-    """What orjson does not know. A noun of ours may hold a whole conversation: its name alone is logged."""
+    """A value that orjson cannot encode. Our own types may contain a conversation: only the type's name is logged."""
     if hasattr(value, "__dataclass_fields__") or hasattr(value, "__struct_fields__"):
         return f"<{type(value).__name__}>"
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     try:
-        return _safe_text(str(value), 1000)
-    except Exception:  # noqa: BLE001 - whatever a foreign __str__ does, the line must come out
+        return _bounded_text(str(value), 1000)
+    except Exception:  # noqa: BLE001 - any __str__ may fail, and the line must be written
         return f"<{type(value).__name__}>"
 
 
-def _safe(value: object, limits: Limits, depth: int = 0) -> Any:
-    """The value in a form that orjson takes for certain: no lone surrogates, no huge integers, nothing hidden shown."""
+def _bounded(value: object, limits: Limits, depth: int = 0) -> Any:
+    """The value in a form that orjson always encodes: no lone surrogates, no huge integers, hidden fields replaced."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else f"<integer of {value.bit_length()} bits>"
     if isinstance(value, str):
-        return _safe_text(value, limits.letters)
+        return _bounded_text(value, limits.length)
     if not isinstance(value, dict | list | tuple | set | frozenset):
         return _as_json(value)
     if depth >= limits.depth:
         return f"<{type(value).__name__} of {len(value)}>"
     items = islice(value, limits.items)
     if isinstance(value, dict):
-        return {_name(name, limits): _safe_member(name, value[name], limits, depth + 1) for name in items}
-    return [_safe(each, limits, depth + 1) for each in items]
+        return {_bounded_name(name, limits): _bounded_member(name, value[name], limits, depth + 1) for name in items}
+    return [_bounded(each, limits, depth + 1) for each in items]
 
 
-def _safe_member(name: object, value: object, limits: Limits, depth: int) -> Any:
-    return HIDDEN if name in HIDDEN_FIELDS else _safe(value, limits, depth)
+def _bounded_member(name: object, value: object, limits: Limits, depth: int) -> Any:
+    return HIDDEN if name in HIDDEN_FIELDS else _bounded(value, limits, depth)
 
 
-def _name(name: object, limits: Limits) -> str:
-    return _safe_text(name if isinstance(name, str) else str(_safe(name, limits, limits.depth)), limits.letters)
+def _bounded_name(name: object, limits: Limits) -> str:
+    return _bounded_text(name if isinstance(name, str) else str(_bounded(name, limits, limits.depth)), limits.length)
 
 
-def _safe_text(text: str, letters: int) -> str:
-    if len(text) > letters:
-        text = f"{text[:letters]}… ({len(text)} characters)"
+def _bounded_text(text: str, length: int) -> str:
+    if len(text) > length:
+        text = f"{text[:length]}… ({len(text)} characters)"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _without_keys(line: bytes) -> bytes:
-    """Something like a key or a password in an error's words is taken out. The pattern costs ten times these tests."""
+def _redact_keys(line: bytes) -> bytes:
+    """The line without keys and passwords in error messages. The regex costs ten times these tests."""
     if b"sk-" in line or b" " in line or b"@" in line:
-        return _KEYS.sub(HIDDEN.encode(), line)
+        return _SECRETS.sub(HIDDEN.encode(), line)
     return line
 
 
 class TextLines:
-    """A record to one readable line, with its traceback below; colours on a terminal."""
+    """Renders a record as one line of text, with its traceback below; with colours on a terminal."""
 
     __slots__ = ("_console", "_now", "_paint")
 
@@ -307,29 +317,29 @@ class TextLines:
     def __call__(self, record: Mapping[str, Any], level: str) -> bytes:
         exc_info = _exc_info(record.get("exc_info"))
         if record.get("event") == REQUEST:
-            record = _known_of_request(record)
+            record = _request_fields(record)
         fields = {name: value for name, value in record.items() if name != "exc_info"}
-        line = _safe(fields | {"timestamp": self._now(), "level": level}, _LIMITS[1])
+        line = _bounded(fields | {"timestamp": self._now(), "level": level}, _LIMITS[1])
         text = request_text(line, self._paint) if line.get("event") == REQUEST else self._console_text(line)
-        if len(text) > _LONGEST_LINE:
-            text = f"{text[:_LONGEST_LINE]}…{RESET if self._paint is colored else ''}"
+        if len(text) > _MAX_LINE_LENGTH:
+            text = f"{text[:_MAX_LINE_LENGTH]}…{RESET if self._paint is colored else ''}"
         if exc_info is not None:
             text += "".join(
-                f"\n{neutral(each)}" for each in "".join(traceback.format_exception(*exc_info)).splitlines()
+                f"\n{escaped(each)}" for each in "".join(traceback.format_exception(*exc_info)).splitlines()
             )
-        return _without_keys(text.encode("utf-8", "backslashreplace") + b"\n")
+        return _redact_keys(text.encode("utf-8", "backslashreplace") + b"\n")
 
     def _console_text(self, line: dict[str, Any]) -> str:
         line["timestamp"] = clock(line)
         clean = {
-            _own_line(neutral(name)): neutral(value if isinstance(value, str) else str(value))
+            _free_name(escaped(name)): escaped(value if isinstance(value, str) else str(value))
             for name, value in line.items()
         }
         return str(self._console(None, "", clean))
 
 
-def _own_line(name: str) -> str:
-    """The console gives some names lines of their own, also where they are but a field's."""
+def _free_name(name: str) -> str:
+    """A name that structlog's console does not print on a separate line."""
     return f"{name}_" if name in ("exc_info", "exception", "stack") else name
 
 
@@ -337,7 +347,7 @@ Renderer = JsonLines | TextLines
 
 
 class StdlibHandler(logging.Handler):
-    """Records of stdlib logging, as the same lines."""
+    """Renders records of stdlib logging in the same form."""
 
     def __init__(self, renderer: Renderer, write: Callable[[bytes], None]) -> None:
         super().__init__()
@@ -365,5 +375,5 @@ def _route_stdlib(handler: StdlibHandler, level: str) -> None:
     root.setLevel(level.upper())
     logging.getLogger("aiohttp.access").setLevel(
         logging.WARNING
-    )  # the canonical line says more, for a tenth of the cost
+    )  # the canonical line has more, for a tenth of the cost
     logging.captureWarnings(True)

@@ -1,4 +1,4 @@
-"""Whether the event loop is on time: a timer of each second, and by how much it is late."""
+"""Measures the delay of the event loop with a timer that fires every second."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ EVERY_S = 1.0
 
 
 class LoopLag:
-    """Tells how late each tick is, from the moment when it is made until `close`."""
+    """Reports the delay of each tick in seconds, until `close`."""
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell = tell
-        self._wait()
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+        self._schedule()
 
-    def _wait(self) -> None:
-        self._due = time.perf_counter() + EVERY_S  # the loop's own clock stands still while a callback holds it up
+    def _schedule(self) -> None:
+        self._due = time.perf_counter() + EVERY_S  # the loop's clock is cached during a callback
         self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tick)
 
     def _tick(self) -> None:
-        self._tell(max(0.0, time.perf_counter() - self._due))
-        self._wait()
+        self._report(max(0.0, time.perf_counter() - self._due))
+        self._schedule()
 
     def close(self) -> None:
         self._timer.cancel()

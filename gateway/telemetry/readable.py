@@ -1,4 +1,4 @@
-"""Log records as one readable line each, for people at a terminal. Pure; nothing in a record can steer the terminal."""
+"""Formats log records as one line each for a terminal. Pure. Control characters in a record are escaped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTCOME_STYLES = {
 }
 LEVEL_STYLES = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red", "critical": "red"}
 _HEAD = frozenset({"timestamp", "level", "event", "exception"})
-_LONGEST_VALUE = 500
+_MAX_VALUE_LENGTH = 500
 
 
 def plain(_style: str, text: str) -> str:
@@ -35,19 +35,19 @@ def colored(style: str, text: str) -> str:
     return f"{STYLES[style]}{text}{RESET}" if style in STYLES else text
 
 
-def neutral(text: str) -> str:
-    """The text with everything escaped that is not plainly printed: controls, line ends, bidi marks, surrogates."""
+def escaped(text: str) -> str:
+    """The text with unprintable characters escaped: controls, line ends, bidi marks, surrogates."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def shown(value: object) -> str:
-    """Any value of a record as a short, harmless text."""
+def text_of(value: object) -> str:
+    """A value of a record as a short text, escaped."""
     if isinstance(value, float):
         value = f"{value:.10g}"
-    text = neutral(value if isinstance(value, str) else "-" if value is None else str(value))
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+    text = escaped(value if isinstance(value, str) else "-" if value is None else str(value))
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}…"
 
 
 def width(text: str) -> int:
@@ -60,7 +60,7 @@ def width(text: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """The text cut or padded to just so many columns."""
+    """The text, cut or padded to exactly `columns` columns."""
     if width(text) > columns:
         while width(text) > columns - 1:
             text = text[:-1]
@@ -69,7 +69,7 @@ def fit(text: str, columns: int) -> str:
 
 
 def local_time(record: Mapping[str, Any]) -> datetime | None:
-    """When it happened, in the time of this place."""
+    """The record's time in the local time zone."""
     try:
         return datetime.fromisoformat(record["timestamp"]).astimezone()
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
@@ -77,8 +77,8 @@ def local_time(record: Mapping[str, Any]) -> datetime | None:
 
 
 def clock(record: Mapping[str, Any]) -> str:
-    moment = local_time(record)
-    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}" if moment else "--:--:--.---"
+    at = local_time(record)
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if at else "--:--:--.---"
 
 
 def duration(milliseconds: object) -> str:
@@ -95,11 +95,11 @@ def _is_number(value: object) -> bool:
 
 
 def tokens(record: Mapping[str, Any]) -> str:
-    """Prompt and completion; ~ marks our own estimate."""
+    """Tokens of prompt and completion; ~ marks an estimate by the gateway."""
     if record.get("prompt_tokens") is None and record.get("completion_tokens") is None:
         return "-"
     mark = "~" if record.get("usage_estimated") else ""
-    return f"{mark}{shown(record.get('prompt_tokens'))}→{shown(record.get('completion_tokens'))}"
+    return f"{mark}{text_of(record.get('prompt_tokens'))}→{text_of(record.get('completion_tokens'))}"
 
 
 def _status_style(status: object) -> str:
@@ -109,32 +109,32 @@ def _status_style(status: object) -> str:
 
 
 def request_text(record: Mapping[str, Any], paint: Paint = plain) -> str:
-    """The canonical line of a request: aligned columns, then what went wrong, if anything did."""
-    outcome = shown(record.get("outcome"))
+    """The canonical line of a request: aligned columns, then the error, if any."""
+    outcome = text_of(record.get("outcome"))
     columns = (
         paint("dim", clock(record)),
         paint(OUTCOME_STYLES.get(outcome, ""), fit(outcome, 16)),
-        paint(_status_style(record.get("status")), fit(shown(record.get("status")), 3)),
-        fit(shown(record.get("caller")), 14),
-        paint("cyan", fit(shown(record.get("model")), 22)),
+        paint(_status_style(record.get("status")), fit(text_of(record.get("status")), 3)),
+        fit(text_of(record.get("caller")), 14),
+        paint("cyan", fit(text_of(record.get("model")), 22)),
         f"{duration(record.get('first_token_ms')):>7}",
         f"{duration(record.get('duration_ms')):>7}",
         f"{tokens(record):>13}",
-        f"{shown(record.get('method'))} {shown(record.get('path'))}",
-        paint("dim", shown(record.get("request_id"))[-8:]),  # the first ones are much the same for all
+        f"{text_of(record.get('method'))} {text_of(record.get('path'))}",
+        paint("dim", text_of(record.get("request_id"))[-8:]),  # UUIDv7: the first characters are similar
     )
-    error = f"  {paint('red', shown(record['error']))}" if record.get("error") else ""
+    error = f"  {paint('red', text_of(record['error']))}" if record.get("error") else ""
     return "  ".join(columns) + error
 
 
 def event_text(record: Mapping[str, Any], paint: Paint = plain) -> str:
-    """Any other event: time, level, what happened, and its values."""
-    level = shown(record.get("level", "info"))
+    """Any other event: time, level, event and values."""
+    level = text_of(record.get("level", "info"))
     parts = [
         paint("dim", clock(record)),
         paint(LEVEL_STYLES.get(level, ""), fit(level, 8)),
-        shown(record.get("event", "")),
-        *(paint("dim", f"{shown(name)}=") + shown(value) for name, value in record.items() if name not in _HEAD),
+        text_of(record.get("event", "")),
+        *(paint("dim", f"{text_of(name)}=") + text_of(value) for name, value in record.items() if name not in _HEAD),
     ]
     if last := _last_exception(record.get("exception")):
         parts.append(paint("red", last))
@@ -142,12 +142,12 @@ def event_text(record: Mapping[str, Any], paint: Paint = plain) -> str:
 
 
 def _last_exception(exception: object) -> str:
-    """Type and words of the innermost entry of structlog's list of dicts; the frames are for machines."""
+    """Type and message of the last exception in structlog's list of dicts, without frames."""
     match exception:
         case [*_, {"exc_type": kind, "exc_value": value}]:
-            return f"{shown(kind)}: {shown(value)}"
+            return f"{text_of(kind)}: {text_of(value)}"
         case str():
-            return shown(exception.rpartition("\n")[2])
+            return text_of(exception.rpartition("\n")[2])
     return ""
 
 

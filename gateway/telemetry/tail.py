@@ -1,4 +1,4 @@
-"""`llm-gateway tail`: follow a log of JSON lines and show it readably, with filters."""
+"""`llm-gateway tail`: follows a log of JSON lines and prints it readably, with filters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from gateway.telemetry.follow import GrowingFile, stream_lines
-from gateway.telemetry.readable import RESET, colored, local_time, neutral, plain, record_text
+from gateway.telemetry.follow import FollowedFile, stream_lines
+from gateway.telemetry.readable import RESET, colored, escaped, local_time, plain, record_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     Record = dict[str, Any]
     Pattern = Callable[[str], object]
 
-LINES_AT_FIRST = 20
+DEFAULT_LINES = 20
 _OUT_OF_ORDER = timedelta(minutes=1)  # several processes write, so lines are only nearly in order
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_KEPT = re.compile("(\x1b\\[[0-9;]{0,20}m|\t)")  # colours and tabs in lines that are not ours
-_START = b'{"timestamp":'  # may stand behind a prefix, such as compose's container name
+_COLOURS_AND_TABS = re.compile("(\x1b\\[[0-9;]{0,20}m|\t)")  # colours and tabs in lines that are not records
+_RECORD_START = b'{"timestamp":'  # may follow a prefix, such as compose's container name
 
 
 # --- arguments ---
@@ -34,18 +34,30 @@ _START = b'{"timestamp":'  # may stand behind a prefix, such as compose's contai
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", nargs="?", default="-", metavar="FILE", help="a log of JSON lines; - or nothing: standard input")
-    add("-f", "--follow", action=argparse.BooleanOptionalAction, default=True, help="wait for more of a file")
-    add("-n", "--lines", type=_count, help=f"lines of a file to begin with, {LINES_AT_FIRST} if not said")
-    add("--user", action="append", type=_pattern, metavar="U", help="requests of this caller; * stands for anything")
+    add("file", nargs="?", default="-", metavar="FILE", help="a log of JSON lines; - or none: standard input")
+    add("-f", "--follow", action=argparse.BooleanOptionalAction, default=True, help="wait for new lines of a file")
+    add("-n", "--lines", type=_count, help=f"number of existing lines to print first, by default {DEFAULT_LINES}")
+    add("--user", action="append", type=_pattern, metavar="U", help="requests of this caller; * matches anything")
     add("--model", action="append", type=_pattern, metavar="M", help="requests for this model; * as above")
-    add("--outcome", action="append", type=_pattern, metavar="O", help="requests that ended so: complete, truncated, …")
-    add("--status", action="append", type=_status, metavar="S", help="requests answered so: 404, or 5xx for any such")
-    add("--path", action="append", type=_path, metavar="P", help="requests whose path begins so; * as above")
-    add("--slow", type=_milliseconds, metavar="MS", help="requests that took at least so many milliseconds")
-    add("--errors", action="store_true", help="errors, and requests that did not end well")
-    add("--since", type=_moment, metavar="WHEN", help="10m, 2h, 1d: so long ago; or a time such as 2026-05-01T10:00")
-    add("--no-color", action="store_true", help="no colours on a terminal either")
+    add(
+        "--outcome",
+        action="append",
+        type=_pattern,
+        metavar="O",
+        help="requests with this outcome, such as complete",
+    )
+    add(
+        "--status",
+        action="append",
+        type=_status,
+        metavar="S",
+        help="requests with this status, 404 or 5xx",
+    )
+    add("--path", action="append", type=_path, metavar="P", help="requests whose path begins with this; * as above")
+    add("--slow", type=_milliseconds, metavar="MS", help="requests that took at least this many milliseconds")
+    add("--errors", action="store_true", help="errors, and requests that failed")
+    add("--since", type=_time, metavar="WHEN", help="10m, 2h, 1d ago, or a time such as 2026-05-01T10:00")
+    add("--no-color", action="store_true", help="no colours, also on a terminal")
 
 
 def _count(text: str) -> int:
@@ -74,13 +86,13 @@ def _status(text: str) -> Pattern:
     return re.compile(text.lower().replace("x", "[0-9]")).fullmatch
 
 
-def _moment(text: str) -> datetime:
+def _time(text: str) -> datetime:
     try:
         if match := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
             return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither like 10m nor a time") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a duration such as 10m nor a time") from None
 
 
 # --- filters ---
@@ -88,7 +100,7 @@ def _moment(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which records are wanted. Filters of different names must all hold; of one name, any."""
+    """Selects records. All filters of different names must match, and one of each name."""
 
     texts: tuple[tuple[str, tuple[Pattern, ...]], ...] = ()  # field of the canonical line → patterns
     slow_ms: float | None = None
@@ -111,21 +123,21 @@ class Filters:
     def is_for_requests(self) -> bool:
         return bool(self.texts) or self.slow_ms is not None
 
-    def admits(self, record: Record | None) -> bool:
-        """None is a line that is not a record; it is wanted unless only certain requests are."""
+    def matches(self, record: Record | None) -> bool:
+        """Whether to print the record. None: a line that is not a record; printed unless a filter selects requests."""
         if record is None:
             return not self.is_for_requests
         if self.is_for_requests and not self._is_wanted_request(record):
             return False
         if self.is_errors and not is_error(record):
             return False
-        moment = local_time(record) if self.since else None
-        return moment is None or self.since is None or moment >= self.since
+        at = local_time(record) if self.since else None
+        return at is None or self.since is None or at >= self.since
 
     def is_before(self, record: Record | None) -> bool:
-        """Whether nothing of interest can stand in front of it."""
-        moment = local_time(record) if record and self.since else None
-        return moment is not None and self.since is not None and moment < self.since - _OUT_OF_ORDER
+        """Whether all lines before this record are too old."""
+        at = local_time(record) if record and self.since else None
+        return at is not None and self.since is not None and at < self.since - _OUT_OF_ORDER
 
     def _is_wanted_request(self, record: Record) -> bool:
         if record.get("event") != "request":
@@ -133,7 +145,7 @@ class Filters:
         if self.slow_ms is not None and not _number(record.get("duration_ms")) >= self.slow_ms:
             return False
         return all(
-            record.get(name) is not None and any(matches(str(record[name])) for matches in patterns)
+            record.get(name) is not None and any(fits(str(record[name])) for fits in patterns)
             for name, patterns in self.texts
         )
 
@@ -143,10 +155,10 @@ def is_error(record: Record) -> bool:
         return True
     if record.get("event") != "request":
         return False
-    return _number(record.get("status")) >= 400 or bool(record.get("error")) or _ended_badly(record.get("outcome"))
+    return _number(record.get("status")) >= 400 or bool(record.get("error")) or _is_failure(record.get("outcome"))
 
 
-def _ended_badly(outcome: object) -> bool:
+def _is_failure(outcome: object) -> bool:
     return outcome is not None and outcome != "complete"
 
 
@@ -158,8 +170,8 @@ def _number(value: object) -> float:
 
 
 def parse(line: bytes) -> Record | None:
-    """The record in a line; None when there is none."""
-    start = 0 if line.startswith(b"{") else line.find(_START)
+    """The record in a line; None if the line has none."""
+    start = 0 if line.startswith(b"{") else line.find(_RECORD_START)
     try:
         record = orjson.loads(line[start:]) if start >= 0 else None
     except orjson.JSONDecodeError:
@@ -168,7 +180,7 @@ def parse(line: bytes) -> Record | None:
 
 
 class Screen:
-    """Writes what is shown, and the date where it changes."""
+    """Prints records, and the date when it changes."""
 
     def __init__(self, output: BinaryIO, *, is_terminal: bool, is_colored: bool, today: date | None = None) -> None:
         self._output = output
@@ -181,9 +193,9 @@ class Screen:
         if record is None:
             self._write(self._foreign(line))
             return
-        moment = local_time(record)
-        if moment and moment.date() != self._day:
-            self._day = moment.date()
+        at = local_time(record)
+        if at and at.date() != self._day:
+            self._day = at.date()
             self._write(self._paint("dim", f"{self._day:%A, %Y-%m-%d}").encode())
         self._write(record_text(record, self._paint).encode())
 
@@ -194,11 +206,11 @@ class Screen:
         self._output.write(line + b"\n")
 
     def _foreign(self, line: bytes) -> bytes:
-        """A line that is not ours, as it is; only a terminal is spared what could steer it."""
+        """A line that is not a record, unchanged; for a terminal, with control characters escaped."""
         if not self._is_terminal:
             return line
-        parts = _KEPT.split(line.decode("utf-8", "backslashreplace"))
-        parts[::2] = [neutral(part) for part in parts[::2]]
+        parts = _COLOURS_AND_TABS.split(line.decode("utf-8", "backslashreplace"))
+        parts[::2] = [escaped(part) for part in parts[::2]]
         if not self._is_colored:
             parts[1::2] = [part for part in parts[1::2] if part == "\t"]
         return "".join([*parts, RESET if self._is_colored and len(parts) > 1 else ""]).encode()
@@ -208,7 +220,7 @@ class Screen:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the log until it ends, or until Ctrl-C or a closed pipe says that nobody wants more."""
+    """Prints the log until its end, Ctrl-C, or a closed output pipe. Returns the exit status."""
     if args.file == "-" and sys.stdin.isatty():
         sys.stderr.write("llm-gateway tail: name a file, or pipe a log in\n")
         return 2
@@ -220,24 +232,24 @@ def run(args: argparse.Namespace) -> int:
         today=datetime.now().astimezone().date(),
     )
     try:
-        _show_all(_lines(args), Filters.of(args), screen)
+        _show_lines(_lines(args), Filters.of(args), screen)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output at exit
     except OSError as error:
         sys.stderr.write(f"llm-gateway tail: {args.file}: {error.strerror}\n")
         return 1
     return 0
 
 
-def _show_all(lines: Iterator[bytes | None], filters: Filters, screen: Screen) -> None:
+def _show_lines(lines: Iterator[bytes | None], filters: Filters, screen: Screen) -> None:
     for line in lines:
         if line is None:
             screen.flush()
             continue
         record = parse(line)
-        if filters.admits(record):
+        if filters.matches(record):
             screen.show(line, record)
     screen.flush()
 
@@ -247,32 +259,32 @@ def _lines(args: argparse.Namespace) -> Iterator[bytes | None]:
         yield from stream_lines(sys.stdin.fileno())
         return
     path = Path(args.file)
-    file = GrowingFile(path)
+    file = FollowedFile(path)
     if args.follow and not path.exists():
-        sys.stderr.write(f"llm-gateway tail: {args.file} is not there yet; waiting for it\n")
-        file.wait_until_there()
+        sys.stderr.write(f"llm-gateway tail: {args.file} does not exist yet; waiting for it\n")
+        file.wait_until_exists()
     if not file.is_regular:
         with path.open("rb") as pipe:
             yield from stream_lines(pipe.fileno())
         return
     file.open()
-    yield from last_of(file, Filters.of(args), _wanted_lines(args))
-    yield from file.grown() if args.follow else file.remainder()
+    yield from last_matching(file, Filters.of(args), _wanted_lines(args))
+    yield from file.new_lines() if args.follow else file.rest_of_lines()
 
 
 def _wanted_lines(args: argparse.Namespace) -> int | None:
     if args.lines is None and args.since is None:
-        return LINES_AT_FIRST
+        return DEFAULT_LINES
     return None if args.lines is None else int(args.lines)
 
 
-def last_of(file: GrowingFile, filters: Filters, count: int | None) -> list[bytes]:
-    """The last `count` lines that the filters admit (None: all), in order."""
+def last_matching(file: FollowedFile, filters: Filters, count: int | None) -> list[bytes]:
+    """The last `count` lines that match the filters (None: all), in order."""
     found: list[bytes] = []
-    for line in file.backwards():
+    for line in file.lines_backwards():
         record = parse(line)
         if filters.is_before(record) or len(found) == count:
             break
-        if filters.admits(record):
+        if filters.matches(record):
             found.append(line)
     return found[::-1]

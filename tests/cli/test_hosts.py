@@ -54,13 +54,13 @@ async def test_reship_brings_what_is_missing_while_the_gateway_runs(
             status, said = await run(capsys, database, tmp_path, "reship", "--since", since)
             assert (status, said.splitlines()[0]) == (
                 0,
-                "looked at 10 records, 7 of them were missing and are in the database now",
+                "read 10 records; 7 of them were missing and are in the database now",
             )
             assert await count(db) == 10
             roots = await rows_of(db, "select count(distinct root_gpt_id) as n from llm_logs.chatgpt_logs")
             assert roots[0]["n"] == 2
             status, said = await run(capsys, database, tmp_path, "reship", "--since", since)
-            assert said.startswith("looked at 10 records, 0 of them")
+            assert said.startswith("read 10 records; 0 of them")
             assert await count(db) == 10
 
 
@@ -72,8 +72,8 @@ async def test_reship_says_from_when_on_records_are_kept_and_how_many_are_gone(
         for found in sorted(archive.archived_in(one.journal.folder))[:2]:
             found.path.unlink()
         _, said = await run(capsys, database, tmp_path, "reship", "--since", NOW)
-        assert "looked at 14 records, 0 of them" in said
-        assert "6 older records are in files that are gone" in said
+        assert "read 14 records; 0 of them" in said
+        assert "6 older records were in deleted segments" in said
 
 
 async def test_reship_calls_nothing_gone_that_came_meanwhile(
@@ -90,7 +90,7 @@ async def test_reship_calls_nothing_gone_that_came_meanwhile(
 
         monkeypatch.setattr(Interactions, "missing", keeping)
         _, said = await run(capsys, database, tmp_path, "reship", "--since", NOW)
-        assert ": 0 older records are in files that are gone" in said
+        assert ": 0 older records were in deleted segments" in said
 
 
 async def test_reship_leaves_out_files_from_before(
@@ -100,7 +100,7 @@ async def test_reship_leaves_out_files_from_before(
         await one.keep(*turns(3))
         later = datetime.fromtimestamp(time.time() + 60, UTC).isoformat()
         _, said = await run(capsys, database, tmp_path, "reship", "--since", later)
-        assert said.startswith("looked at 0 records")
+        assert said.startswith("read 0 records")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_reship_leaves_out_files_from_before(
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text: str, seconds: float) -> None:
-    assert hosts.moment(text) == seconds
+    assert hosts.parse_time(text) == seconds
 
 
 def test_what_is_no_time_is_refused_with_one_that_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +138,7 @@ async def test_hosts_are_listed_and_forgotten(
         capsys.readouterr()
         settings = Settings(data_dir=tmp_path, store=StoreSettings(url=Secret(database)))
         assert await hosts.run(parsed("hosts", "forget", name), settings) == 1
-        assert "are not known" in capsys.readouterr().err
+        assert "are unknown" in capsys.readouterr().err
 
 
 async def test_a_host_that_has_fallen_silent_is_not_called_running(

@@ -410,7 +410,7 @@ async def test_check_connects_when_it_is_asked_to_and_names_what_is_missing(
     )
     status, _, err = await checked()
     assert status == 1
-    assert "takes no writes" in err
+    assert "read-only" in err
     status, _, err = await checked(DATABASE_URL=database.replace(name, "nowhere"))
     assert status == 1
     assert "does not exist" in err

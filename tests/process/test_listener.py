@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import ServiceError
-from gateway.process.listener import accept_rest, bound, shared
+from gateway.process.listener import accept_queued, bind_listener, reserve_port
 from gateway.settings import ServerSettings
 from tests.gateway_process import ROOT, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BINDS = [pytest.param(bound, id="single"), pytest.param(shared, id="workers")]
+BINDS = [pytest.param(bind_listener, id="single"), pytest.param(reserve_port, id="workers")]
 
 
 def at(port: int, host: str = "127.0.0.1") -> ServerSettings:
@@ -30,7 +30,7 @@ def at(port: int, host: str = "127.0.0.1") -> ServerSettings:
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_e13_a_busy_port_is_a_sentence_also_where_its_listener_would_share_it(bind: object, is_shared: bool) -> None:
     assert callable(bind)
-    with bound(at(0), reuse_port=is_shared) as other:
+    with bind_listener(at(0), reuse_port=is_shared) as other:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ServiceError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already.*--port"):
@@ -40,7 +40,7 @@ def test_e13_a_busy_port_is_a_sentence_also_where_its_listener_would_share_it(bi
 @pytest.mark.parametrize("bind", BINDS)
 def test_e13_a_port_in_time_wait_is_free(bind: object) -> None:
     assert callable(bind)
-    with bound(at(0)) as listening:
+    with bind_listener(at(0)) as listening:
         listening.listen()
         port = listening.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -83,14 +83,14 @@ def test_e13_every_form_of_an_address_of_ours_is_bound(bind: object, host: str) 
         pytest.skip("this machine has no IPv6")
     with closing(bind(at(free_port(), host))) as held:
         port = held.getsockname()[1]
-        with bound(at(port, host), reuse_port=True) if bind is shared else closing(held) as listening:
+        with bind_listener(at(port, host), reuse_port=True) if bind is reserve_port else closing(held) as listening:
             listening.listen()
             socket.create_connection(("::1" if host == "::1" else "127.0.0.1", port)).close()  # also over IPv4 for "::"
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_e13_a_busy_port_ends_the_command_with_a_sentence_and_no_traceback(tmp_path: Path, workers: str) -> None:
-    with bound(at(0)) as other:
+    with bind_listener(at(0)) as other:
         other.listen()
         port = str(other.getsockname()[1])
         done = subprocess.run(
@@ -108,11 +108,11 @@ def test_e13_a_busy_port_ends_the_command_with_a_sentence_and_no_traceback(tmp_p
 
 
 def test_e10_what_waits_to_be_accepted_is_not_reset_when_the_listener_closes() -> None:
-    listening = bound(at(0))
+    listening = bind_listener(at(0))
     listening.listen()
     address = listening.getsockname()
     clients = [socket.create_connection(address) for _ in range(5)]
-    accepted = accept_rest(listening)
+    accepted = accept_queued(listening)
     try:
         assert len(accepted) == 5
         accepted[0].send(b"x")

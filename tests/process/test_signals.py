@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.process.signals import IGNORED, STOPS, heed_signals
+from gateway.process.signals import IGNORED, STOPS, install_signal_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ async def test_e12_a_terminal_that_goes_away_stops_the_process_as_sigterm_does(
     stopping = asyncio.Event()
     with os.fdopen(os.dup(terminal), "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        heed_signals(stopping)
+        install_signal_handlers(stopping)
     try:
         os.kill(os.getpid(), number)
         async with asyncio.timeout(5):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.cli.check import examine
+from gateway.cli.check import inspect_database
 from gateway.settings import load
 from gateway.store.migrations import migrate, read_migrations
 from gateway.store.pool import Database
@@ -90,14 +90,14 @@ async def test_c1_migrations_by_many_through_a_pooler(pooled: str) -> None:
 
 
 async def test_c1_check_names_the_pooler(pooled: str) -> None:
-    facts, faults = await examine(load({"DATABASE_URL": pooled}))
+    facts, faults = await inspect_database(load({"DATABASE_URL": pooled}))
     assert "behind a connection pooler" in facts[0]
     assert not faults
 
 
 async def test_c1_what_the_pooler_does_not_take_is_named(database: str) -> None:
     with running_pgbouncer(database) as pooled:
-        facts, faults = await examine(load({"DATABASE_URL": f"{pooled}&options=-c%20search_path%3Dpublic"}))
+        facts, faults = await inspect_database(load({"DATABASE_URL": f"{pooled}&options=-c%20search_path%3Dpublic"}))
         assert not facts
         assert "unsupported startup parameter: options" in faults[0]
 
@@ -115,5 +115,5 @@ async def test_c1_without_a_pooler_statements_are_prepared_and_settings_are_the_
         )
     assert not db.is_pooled
     await db.aclose()
-    facts, _ = await examine(load({"DATABASE_URL": database}))
+    facts, _ = await inspect_database(load({"DATABASE_URL": database}))
     assert facts[0].endswith("connected directly")

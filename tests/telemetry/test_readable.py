@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from gateway.telemetry.readable import (
     colored,
     duration,
+    escaped,
     event_text,
     fit,
-    neutral,
     plain,
     record_text,
     request_text,
@@ -133,8 +133,8 @@ def test_texts_fit_their_column(text: str, columns: int, fitted: str) -> None:
 
 
 def test_what_could_steer_a_terminal_is_escaped() -> None:
-    assert neutral("a\x1b[31m\x9b\r\n\t\u202e\u2028\ud800b") == "a\\x1b[31m\\x9b\\r\\n\\t\\u202e\\u2028\\ud800b"
-    assert neutral("Grüße, 山田 🙂") == "Grüße, 山田 🙂"
+    assert escaped("a\x1b[31m\x9b\r\n\t\u202e\u2028\ud800b") == "a\\x1b[31m\\x9b\\r\\n\\t\\u202e\\u2028\\ud800b"
+    assert escaped("Grüße, 山田 🙂") == "Grüße, 山田 🙂"
 
 
 VALUES = st.recursive(

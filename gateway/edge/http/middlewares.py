@@ -122,7 +122,7 @@ def _count(request: web.Request, context: RequestContext | None, status: int | N
     resource = request.match_info.route.resource
     answer = context.recording.answer if context is not None and context.recording is not None else None
     route = resource.canonical if resource is not None else UNKNOWN_ROUTE
-    request.app[METRICS].answered(route, request.method, status, answer, code)
+    request.app[METRICS].request_finished(route, request.method, status, answer, code)
 
 
 def write_detached_line(request: web.Request, task: asyncio.Task[None]) -> None:
