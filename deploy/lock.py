@@ -1,6 +1,6 @@
-"""Writes the image's hash-pinned lock files from pyproject.toml, or with `--check` says whether they still fit it.
+"""Writes the image's hash-pinned lock files from pyproject.toml; `--check` verifies that they match it.
 
-Writing needs `uv` (pip install uv) and a package index; checking needs neither.
+Writing needs `uv` (pip install uv) and a package index; `--check` needs neither.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pin:
 
 
 def requirements(document: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
-    """What each lock file must cover: what the image runs, and what builds the wheel."""
+    """Requirements of each lock file: of the image at run time, and of the wheel's build."""
     return {
         "requirements.lock": document["project"]["dependencies"],
         "build.lock": document["build-system"]["requires"],
@@ -57,7 +57,7 @@ def pins(text: str) -> dict[str, Pin]:
 
 
 def faults(name: str, text: str, wanted: list[str]) -> list[str]:
-    """Everything that is wrong with a lock file, in words; nothing when it fits."""
+    """Faults of a lock file, one sentence each."""
     found = [] if _STAMP + digest(wanted) in text else [f"{name} was made for other requirements than pyproject.toml's"]
     locked = pins(text)
     for requirement in map(Requirement, wanted):
@@ -68,13 +68,13 @@ def faults(name: str, text: str, wanted: list[str]) -> list[str]:
             found.append(f"{name} pins {requirement.name} {pin.version}, pyproject.toml wants {requirement.specifier}")
     found += [f"{name} has no hash for {package}" for package, pin in locked.items() if not pin.hashes]
     if "://" in text or "--index" in text or "--extra-index" in text or "--find-links" in text:
-        found.append(f"{name} names a place to install from; that is for each machine to say")
+        found.append(f"{name} names a package index; each machine configures its own")
     return found
 
 
 def compiled(wanted: list[str], python: str) -> str:
     """The pins with hashes, for every platform, as uv resolves them now."""
-    uv = shutil.which("uv") or sys.exit("lock: uv is not here; `pip install uv` brings it")
+    uv = shutil.which("uv") or sys.exit("lock: uv is missing; install it with `pip install uv`")
     options = [
         "--quiet",
         "--universal",
@@ -94,7 +94,7 @@ def compiled(wanted: list[str], python: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a lock file does not fit")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a lock file does not match")
     arguments = parser.parse_args()
     document = tomllib.loads(PYPROJECT.read_text("utf-8"))
     found: list[str] = []

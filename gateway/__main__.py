@@ -1,4 +1,4 @@
-"""`python -m gateway`, and the `llm-gateway` command: the only place that looks at the process around us."""
+"""`python -m gateway`, and the `llm-gateway` command: the only reader of sys.argv and os.environ."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who is asking: keys, tokens of an OpenID issuer, a proxy's headers."""
+"""Authentication of callers: keys, tokens of an OpenID issuer, trusted proxies, and the one-time link."""

@@ -102,7 +102,7 @@ def test_lock_file_that_fits_no_more_is_found_out() -> None:
     assert "lacks valkey" in found(text, [*wanted, "valkey>=6"])
     assert "pins orjson" in found(text, [*wanted, "orjson>=999"])
     assert "no hash for orjson" in found(re.sub(r"(orjson==\S+) \\\n(    --hash=\S+( \\)?\n)+", r"\1\n", text), wanted)
-    assert "names a place" in found(f"--index-url https://packages.example/simple\n{text}", wanted)
+    assert "names a package index" in found(f"--index-url https://packages.example/simple\n{text}", wanted)
 
 
 # ── the health check ─────────────────────────────────────────────────────────────────────────────────────────────────

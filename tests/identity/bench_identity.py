@@ -64,17 +64,17 @@ def bearer(value: bytes) -> tuple[bytes, bytes]:
 
 async def main() -> None:
     secrets = [new_secret() for _ in range(10_000)]
-    ring = ring_of(*[key_of(each) for each in secrets])
+    key_cache = ring_of(*[key_of(each) for each in secrets])
     by_key = [evidence_of(bearer(each.encode())) for each in secrets]
     pad = "x" * 400
     by_token = [evidence_of(bearer(token(OKP, claims(jti=n, pad=pad), "Ed25519"))) for n in range(1000)]
     size = len(by_token[0].candidates()[0])
     by_proxy = evidence_of((b"X-Forwarded-User", b"ada@corp.example"), (b"X-Forwarded-Groups", b"staff, audit"))
-    everything = Authenticators(keys=ring, tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
+    everything = Authenticators(keys=key_cache, tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
     rows = [
         ("reading the headers (12 of them)", reading()),
         ("open", await measured(Authenticators(is_open=True), by_key[:1000], 20)),
-        ("keys, 10,000 in the ring", await measured(Authenticators(keys=ring), by_key, 3)),
+        ("keys, 10,000 in the ring", await measured(Authenticators(keys=key_cache), by_key, 3)),
         (f"jwt, known already ({size} B)", await measured(Authenticators(tokens=tokens()), by_token, 20)),
         ("header", await measured(Authenticators(proxies=TrustedProxies(PROXY_AUTH)), [by_proxy], 20_000)),
         ("keys, beside jwt and header", await measured(everything, by_key, 3)),

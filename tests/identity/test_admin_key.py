@@ -74,19 +74,19 @@ def test_a_key_that_would_not_be_taken_is_a_fault(modes: str) -> None:
 
 
 def test_f2_it_counts_before_the_database_has_been_heard_and_however_it_answers() -> None:
-    ring = KeyCache(admin=digest_of(KEY.encode()))
-    admin = ring.principal(KEY.encode())
+    key_cache = KeyCache(admin=digest_of(KEY.encode()))
+    admin = key_cache.principal(KEY.encode())
     assert (admin.user, admin.is_ambient, admin.may_make_keys) == ("admin", False, False)
     assert admin.roles == {"user", "auditor", "admin"}
     with pytest.raises(IdentityUnavailable):
-        ring.principal(new_secret().encode())
+        key_cache.principal(new_secret().encode())
     secret = new_secret()
-    ring.replace([key_of(secret)])
-    assert ring.principal(secret.encode()).user == "ada"
-    assert ring.principal(KEY.encode()).is_admin
+    key_cache.replace([key_of(secret)])
+    assert key_cache.principal(secret.encode()).user == "ada"
+    assert key_cache.principal(KEY.encode()).is_admin
     for wrong in (KEY[:-1], f"{KEY}0", KEY.upper(), digest_of(KEY.encode()).hex(), ""):
         with pytest.raises(NotAuthenticated):
-            ring.principal(wrong.encode())
+            key_cache.principal(wrong.encode())
     with pytest.raises(NotAuthenticated):
         KeyCache().principal(KEY.encode())  # taken out of the settings
 

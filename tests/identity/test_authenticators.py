@@ -29,7 +29,7 @@ BY_PROXY, ELSEWHERE = "10.1.2.3", "127.0.0.1"
 USER = (b"X-Forwarded-User", b"proxy-user")
 
 
-def ring() -> KeyCache:
+def key_cache() -> KeyCache:
     return ring_of(key_of(SECRET, "key-user"))
 
 
@@ -60,7 +60,7 @@ async def test_open_alone_looks_at_nothing() -> None:
 
 
 async def test_keys_alone() -> None:
-    identity = Authenticators(keys=ring())
+    identity = Authenticators(keys=key_cache())
     assert await who(identity, bearer(SECRET)) == "key-user"
     assert await who(identity, (b"x-api-key", SECRET.encode())) == "key-user"
     assert await who(identity, (b"api-key", SECRET.encode())) == "key-user"
@@ -78,7 +78,7 @@ async def test_tokens_alone() -> None:
 
 
 async def test_keys_and_tokens_are_told_apart() -> None:
-    identity = Authenticators(keys=ring(), tokens=tokens())
+    identity = Authenticators(keys=key_cache(), tokens=tokens())
     assert await who(identity, bearer(SECRET)) == "key-user"
     assert await who(identity, bearer(token(RSA, claims()))) == "ada@corp.example"
     assert await who(identity, bearer("a.b.c")) == "<invalid_token>"
@@ -87,14 +87,14 @@ async def test_keys_and_tokens_are_told_apart() -> None:
 
 async def test_one_good_credential_of_several_is_enough() -> None:
     """A provider's own token may travel beside the gateway's key."""
-    identity = Authenticators(keys=ring(), tokens=tokens())
+    identity = Authenticators(keys=key_cache(), tokens=tokens())
     assert await who(identity, bearer("sk-proj-provider"), (b"x-api-key", SECRET.encode())) == "key-user"
     assert await who(identity, (b"Authorization", b"Basic YTpi"), (b"api-key", SECRET.encode())) == "key-user"
     assert await who(identity, bearer("sk-proj-provider"), (b"api-key", b"nor this")) == "<invalid_api_key>"
 
 
 async def test_a_trusted_proxys_word_comes_first() -> None:
-    identity = Authenticators(keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
+    identity = Authenticators(keys=key_cache(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity, USER, bearer(SECRET), peer=BY_PROXY) == "proxy-user"
     assert await who(identity, bearer(SECRET), peer=BY_PROXY) == "key-user"
     assert (
@@ -103,7 +103,7 @@ async def test_a_trusted_proxys_word_comes_first() -> None:
 
 
 async def test_a_forged_header_counts_nothing() -> None:
-    identity = Authenticators(keys=ring(), proxies=TrustedProxies(PROXY_AUTH))
+    identity = Authenticators(keys=key_cache(), proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity, USER, bearer(SECRET), peer=ELSEWHERE) == "key-user"
     assert await who(identity, USER, peer=ELSEWHERE) == "<untrusted_proxy>"
     assert await who(identity, USER, peer=None) == "<untrusted_proxy>"
@@ -129,16 +129,16 @@ async def test_a_forged_header_counts_nothing() -> None:
 )
 async def test_being_open_beside_others_never_mends_a_credential(header: tuple[bytes, bytes]) -> None:
     for identity in (
-        Authenticators(is_open=True, keys=ring()),
+        Authenticators(is_open=True, keys=key_cache()),
         Authenticators(is_open=True, tokens=tokens()),
-        Authenticators(is_open=True, keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH)),
+        Authenticators(is_open=True, keys=key_cache(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH)),
         Authenticators(is_open=True, proxies=TrustedProxies(PROXY_AUTH)),
     ):
         assert (await who(identity, header)).startswith("<")
 
 
 async def test_being_open_beside_others_is_for_who_shows_nothing() -> None:
-    identity = Authenticators(is_open=True, keys=ring(), proxies=TrustedProxies(PROXY_AUTH))
+    identity = Authenticators(is_open=True, keys=key_cache(), proxies=TrustedProxies(PROXY_AUTH))
     assert await who(identity) == "local"
     assert await who(identity, bearer(SECRET)) == "key-user"
 
@@ -158,9 +158,9 @@ def test_what_is_between_caller_and_gateway_does_not_travel() -> None:
     groups = (b"X-Forwarded-Groups", b"staff")
     keys = ((b"Api-Key", SECRET.encode()), (b"X-Goog-Api-Key", SECRET.encode()))
     ours = (*keys, bearer(SECRET), (b"Authorization", b"junk " + SECRET.encode()))
-    for identity in (Authenticators(is_open=True), Authenticators(keys=ring())):
+    for identity in (Authenticators(is_open=True), Authenticators(keys=key_cache())):
         assert identity.forwardable((*others, *ours)) == others
-    every = Authenticators(keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
+    every = Authenticators(keys=key_cache(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
     assert every.forwardable((*others, *ours, bearer(token(RSA, claims())), USER, groups)) == others
     assert Authenticators(is_open=True).forwardable((USER, bearer("a.b.c"))) == (USER, bearer("a.b.c"))
 
@@ -185,7 +185,7 @@ NAMES = st.sampled_from([b"authorization", b"Authorization", b"x-api-key", b"api
 async def test_any_bytes_give_a_principal_or_a_refusal(
     headers: list[tuple[bytes, bytes]], peer: str | None, is_open: bool
 ) -> None:
-    identity = Authenticators(is_open=is_open, keys=ring(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
+    identity = Authenticators(is_open=is_open, keys=key_cache(), tokens=tokens(), proxies=TrustedProxies(PROXY_AUTH))
     credentials = Credentials.of(tuple(headers), peer)
     try:
         principal = await identity.identify(credentials)

@@ -37,14 +37,14 @@ def key_of(secret: str, user: str = "ada", **more: object) -> ApiKey:
 
 
 def ring_of(*keys: ApiKey, clock: Callable[[], float] = time.time) -> KeyCache:
-    ring = KeyCache(clock)
-    ring.replace(keys)
-    return ring
+    key_cache = KeyCache(clock)
+    key_cache.replace(keys)
+    return key_cache
 
 
-def refusal(ring: KeyCache, secret: bytes) -> NotAuthenticated:
+def refusal(key_cache: KeyCache, secret: bytes) -> NotAuthenticated:
     with pytest.raises(NotAuthenticated) as caught:
-        ring.principal(secret)
+        key_cache.principal(secret)
     return caught.value
 
 
@@ -58,10 +58,10 @@ def test_a_key_has_256_random_bits_and_one_length() -> None:
 def test_a_key_makes_its_holder_known() -> None:
     secret, other = new_secret(), new_secret()
     key = key_of(secret)
-    ring = ring_of(key, key_of(other, "bob"))
-    principal = ring.principal(secret.encode())
+    key_cache = ring_of(key, key_of(other, "bob"))
+    principal = key_cache.principal(secret.encode())
     assert (principal.user, principal.title, principal.key_id) == ("ada", "Analyst", str(key.id))
-    assert ring.principal(other.encode()).user == "bob"
+    assert key_cache.principal(other.encode()).user == "bob"
 
 
 def test_a_key_may_be_bound_to_models() -> None:
@@ -74,7 +74,7 @@ def test_a_key_may_be_bound_to_models() -> None:
 
 def test_every_near_miss_is_refused_and_never_echoed() -> None:
     secret = new_secret().encode()
-    ring = ring_of(key_of(secret.decode()))
+    key_cache = ring_of(key_of(secret.decode()))
     misses = [
         secret[:-1],
         secret + b"x",
@@ -86,17 +86,17 @@ def test_every_near_miss_is_refused_and_never_echoed() -> None:
     ]
     misses += [secret[:i] + bytes((secret[i] ^ 1,)) + secret[i + 1 :] for i in range(len(secret))]
     for miss in misses:
-        error = refusal(ring, miss)
+        error = refusal(key_cache, miss)
         assert error.code == "invalid_api_key"
         assert not miss or miss.decode("latin-1") not in error.message or miss == b"sk-gw-"
 
 
 def test_an_expired_key_says_so_to_its_holder() -> None:
     secret, now = new_secret(), [1000.0]
-    ring = ring_of(key_of(secret, expires_at=1060.0), clock=lambda: now[0])
-    assert ring.principal(secret.encode()).user == "ada"
+    key_cache = ring_of(key_of(secret, expires_at=1060.0), clock=lambda: now[0])
+    assert key_cache.principal(secret.encode()).user == "ada"
     now[0] = 1060.0
-    error = refusal(ring, secret.encode())
+    error = refusal(key_cache, secret.encode())
     assert error.code == "expired_api_key"
     assert "1970-01-01 00:17 UTC" in error.message
 
@@ -130,18 +130,18 @@ def test_the_whole_digest_decides_and_is_compared_in_constant_time(monkeypatch: 
 def test_uses_are_noted_and_taken_once() -> None:
     secret, now = new_secret(), [5.0]
     key = key_of(secret)
-    ring = ring_of(key, clock=lambda: now[0])
-    ring.principal(secret.encode())
+    key_cache = ring_of(key, clock=lambda: now[0])
+    key_cache.principal(secret.encode())
     now[0] = 7.0
-    ring.principal(secret.encode())
-    refusal(ring, b"nothing")
-    uses = ring.drain_uses()
+    key_cache.principal(secret.encode())
+    refusal(key_cache, b"nothing")
+    uses = key_cache.drain_uses()
     assert uses == {key.id: 7.0}
-    assert ring.drain_uses() == {}
+    assert key_cache.drain_uses() == {}
     now[0] = 9.0
-    ring.principal(secret.encode())
-    ring.restore_uses({**uses, IDS.new(): 1.0})
-    assert ring.drain_uses()[key.id] == 9.0
+    key_cache.principal(secret.encode())
+    key_cache.restore_uses({**uses, IDS.new(): 1.0})
+    assert key_cache.drain_uses()[key.id] == 9.0
 
 
 def test_neither_key_nor_digest_is_in_any_text_of_a_key() -> None:

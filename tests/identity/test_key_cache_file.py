@@ -26,9 +26,9 @@ def test_what_was_written_is_known_again(tmp_path: Path) -> None:
     KeyCacheFile(tmp_path / "keys.json", "db").write([key, key_of(new_secret())])
     read = KeyCacheFile(tmp_path / "keys.json", "db").read()
     assert len(read) == 2
-    ring = KeyCache()
-    ring.replace(read)
-    principal = ring.principal(secret.encode())
+    key_cache = KeyCache()
+    key_cache.replace(read)
+    principal = key_cache.principal(secret.encode())
     assert (principal.user, principal.title, principal.key_id) == ("ada é", "Analyst", str(key.id))
     assert principal.roles == frozenset(("user", "admin"))
     assert principal.allowed_models == frozenset(("a", "b"))

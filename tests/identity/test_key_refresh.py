@@ -292,11 +292,11 @@ async def becomes(reception: Authentication, secret: Secret, user: str | None) -
 
 @pytest.mark.usefixtures("opened")
 async def test_a_key_is_known_and_revoked_in_every_process(database: str, tmp_path: Path) -> None:
-    async with gateway(database, tmp_path / "a") as (here, office), gateway(database, tmp_path / "b") as (there, _):
-        made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
+    async with gateway(database, tmp_path / "a") as (here, service), gateway(database, tmp_path / "b") as (there, _):
+        made = await service.create(KeySpec(user="ada", name="laptop"), ADMIN)
         assert await user_of(here, made.secret) == "ada", "at once where it was made"
         await becomes(there, made.secret, "ada")
-        await office.revoke(made.key.id, ADMIN)
+        await service.revoke(made.key.id, ADMIN)
         assert await user_of(here, made.secret) is None
         await becomes(there, made.secret, None)
 
@@ -305,11 +305,11 @@ async def test_a_key_is_known_and_revoked_in_every_process(database: str, tmp_pa
 async def test_a7_a_revoked_key_is_revoked_again_in_a_database_that_was_set_back(
     database: str, tmp_path: Path, postgres: PostgresServer
 ) -> None:
-    async with gateway(database, tmp_path) as (reception, office):
-        made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
+    async with gateway(database, tmp_path) as (reception, service):
+        made = await service.create(KeySpec(user="ada", name="laptop"), ADMIN)
         copy = "create table public.keys as select * from llm_logs.api_keys"
         await asyncio.to_thread(postgres.execute, copy, database)
-        await office.revoke(made.key.id, ADMIN)
+        await service.revoke(made.key.id, ADMIN)
         restored = "begin; delete from llm_logs.api_keys; insert into llm_logs.api_keys select * from public.keys; end"
         await asyncio.to_thread(postgres.execute, restored, database)
         deadline = time.monotonic() + 10
@@ -324,8 +324,8 @@ async def test_a7_a_revoked_key_is_revoked_again_in_a_database_that_was_set_back
 @pytest.mark.usefixtures("opened")
 async def test_uses_reach_the_database(database: str, store: Keys, tmp_path: Path) -> None:
     began = time.time()
-    async with gateway(database, tmp_path) as (reception, office):
-        made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
+    async with gateway(database, tmp_path) as (reception, service):
+        made = await service.create(KeySpec(user="ada", name="laptop"), ADMIN)
         assert await user_of(reception, made.secret) == "ada"
     (key,) = await store.in_force()
     assert key.last_used_at is not None
@@ -340,17 +340,17 @@ async def test_keys_outlive_a_database_that_goes_and_comes_back(tmp_path: Path) 
         await migrate(database, resource_folder("sql"))
         await database.aclose()
 
-        async with gateway(dsn, tmp_path) as (reception, office):
-            made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
+        async with gateway(dsn, tmp_path) as (reception, service):
+            made = await service.create(KeySpec(user="ada", name="laptop"), ADMIN)
             await asyncio.to_thread(server.stop)
             await asyncio.sleep(EVERY_S * 4)
             assert await user_of(reception, made.secret) == "ada"
 
-        async with gateway(dsn, tmp_path) as (reception, office):  # a start while it is away
+        async with gateway(dsn, tmp_path) as (reception, service):  # a start while it is away
             assert await user_of(reception, made.secret) == "ada"
             assert reception.state()["keys"]["origin"] == "file"
             with pytest.raises(StoreUnavailable):
-                await office.revoke(made.key.id, ADMIN)
+                await service.revoke(made.key.id, ADMIN)
             await asyncio.to_thread(server.start)
             await until(lambda: reception.state()["keys"]["origin"] == "postgres", 20)
             await asyncio.to_thread(server.execute, "update llm_logs.api_keys set revoked_at = now()", dsn)
@@ -363,15 +363,15 @@ async def test_a_frozen_database_holds_up_nobody(tmp_path: Path) -> None:
         database = Database(dsn, settings_of(dsn, tmp_path).store)
         await migrate(database, resource_folder("sql"))
         await database.aclose()
-        async with gateway(dsn, tmp_path) as (reception, office):
-            made = await office.create(KeySpec(user="ada", name="laptop"), ADMIN)
+        async with gateway(dsn, tmp_path) as (reception, service):
+            made = await service.create(KeySpec(user="ada", name="laptop"), ADMIN)
             await asyncio.to_thread(server.freeze)
             try:
                 await asyncio.sleep(EVERY_S * 4)
                 assert await user_of(reception, made.secret) == "ada"
             finally:
                 await asyncio.to_thread(server.thaw)
-            await office.revoke(made.key.id, ADMIN)
+            await service.revoke(made.key.id, ADMIN)
             await becomes(reception, made.secret, None)
 
 

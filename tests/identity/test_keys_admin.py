@@ -40,9 +40,9 @@ ROOT = Principal(user="root", roles=frozenset(("user", "admin")))
 class House:
     """The routes under test, and a key for each kind of caller."""
 
-    def __init__(self, client: Client, office: KeyService, keys: dict[str, str]) -> None:
+    def __init__(self, client: Client, service: KeyService, keys: dict[str, str]) -> None:
         self.client = client
-        self.office = office
+        self.service = service
         self.keys = keys
 
     async def ask(
@@ -69,15 +69,15 @@ class House:
 
 @pytest.fixture
 async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
-    ring, app, ids = KeyCache(), web.Application(middlewares=[one_line_per_request]), Ids()
+    key_cache, app, ids = KeyCache(), web.Application(middlewares=[one_line_per_request]), Ids()
 
     async def changed() -> None:
-        ring.replace(await store.in_force())
+        key_cache.replace(await store.in_force())
 
-    office = KeyService(store, ids, changed)
+    service = KeyService(store, ids, changed)
     app[SETTINGS], app[IDS], app[IN_FLIGHT] = Settings(data_dir=tmp_path), ids, InFlight()
     app[ORIGIN_CHECK], app[METRICS] = OriginCheck(load({"GATEWAY_AUTH": "keys"})), Metrics()
-    app[IDENTITY], app[keys.KEY_SERVICE] = Authenticators(keys=ring), office
+    app[IDENTITY], app[keys.KEY_SERVICE] = Authenticators(keys=key_cache), service
     app.add_routes(
         [
             web.post("/admin/keys", keys.create),
@@ -87,11 +87,11 @@ async def house(store: Keys, tmp_path: Path) -> AsyncIterator[House]:
         ]
     )
     made = {
-        who: (await office.create(KeySpec(user=who, name="first", roles=frozenset(roles)), ROOT)).secret.reveal()
+        who: (await service.create(KeySpec(user=who, name="first", roles=frozenset(roles)), ROOT)).secret.reveal()
         for who, roles in (("ada", ()), ("bob", ()), ("eve", ("auditor",)), ("root", ("admin",)))
     }
     async with TestClient(TestServer(app)) as client:
-        yield House(client, office, made)
+        yield House(client, service, made)
 
 
 ORDER = {"user": "carl", "name": "laptop", "title": "Analyst", "roles": ["auditor"], "allowed_models": ["b", "a"]}
@@ -136,15 +136,15 @@ async def test_the_key_itself_is_told_once_only(house: House) -> None:
 @pytest.mark.parametrize("who", [None, "ada", "eve"])
 async def test_others_make_and_revoke_nothing(house: House, who: str | None) -> None:
     status = 401 if who is None else 403
-    (key,) = await house.office.list_own(Principal(user="bob"))
-    before = len(await house.office.list_all(ROOT))
+    (key,) = await house.service.list_own(Principal(user="bob"))
+    before = len(await house.service.list_all(ROOT))
     await house.ask(who, "POST", "/admin/keys", status, json=ORDER)
     await house.ask(who, "POST", "/admin/keys", status, data=b"\xff")
     refused = await house.ask(who, "DELETE", f"/admin/keys/{key.id}", status)
     for path in ("/admin/keys/01890000-0000-7000-8000-000000000000", "/admin/keys/nonsense"):
         assert await house.ask(who, "DELETE", path, status) == refused, "nothing tells whether a key exists"
-    assert len(await house.office.list_all(ROOT)) == before
-    assert (await house.office.list_own(Principal(user="bob")))[0].revoked_at is None
+    assert len(await house.service.list_all(ROOT)) == before
+    assert (await house.service.list_own(Principal(user="bob")))[0].revoked_at is None
 
 
 async def test_everybody_lists_their_own_and_auditors_all(house: House) -> None:
