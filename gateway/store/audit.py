@@ -118,7 +118,7 @@ ALONE = "select id, response_time, row_to_json(turn)::text as body from llm_logs
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditFilter:
     """A filter of interactions; None in a field accepts all values, `any` in `policy` each policy outcome."""
 
     source: str | None = None
@@ -159,7 +159,7 @@ class Search:
     """An auditor's search: newest first, from a page cursor on, not older than `since` (UTC, naive)."""
 
     caller: Principal
-    wanted: Wanted
+    filter: AuditFilter
     words: str = ""
     since: datetime | None = None
     before: PageCursor = NEWEST
@@ -231,8 +231,8 @@ async def _find_words(connection: PooledConnection, search: Search) -> Rows:
 
 async def _query(connection: PooledConnection, search: Search) -> str:
     """The words as the index holds them, with a prefix for each user. Raises TooBroad."""
-    if search.wanted.user is not None:
-        users = [indexed_text(search.wanted.user)]
+    if search.filter.user is not None:
+        users = [indexed_text(search.filter.user)]
     else:
         users = [row["user_name"] for row in await connection.fetch(USERS, MOST_USERS + 1)]
     if len(users) > MOST_USERS:
@@ -245,7 +245,7 @@ async def _query(connection: PooledConnection, search: Search) -> str:
 
 
 def _scope(search: Search, since: datetime | None) -> tuple[object, ...]:
-    return search.caller.is_auditor, search.before.at, search.before.id, since, *search.wanted.columns
+    return search.caller.is_auditor, search.before.at, search.before.id, since, *search.filter.columns
 
 
 def _now() -> datetime:

@@ -90,7 +90,7 @@ order by c.response_time desc, c.id desc
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HistoryQuery:
     """A page to read: the caller, the user whose rows it has, its limits, and where it begins."""
 
     caller: Principal
@@ -111,33 +111,33 @@ class History:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def rows(self, reading: Reading) -> Page:
+    async def rows(self, query: HistoryQuery) -> Page:
         """A page of chats, each as `request` and `response_time`."""
-        before = reading.before
+        before = query.before
         async with self._database.asking() as connection, snapshot(connection):
-            return await _page(connection, reading, ROWS, *reading.scope, before.at, before.id, reading.limit + 1)
+            return await _page(connection, query, ROWS, *query.scope, before.at, before.id, query.limit + 1)
 
-    async def conversations(self, reading: Reading) -> Page:
+    async def conversations(self, query: HistoryQuery) -> Page:
         """A page of conversations that are not removed, each as its newest row. A page with a `next` may be short."""
         async with self._database.asking() as connection, snapshot(connection):
-            cursors, end = await _walk(connection, reading)
-            return await _newest_rows(connection, reading, cursors, end)
+            cursors, end = await _walk(connection, query)
+            return await _newest_rows(connection, query, cursors, end)
 
-    async def search(self, reading: Reading, words: str) -> Page:
+    async def search(self, query: HistoryQuery, words: str) -> Page:
         """The same for conversations that contain all of these words, or words that begin with them."""
-        before = reading.before
+        before = query.before
         async with self._database.asking() as connection, snapshot(connection):
             found = await connection.fetch(
-                SEARCH, *reading.scope, before.at, before.id, reading.limit + 1, storable_text(words.replace("\0", " "))
+                SEARCH, *query.scope, before.at, before.id, query.limit + 1, storable_text(words.replace("\0", " "))
             )
-            return await _newest_rows(connection, reading, [cursor_of(row) for row in found], None)
+            return await _newest_rows(connection, query, [cursor_of(row) for row in found], None)
 
 
-async def _page(connection: PooledConnection, reading: Reading, query: str, *parameters: object) -> Page:
-    return await read_page(connection, reading.limit, reading.budget, query, *parameters)
+async def _page(connection: PooledConnection, query: HistoryQuery, statement: str, *parameters: object) -> Page:
+    return await read_page(connection, query.limit, query.budget, statement, *parameters)
 
 
-async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[PageCursor], PageCursor | None]:
+async def _walk(connection: PooledConnection, query: HistoryQuery) -> tuple[list[PageCursor], PageCursor | None]:
     """The newest rows of the next conversations, one more than the limit if more follow; and where the search stopped.
 
     It reads rows from the page cursor on and takes the first row of each conversation that was not on an earlier page.
@@ -145,12 +145,12 @@ async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Pa
     """
     found: dict[str, PageCursor] = {}
     earlier: set[str] = set()
-    cursor, step, walked = reading.before, STEP, 0
-    while len(found) <= reading.limit:
-        rows = await connection.fetch(WALK, *reading.scope, cursor.at, cursor.id, step)
+    cursor, step, walked = query.before, STEP, 0
+    while len(found) <= query.limit:
+        rows = await connection.fetch(WALK, *query.scope, cursor.at, cursor.id, step)
         fresh = {row["root"] for row in rows} - found.keys() - earlier
-        if reading.before is not NEWEST and fresh:
-            earlier |= await _newer(connection, reading, fresh)
+        if query.before is not NEWEST and fresh:
+            earlier |= await _newer(connection, query, fresh)
         for row in rows:
             if row["root"] not in earlier:
                 found.setdefault(row["root"], cursor_of(row))
@@ -163,17 +163,17 @@ async def _walk(connection: PooledConnection, reading: Reading) -> tuple[list[Pa
     return list(found.values()), None
 
 
-async def _newer(connection: PooledConnection, reading: Reading, roots: set[str]) -> set[str]:
-    before = reading.before
-    found = await connection.fetch(NEWER, *reading.scope, before.at, before.id, list(roots))
+async def _newer(connection: PooledConnection, query: HistoryQuery, roots: set[str]) -> set[str]:
+    before = query.before
+    found = await connection.fetch(NEWER, *query.scope, before.at, before.id, list(roots))
     return {row["root"] for row in found}
 
 
 async def _newest_rows(
-    connection: PooledConnection, reading: Reading, cursors: list[PageCursor], end: PageCursor | None
+    connection: PooledConnection, query: HistoryQuery, cursors: list[PageCursor], end: PageCursor | None
 ) -> Page:
-    shown = cursors[: reading.limit]
-    page = await _page(connection, reading, NEWEST_ROWS, *reading.scope, [cursor.id for cursor in shown])
-    if page.next is None and len(cursors) > reading.limit:
+    shown = cursors[: query.limit]
+    page = await _page(connection, query, NEWEST_ROWS, *query.scope, [cursor.id for cursor in shown])
+    if page.next is None and len(cursors) > query.limit:
         return Page(page.rows, shown[-1])
     return Page(page.rows, page.next or end)

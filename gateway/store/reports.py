@@ -320,7 +320,7 @@ order by user_name, model, title
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReportQuery:
     """The scope of a report. Days are in UTC; both ends are included."""
 
     caller: Principal
@@ -373,12 +373,12 @@ class Reports:
         async with self._database.asking() as connection:
             return int(await connection.fetchval(REFRESH, most))
 
-    async def read(self, question: Question) -> Figures:
+    async def read(self, query: ReportQuery) -> Figures:
         """The figures of all stored rows; without the newest ones if the refresh takes longer than REFRESH_S."""
         until = time.monotonic() + REFRESH_S
         while await self.refresh() == STEP and time.monotonic() < until:
             pass
-        parameters = question.parameters
+        parameters = query.parameters
         async with (
             self._database.asking() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -390,10 +390,10 @@ class Reports:
                 largest=await _fetch(connection, LARGEST, *parameters, SHOWN_CONVERSATIONS),
                 times=await _fetch(connection, TIMES, *parameters),
                 policy=await _fetch(connection, POLICY, *parameters),
-                choices=await _fetch(connection, CHOICES, *question.scope),
+                choices=await _fetch(connection, CHOICES, *query.scope),
                 is_behind=bool(await connection.fetchval(PENDING)),
             )
 
 
-async def _fetch(connection: PooledConnection, query: str, *parameters: object) -> Rows:
-    return [dict(row) for row in await connection.fetch(query, *parameters)]
+async def _fetch(connection: PooledConnection, statement: str, *parameters: object) -> Rows:
+    return [dict(row) for row in await connection.fetch(statement, *parameters)]

@@ -15,7 +15,7 @@ from gateway.model import Principal, Role
 from gateway.settings import StoreSettings
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
-from gateway.store.reports import Question, Reports
+from gateway.store.reports import ReportQuery, Reports
 from tests.postgres import running_postgres
 from tests.store.samples import SQL
 
@@ -40,11 +40,11 @@ from generate_series($1::bigint, $2::bigint - 1) as n cross join lateral (select
 
 AUDITOR = Principal("auditor", roles=frozenset((Role.AUDITOR,)))
 QUESTIONS = {
-    "everybody, 90 days": Question(AUDITOR, FIRST, LAST),
-    "everybody, 7 days": Question(AUDITOR, date(2026, 3, 25), LAST),
-    "one model": Question(AUDITOR, FIRST, LAST, model="gpt-4o"),
-    "one job title": Question(AUDITOR, FIRST, LAST, title="title 3"),
-    "a user's own": Question(Principal("user 7"), FIRST, LAST),
+    "everybody, 90 days": ReportQuery(AUDITOR, FIRST, LAST),
+    "everybody, 7 days": ReportQuery(AUDITOR, date(2026, 3, 25), LAST),
+    "one model": ReportQuery(AUDITOR, FIRST, LAST, model="gpt-4o"),
+    "one job title": ReportQuery(AUDITOR, FIRST, LAST, title="title 3"),
+    "a user's own": ReportQuery(Principal("user 7"), FIRST, LAST),
 }
 
 
@@ -72,7 +72,7 @@ async def measured(dsn: str, rows: int) -> None:
         await database.aclose()
 
 
-async def _seconds(reports: Reports, question: Question) -> float:
+async def _seconds(reports: Reports, question: ReportQuery) -> float:
     began = time.perf_counter()
     await reports.read(question)
     return time.perf_counter() - began

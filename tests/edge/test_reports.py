@@ -11,7 +11,7 @@ from gateway.edge.admin.reports import report
 from gateway.edge.ops.openapi import document
 from gateway.model import Principal, Role
 from gateway.prices import Prices
-from gateway.store.reports import Figures, Question
+from gateway.store.reports import Figures, ReportQuery
 from tests.edge.test_openapi import is_fitting
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def cell(**more: Any) -> Json:
 
 
 def made(*usage: Json, prices: Prices = PRICES) -> Json:
-    question = Question(AUDITOR, TODAY - timedelta(7), TODAY)
+    question = ReportQuery(AUDITOR, TODAY - timedelta(7), TODAY)
     return report(question, Figures(usage, (), (), (), (), (), is_behind=False), prices)
 
 

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from gateway.errors import NotFound, TooBroad
 from gateway.model import Kind, Outcome, PolicyOutcome, Principal, Record, Role, Ruling
-from gateway.store.audit import ANY, Audit, Search, Wanted
+from gateway.store.audit import ANY, Audit, AuditFilter, Search
 from gateway.store.page_cursor import OLDEST
 from tests.journal.samples import answer, interaction
 from tests.store.samples import chat, model, record, rows_of, store, user
@@ -38,7 +38,7 @@ def asked(page: Page) -> list[str | None]:
 
 
 async def found(audit: Audit, words: str = "", /, **more: Any) -> list[str | None]:
-    wanted = Wanted(**{name: more.pop(name) for name in list(more) if name in Wanted.__slots__})
+    wanted = AuditFilter(**{name: more.pop(name) for name in list(more) if name in AuditFilter.__slots__})
     return asked(await audit.search(Search(EVE, wanted, words, **more)))
 
 
@@ -85,7 +85,7 @@ async def test_pages_show_each_line_once_also_where_moments_are_equal(database: 
     async with store(database) as (db, interactions):
         batch = [Record(chat(user(str(n))).interaction, answer(finished_at=1_800_000_000.0)) for n in range(23)]
         await interactions.keep(batch)
-        search, seen = Search(EVE, Wanted(), limit=5), list[str | None]()
+        search, seen = Search(EVE, AuditFilter(), limit=5), list[str | None]()
         while True:
             page = await Audit(db).search(search)
             seen += asked(page)
@@ -101,7 +101,7 @@ async def test_who_is_no_auditor_finds_nothing_not_even_of_their_own(database: s
     async with store(database) as (db, interactions):
         await interactions.keep(LOG)
         audit = Audit(db)
-        assert (await audit.search(Search(Principal("ann"), Wanted(), words))).rows == []
+        assert (await audit.search(Search(Principal("ann"), AuditFilter(), words))).rows == []
         with pytest.raises(NotFound):
             await audit.conversation(Principal("ann"), LOG[0].interaction.id, limit=10, budget=MIB)
 
@@ -130,9 +130,9 @@ async def test_rare_words_are_found_beyond_the_newest_rows_and_in_pages(database
             [chat(user("needle" if n % 100 == 7 else f"hay {n}"), by=f"user {n % 9}") for n in range(900)]
         )
         audit = Audit(db)
-        page = await audit.search(Search(EVE, Wanted(), "needle", limit=5))
+        page = await audit.search(Search(EVE, AuditFilter(), "needle", limit=5))
         assert page.next is not None
-        rest = await audit.search(Search(EVE, Wanted(), "needle", limit=5, before=page.next))
+        rest = await audit.search(Search(EVE, AuditFilter(), "needle", limit=5, before=page.next))
         ids = [json.loads(row)["id"] for row in (*page.rows, *rest.rows)]
         assert len(set(ids)) == 9
         assert rest.next is None

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.model import Kind, Outcome, Principal, Usage
-from gateway.store.history import History, Reading
+from gateway.store.history import History, HistoryQuery
 from tests.store.samples import chat, record, rows_of, store, user
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def part(row: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def reading(name: str) -> Reading:
-    return Reading(Principal(name), name, limit=100, budget=1 << 20)
+def reading(name: str) -> HistoryQuery:
+    return HistoryQuery(Principal(name), name, limit=100, budget=1 << 20)
 
 
 async def test_a_seeds_rows_show_in_history(database: str) -> None:

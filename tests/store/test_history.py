@@ -15,7 +15,7 @@ from msgspec import structs
 
 from gateway.model import Principal, Role
 from gateway.store import history as module
-from gateway.store.history import History, Reading
+from gateway.store.history import History, HistoryQuery
 from gateway.store.page_cursor import NEWEST, PageCursor
 from tests.store.samples import chat, model, rows_of, store, user
 
@@ -29,15 +29,15 @@ EVE = Principal("eve", roles=frozenset((Role.AUDITOR,)))
 MANY = 1 << 30
 
 
-def reading(caller: Principal = ANN, whose: str = "ann", limit: int = 1000, **more: Any) -> Reading:
-    return Reading(caller, whose, limit, more.pop("budget", MANY), **more)
+def reading(caller: Principal = ANN, whose: str = "ann", limit: int = 1000, **more: Any) -> HistoryQuery:
+    return HistoryQuery(caller, whose, limit, more.pop("budget", MANY), **more)
 
 
 def questions(page: Page) -> list[str]:
     return [json.loads(row)["request"]["messages"][-1]["content"] for row in page.rows]
 
 
-async def pages(read: Any, wanted: Reading, *more: Any) -> list[list[str]]:
+async def pages(read: Any, wanted: HistoryQuery, *more: Any) -> list[list[str]]:
     """All pages, one after the other."""
     found = []
     while True:

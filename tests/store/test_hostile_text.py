@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.model import Kind, PolicyOutcome, Principal, Record, Ruling, Usage
-from gateway.store.audit import Wanted
-from gateway.store.history import History, Reading
+from gateway.store.audit import AuditFilter
+from gateway.store.history import History, HistoryQuery
 from gateway.store.reports import Reports
 from gateway.store.rows import MAX_NAME_CHARS, MAX_SEARCHED_CHARS, indexed_text, searched_text
 from tests.journal.samples import answer, interaction
@@ -104,7 +104,7 @@ async def test_a1_a_model_of_2700_random_letters_is_a_row_and_the_request_keeps_
             assert row["model"].startswith(name[:150])
             assert "…" in row["model"]  # a visible cut
             assert len(row["model"]) <= MAX_NAME_CHARS
-        (wanted,) = {column for column in Wanted(model=models[1]).columns if column is not None}
+        (wanted,) = {column for column in AuditFilter(model=models[1]).columns if column is not None}
         assert wanted == rows[1]["model"]  # who looks for the long name finds it
 
 
@@ -112,7 +112,7 @@ async def test_a1_a_user_with_the_longest_name_reads_what_is_theirs(database: st
     name = "é" * 256
     async with store(database) as (db, interactions):
         await interactions.keep([chat(user("hi"), by=name)])
-        found = await History(db).rows(Reading(Principal(name), name, limit=10, budget=1 << 20))
+        found = await History(db).rows(HistoryQuery(Principal(name), name, limit=10, budget=1 << 20))
         assert len(found.rows) == 1
 
 

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from gateway.model import Principal, Role
 from gateway.store.interactions import Interactions
-from gateway.store.reports import SHOWN_USERS, Figures, Question, Reports
+from gateway.store.reports import SHOWN_USERS, Figures, ReportQuery, Reports
 from tests.store.samples import chat, rows_of, store, user
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ANN = Principal("ann")
 EVE = Principal("eve", roles=frozenset((Role.AUDITOR,)))
 FIRST, LAST = date(2020, 1, 1), date(2099, 1, 1)
-ALL = Question(EVE, FIRST, LAST)
+ALL = ReportQuery(EVE, FIRST, LAST)
 
 # Of many users, models and outcomes, on three days; some as a seed system writes them
 ROWS = """
@@ -58,7 +58,7 @@ async def insert(db: Database, by: str | None = "ann", day: date = date(2026, 1,
     await rows_of(db, INSERT, by, day, asked)
 
 
-async def tokens(reports: Reports, question: Question = ALL) -> int:
+async def tokens(reports: Reports, question: ReportQuery = ALL) -> int:
     return total(await reports.read(question))
 
 
@@ -91,7 +91,7 @@ async def test_all_figures_are_those_of_the_views(database: str) -> None:
 async def test_percentiles_are_those_of_the_rows_within_a_step(database: str, title: str | None) -> None:
     async with store(database) as (db, _):
         await rows_of(db, ROWS)
-        figures = await Reports(db).read(Question(EVE, FIRST, LAST, title=title))
+        figures = await Reports(db).read(ReportQuery(EVE, FIRST, LAST, title=title))
         (exact,) = await rows_of(db, PERCENTILES, title)
         (row,) = [
             row
@@ -107,7 +107,7 @@ async def test_percentiles_of_everybody_and_of_each_title_agree(database: str) -
         reports = Reports(db)
         counts: dict[str | None, int] = {}
         for title in (None, "title 0", "title 1", "title 2"):
-            figures = await reports.read(Question(EVE, FIRST, LAST, title=title))
+            figures = await reports.read(ReportQuery(EVE, FIRST, LAST, title=title))
             counts[title] = sum(row["chats"] for row in figures.times if row["is_of_day"])
         assert counts[None] == counts["title 0"] + counts["title 1"] + counts["title 2"] > 70
 
@@ -117,12 +117,12 @@ async def test_users_see_their_own_figures_only(database: str) -> None:
         await insert(db, "ann")
         await insert(db, "bob")
         reports = Reports(db)
-        figures = await reports.read(Question(ANN, FIRST, LAST))
+        figures = await reports.read(ReportQuery(ANN, FIRST, LAST))
         assert total(figures, "calls") == 1
         assert {row["user_name"] for row in figures.conversations} == {"ann"}
         assert {row["user_name"] for row in figures.largest} == {"ann"}
         assert {row["user_name"] for row in figures.choices} == {"ann", None}
-        others = await reports.read(Question(ANN, FIRST, LAST, user="bob"))
+        others = await reports.read(ReportQuery(ANN, FIRST, LAST, user="bob"))
         assert not [*others.usage, *others.conversations, *others.largest, *others.times]
         assert await tokens(reports) == 24
 
@@ -148,10 +148,10 @@ async def test_what_the_policy_did_is_counted_by_day_and_by_rule_within_the_call
         assert [(row["rule"], row["outcome"]) for row in (await reports.read(day)).policy] == [
             (None, "rejected"), ("c", "rejected"),
         ]  # fmt: skip
-        anns = (await reports.read(Question(ANN, FIRST, LAST))).policy
+        anns = (await reports.read(ReportQuery(ANN, FIRST, LAST))).policy
         assert {row["outcome"] for row in anns} == {"masked", "rejected"}
         assert {row["users"] for row in anns} == {1}
-        assert not (await reports.read(Question(ANN, FIRST, LAST, user="bob"))).policy
+        assert not (await reports.read(ReportQuery(ANN, FIRST, LAST, user="bob"))).policy
         of_a_model = (await reports.read(replace(ALL, model="model 1", title="title"))).policy
         assert sum(row["requests"] for row in of_a_model if row["rule"] is None) == 6
 
@@ -245,7 +245,7 @@ async def test_a_conversation_over_midnight_is_one_and_after_a_part_is_gone_stil
             await rows_of(db, "delete from llm_logs.chatgpt_logs where response_time = $1", date(2026, 1, day))
             figures = await reports.read(ALL)
             assert [row["total_tokens"] for row in figures.largest] == [left]
-        one_day = await reports.read(Question(EVE, date(2026, 1, 3), date(2026, 1, 3)))
+        one_day = await reports.read(ReportQuery(EVE, date(2026, 1, 3), date(2026, 1, 3)))
         assert [row["total_tokens"] for row in one_day.largest] == [12]
         alone = await rows_of(db, "select is_alone from llm_logs.report_conversations")
         assert [row["is_alone"] for row in alone] == [True]

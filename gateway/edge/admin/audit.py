@@ -23,7 +23,7 @@ from gateway.edge.http.response import HttpClient
 from gateway.edge.ops.page import CHAT_HEADERS
 from gateway.errors import CallerError, GatewayError, IdentityUnavailable, ShuttingDown
 from gateway.model import Outcome, PolicyOutcome
-from gateway.store.audit import ANY, Search, Wanted
+from gateway.store.audit import ANY, AuditFilter, Search
 from gateway.store.page_cursor import NEWEST, OLDEST, PageCursor
 from gateway.transport.call import Head
 
@@ -116,7 +116,9 @@ async def events(request: web.Request) -> web.StreamResponse:
     return client.answered()
 
 
-async def _send(request: web.Request, caller: Principal, client: HttpClient, wanted: Wanted, position: int) -> None:
+async def _send(
+    request: web.Request, caller: Principal, client: HttpClient, wanted: AuditFilter, position: int
+) -> None:
     """Sends events until the reader leaves. Raises GatewayError when it loses its permission, or the gateway stops."""
     tail, loop = request.app[LIVE_TAIL], asyncio.get_running_loop()
     sent, is_down = position, False
@@ -139,7 +141,7 @@ async def _send(request: web.Request, caller: Principal, client: HttpClient, wan
             client.write(b"\n")  # no SDK reads this stream; a reader that splits at empty lines gets this at once
 
 
-async def _write(client: HttpClient, changes: Sequence[Change], wanted: Wanted, sent: int) -> int:
+async def _write(client: HttpClient, changes: Sequence[Change], wanted: AuditFilter, sent: int) -> int:
     """Writes the changes that pass the filters; returns the position of the last event."""
     for each in changes:
         if each.body is not None and wanted.has(each):
@@ -200,8 +202,8 @@ def _seen(request: web.Request) -> int | None:
     return int(given) if given.isascii() and given.isdigit() and len(given) < 19 else None
 
 
-def _wanted(request: web.Request) -> Wanted:
-    return Wanted(
+def _wanted(request: web.Request) -> AuditFilter:
+    return AuditFilter(
         source=_one_of(request, "kind", SOURCES),
         user=text_param(request, "user"),
         model=text_param(request, "model"),

@@ -15,7 +15,7 @@ from gateway.edge.http.params import text_param
 from gateway.edge.ops.page import HEADERS
 from gateway.errors import CallerError
 from gateway.identity.authenticators import LOCAL_USER
-from gateway.store.reports import Question
+from gateway.store.reports import ReportQuery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,14 +41,14 @@ async def figures(request: web.Request) -> web.Response:
     All figures of the report. `from` and `to` are days in UTC, both included; by default the last 30 days.
     """
     caller = await caller_of(request)
-    question = Question(caller, *_asked(request, datetime.now(UTC).date()))
+    question = ReportQuery(caller, *_asked(request, datetime.now(UTC).date()))
     found = await request.app[REPORTS].read(question)
     readiness = request.app[READINESS].report()
     body = {**report(question, found, request.app[PRICES]), "freshness": _freshness(found, readiness.checks["journal"])}
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def report(question: Question, found: Figures, prices: Prices) -> Json:
+def report(question: ReportQuery, found: Figures, prices: Prices) -> Json:
     """The figures in the form that the page draws. Pure."""
     of_days = [row for row in found.usage if row["is_of_day"]]
     of_users = [row for row in found.usage if not row["is_of_day"]]

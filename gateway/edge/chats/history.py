@@ -11,7 +11,7 @@ from gateway.edge.http.app_keys import HISTORY
 from gateway.edge.http.callers import caller_of, not_allowed
 from gateway.edge.http.params import limit_in
 from gateway.errors import CallerError
-from gateway.store.history import Reading
+from gateway.store.history import HistoryQuery
 from gateway.store.page_cursor import NEWEST, PageCursor
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def conversations(request: web.Request) -> web.Response:
     return _answer(request, "Historical_Conversations", page)
 
 
-def _reading(request: web.Request, caller: Principal) -> Reading:
+def _reading(request: web.Request, caller: Principal) -> HistoryQuery:
     user = request.query.get("user", caller.user)
     if user != caller.user and not caller.is_auditor:
         raise not_allowed(caller, "only auditors read the chats of other users", param="user")
@@ -60,7 +60,7 @@ def _reading(request: web.Request, caller: Principal) -> Reading:
         cursor = NEWEST if before is None else PageCursor.read(before)
     except ValueError as error:
         raise CallerError("`before` must be the `next_before` of another page", param="before") from error
-    return Reading(caller, user, limit_in(request, MOST_ROWS, MOST_ROWS), MOST_BYTES, cursor)
+    return HistoryQuery(caller, user, limit_in(request, MOST_ROWS, MOST_ROWS), MOST_BYTES, cursor)
 
 
 def _answer(request: web.Request, name: str, page: Page) -> web.Response:
