@@ -88,7 +88,7 @@ async def watching(
         yield Watch(response)
 
 
-async def test_each_interaction_is_told_once_with_what_the_policy_did(tmp_path: Path, database: str) -> None:
+async def test_each_interaction_is_sent_once_with_its_policy_outcome(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, policy=COMPANYS) as it, watching(it) as watch:
         assert watch.response.headers["Content-Type"].startswith("text/event-stream")
         assert (await watch.next()).name == "begun"
@@ -103,7 +103,7 @@ async def test_each_interaction_is_told_once_with_what_the_policy_did(tmp_path: 
         assert await watch.is_quiet()
 
 
-async def test_what_is_being_answered_is_told_until_it_is_over(tmp_path: Path, database: str) -> None:
+async def test_an_interaction_in_flight_is_sent_until_it_ends(tmp_path: Path, database: str) -> None:
     go, began = asyncio.Event(), time.time()
     async with (
         house(tmp_path, database) as it,
@@ -132,7 +132,7 @@ async def test_what_is_being_answered_is_told_until_it_is_over(tmp_path: Path, d
         assert one["id"] in [(await of_ended.next()).data["id"] for _ in range(2)]
 
 
-async def test_names_that_no_json_can_hold_are_told_as_they_are_stored(tmp_path: Path, database: str) -> None:
+async def test_names_that_no_json_can_hold_are_sent_as_they_are_stored(tmp_path: Path, database: str) -> None:
     go = asyncio.Event()
     async with house(tmp_path, database) as it, watching(it) as watch:
         it.upstream.on = lambda _: Script([WaitFor(go)]) + chat_completion("ok")
@@ -145,7 +145,7 @@ async def test_names_that_no_json_can_hold_are_told_as_they_are_stored(tmp_path:
         (await asking).release()
 
 
-async def test_one_who_comes_back_goes_on_where_it_was(tmp_path: Path, database: str) -> None:
+async def test_a_reader_that_reconnects_continues_at_its_position(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         async with watching(it) as watch:
             await watch.next()
@@ -162,7 +162,7 @@ async def test_one_who_comes_back_goes_on_where_it_was(tmp_path: Path, database:
             assert await watch.is_quiet()
 
 
-async def test_two_gateways_tell_of_each_others_interactions(tmp_path: Path, database: str) -> None:
+async def test_two_gateways_send_each_others_interactions(tmp_path: Path, database: str) -> None:
     async with (
         house(tmp_path / "a", database) as one,
         house(tmp_path / "b", database) as other,
@@ -177,7 +177,7 @@ async def test_two_gateways_tell_of_each_others_interactions(tmp_path: Path, dat
         assert await here.asked() == await there.asked() == "said there"
 
 
-async def test_filters_hold_for_what_comes(tmp_path: Path, database: str) -> None:
+async def test_filters_apply_to_live_events(tmp_path: Path, database: str) -> None:
     async with (
         house(tmp_path, database, policy=COMPANYS, GATEWAY_HEARTBEAT_S="1") as it,
         watching(it, "?user=bob&policy=any") as watch,
@@ -192,7 +192,7 @@ async def test_filters_hold_for_what_comes(tmp_path: Path, database: str) -> Non
         assert (passed.name, passed.position) == ("passed", 4)  # when it is cut, it goes on from here
 
 
-async def test_what_is_forgotten_is_said_to_be_missed(tmp_path: Path, database: str) -> None:
+async def test_dropped_changes_give_the_event_missed(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         await it.chat("one")
         await it.rows(1)
@@ -205,7 +205,7 @@ async def test_what_is_forgotten_is_said_to_be_missed(tmp_path: Path, database: 
             assert (await watch.next()).name == "missed"
 
 
-async def test_what_is_said_while_postgres_is_away_comes_once_when_it_is_back(tmp_path: Path) -> None:
+async def test_interactions_during_an_outage_of_postgres_are_sent_once_after_it(tmp_path: Path) -> None:
     with running_postgres() as server:
         async with house(tmp_path, server.dsn, GATEWAY_DB_CONNECT_S="1") as it, watching(it) as watch:
             await watch.next()
@@ -229,7 +229,7 @@ async def test_silence_has_heartbeats_which_are_comments(tmp_path: Path, databas
         assert 1 <= watch.comments <= 4
 
 
-async def test_a_revoked_key_watches_no_longer(tmp_path: Path, database: str) -> None:
+async def test_a_revoked_key_ends_the_stream(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, GATEWAY_AUTH="header, keys", GATEWAY_AUTH_KEYS_REFRESH_S="0.2") as it:
         order = {"user": "eve", "name": "watching", "roles": ["auditor"]}
         key = (await it.ask("/admin/keys", order, by="root/admins")).json()
@@ -244,7 +244,7 @@ async def test_a_revoked_key_watches_no_longer(tmp_path: Path, database: str) ->
             assert await watch.response.content.read() == b""
 
 
-async def test_a_stop_ends_it_at_once_and_says_so(tmp_path: Path, database: str) -> None:
+async def test_a_shutdown_ends_the_stream_with_a_reason(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it, watching(it) as watch:
         await watch.next()
         it.app[IN_FLIGHT].begin_drain()
@@ -255,7 +255,7 @@ async def test_a_stop_ends_it_at_once_and_says_so(tmp_path: Path, database: str)
         assert await it.app[IN_FLIGHT].idle(10)
 
 
-async def test_there_is_room_for_so_many_and_it_is_given_back(tmp_path: Path, database: str) -> None:
+async def test_the_number_of_readers_is_limited_and_places_are_released(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         taken = [it.open("/live/events", by=EVE) for _ in range(hub.MOST_OF_USER)]
         responses = [await each.__aenter__() for each in taken]
@@ -271,7 +271,7 @@ async def test_there_is_room_for_so_many_and_it_is_given_back(tmp_path: Path, da
                 await asyncio.sleep(0.05)  # and nobody asks Postgres for nobody
 
 
-async def test_who_looked_at_what_is_in_the_log_without_a_word_of_it(tmp_path: Path, database: str) -> None:
+async def test_accesses_of_auditors_are_logged_without_content(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         uuid = (await it.chat("rosebud")).json()["uuid"]
         await it.rows(1)
@@ -291,7 +291,7 @@ async def test_who_looked_at_what_is_in_the_log_without_a_word_of_it(tmp_path: P
         assert "rosebud" not in str(lines)
 
 
-async def test_a_search_goes_on_where_its_page_ended(tmp_path: Path, database: str) -> None:
+async def test_a_search_continues_after_its_page(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         for text in ("one", "two", "three"):
             await it.chat(text)
@@ -322,14 +322,14 @@ async def test_a_search_goes_on_where_its_page_ended(tmp_path: Path, database: s
         f"q={'w' * 201}",
     ],
 )
-async def test_a_question_that_makes_no_sense_is_refused(tmp_path: Path, database: str, query: str) -> None:
+async def test_an_invalid_query_is_refused(tmp_path: Path, database: str, query: str) -> None:
     async with house(tmp_path, database) as it:
         answer = await it.ask(f"/live/search?{query}", by=EVE)
         assert answer.status == 400
         assert answer.code == "invalid_request"
 
 
-async def test_strange_names_are_looked_for_like_any(tmp_path: Path, database: str) -> None:
+async def test_unusual_names_can_be_searched(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         for query in (
             "user=%00",
@@ -345,13 +345,13 @@ async def test_strange_names_are_looked_for_like_any(tmp_path: Path, database: s
             assert (await it.ask(f"/live/search?{query}", by=EVE)).json() == {"data": [], "next_before": None}, query
 
 
-async def test_what_does_not_exist_cannot_be_opened(tmp_path: Path, database: str) -> None:
+async def test_a_missing_conversation_is_a_404(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         for name in ("0" * 32, "x", "%00"):
             assert (await it.ask(f"/live/conversations/{name}", by=EVE)).status == 404
 
 
-async def test_the_page_itself_shows_nothing_of_anybody(tmp_path: Path, database: str) -> None:
+async def test_the_page_itself_contains_no_data(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         page = await it.ask("/live", by="")
         assert page.status == 200

@@ -30,7 +30,7 @@ def slowly(text: str, seconds: float = 0.4) -> Script:
     return Script([Pause(seconds)]) + chat_completion(text)
 
 
-async def test_the_answer_is_the_one_that_chat_gave_to_the_letter(tmp_path: Path, database: str) -> None:
+async def test_a_recovered_answer_has_the_bytes_of_chat(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         chat = await it.chat("once")
         found = await it.ask("/checkchat", hello("once"))
@@ -56,7 +56,7 @@ async def test_a_streamed_answer_is_found_whole(tmp_path: Path, database: str) -
         assert found["root_uuid"] == stream.headers["x-conversation-id"]
 
 
-async def test_postgres_knows_what_this_process_does_not(tmp_path: Path, database: str) -> None:
+async def test_an_answer_of_another_process_is_found_in_postgres(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database) as (it, other):
         chat = await it.chat("once \u00e9\U0001f600", temperature=0.5, root_id='a "root"\\')
         await it.rows(1)
@@ -66,7 +66,7 @@ async def test_postgres_knows_what_this_process_does_not(tmp_path: Path, databas
         assert found.json()["root_uuid"] == 'a "root"\\'
 
 
-async def test_what_jsonb_cannot_hold_is_asked_about_all_the_same(tmp_path: Path, database: str) -> None:
+async def test_a_request_that_jsonb_cannot_hold_is_found(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database) as (it, other):
         asked = hello("a NUL \x00 and half a pair \ud83d", seed=2**70)
         chat = await it.ask("/chat", asked)
@@ -76,7 +76,7 @@ async def test_what_jsonb_cannot_hold_is_asked_about_all_the_same(tmp_path: Path
         assert (await other.ask("/checkchat", asked)).json() == chat.json()
 
 
-async def test_while_it_is_being_made_the_caller_is_told_to_ask_again(tmp_path: Path, database: str) -> None:
+async def test_a_running_answer_gives_still_running(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         it.upstream.script(slowly("slow"))
         asking = asyncio.create_task(it.ask("/chat", hello("slow")))
@@ -109,7 +109,7 @@ async def test_a_caller_who_left_finds_its_answer(tmp_path: Path, database: str)
         assert row["response"] == found.json()
 
 
-async def test_nobody_finds_anothers_answer(tmp_path: Path, database: str) -> None:
+async def test_no_user_finds_an_answer_of_another_user(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database) as (it, other):
         await it.chat("secret")
         await it.rows(1)
@@ -119,7 +119,9 @@ async def test_nobody_finds_anothers_answer(tmp_path: Path, database: str) -> No
                 assert (found.status, found.code) == (404, "not_found")
 
 
-async def test_of_several_answers_the_newest_counts_and_that_of_the_conversation(tmp_path: Path, database: str) -> None:
+async def test_the_newest_answer_counts_and_with_root_id_that_of_the_conversation(
+    tmp_path: Path, database: str
+) -> None:
     async with two(tmp_path, database) as (it, other):
         first = await it.chat("again", root_id="one")
         second = await it.chat("again", root_id="two")
@@ -146,7 +148,7 @@ async def test_answers_of_the_openai_endpoint_are_not_those_of_chat(tmp_path: Pa
         assert (await it.ask("/checkchat", hello("elsewhere"))).code == "not_found"
 
 
-async def test_an_answer_that_failed_is_told_once_and_for_all(tmp_path: Path, database: str) -> None:
+async def test_a_failed_answer_is_final(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database) as (it, other):
         it.upstream.script(error(429, message="too much"), cut_completion(60))
         assert (await it.ask("/chat", hello("fails"))).status == 429
@@ -160,7 +162,7 @@ async def test_an_answer_that_failed_is_told_once_and_for_all(tmp_path: Path, da
             assert (await each.ask("/checkchat", hello("cut"))).code == "truncated"
 
 
-async def test_a_second_try_makes_a_failure_forgotten(tmp_path: Path, database: str) -> None:
+async def test_a_successful_retry_replaces_a_failure(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         it.upstream.script(error(500, message="no"))
         assert (await it.ask("/chat", hello("twice"))).status == 500
@@ -189,7 +191,7 @@ async def test_a_wrong_body_is_refused_as_chat_does(tmp_path: Path, database: st
 # --- by id ---
 
 
-async def test_an_interaction_is_found_by_its_id_over_or_not(tmp_path: Path, database: str) -> None:
+async def test_a_running_or_ended_interaction_is_found_by_its_id(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database) as (it, other):
         it.upstream.script(slowly("said"))
         asking = asyncio.create_task(it.ask("/chat", hello("question", root_id="talk")))
@@ -208,7 +210,7 @@ async def test_an_interaction_is_found_by_its_id_over_or_not(tmp_path: Path, dat
             assert over["started_at"] == pytest.approx(running["started_at"], abs=1e-3)
 
 
-async def test_what_was_said_of_a_stopped_answer_is_shown(tmp_path: Path, database: str) -> None:
+async def test_the_part_of_a_stopped_answer_is_shown(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database, pace=0.05) as (it, other):
         async with it.open("/chat", hello("go on " * 30, stream=True)) as stream:
             interaction_id = stream.headers["x-interaction-id"]
@@ -224,7 +226,7 @@ async def test_what_was_said_of_a_stopped_answer_is_shown(tmp_path: Path, databa
             assert shown["response"]["choices"][0]["finish_reason"] is None
 
 
-async def test_others_interactions_look_as_if_there_were_none(tmp_path: Path, database: str) -> None:
+async def test_interactions_of_other_users_look_missing(tmp_path: Path, database: str) -> None:
     async with two(tmp_path, database) as (it, other):
         theirs = (await it.chat("secret")).json()["uuid"]
         await it.rows(1)

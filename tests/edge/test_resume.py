@@ -34,7 +34,7 @@ async def joined(it: House, interaction_id: str, by: str = "ann") -> Answer:
     return await it.ask(f"/chat/{interaction_id}/stream", by=by)
 
 
-async def test_one_who_joins_late_reads_the_same_to_the_letter(tmp_path: Path, database: str) -> None:
+async def test_a_client_that_resumes_late_gets_the_same_bytes(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, pace=0.02) as it:
         first = asyncio.create_task(it.chat(LONG, stream=True, root_id="talk"))
         interaction_id = await running_id(it)
@@ -54,7 +54,7 @@ async def test_one_who_joins_late_reads_the_same_to_the_letter(tmp_path: Path, d
             assert answer.headers["x-request-id"] != told.headers["x-request-id"]
 
 
-async def test_a_page_that_is_reloaded_finds_its_answer_again(tmp_path: Path, database: str) -> None:
+async def test_a_reloaded_page_resumes_its_answer(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, pace=0.02) as it:
         async with it.open("/chat", hello(LONG, stream=True)) as stream:
             await stream.content.readany()
@@ -70,7 +70,7 @@ async def test_a_page_that_is_reloaded_finds_its_answer_again(tmp_path: Path, da
         assert row["outcome"] == "complete"
 
 
-async def test_what_is_running_is_told_to_its_caller_alone(tmp_path: Path, database: str) -> None:
+async def test_running_answers_are_listed_for_their_caller_only(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         go = asyncio.Event()
         it.upstream.script(Script([WaitFor(go)]) + chat_completion("ok"), Script([WaitFor(go)]) + chat_stream("ok"))
@@ -102,7 +102,7 @@ async def test_what_is_running_is_told_to_its_caller_alone(tmp_path: Path, datab
         assert (await it.ask("/chat/running")).json() == {"object": "list", "data": []}
 
 
-async def test_one_who_joins_before_the_first_word_waits_for_it(tmp_path: Path, database: str) -> None:
+async def test_a_client_that_resumes_before_the_first_event_waits_for_it(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         it.upstream.script(Script([Pause(0.4)]) + chat_stream("slow to begin"))
         first = asyncio.create_task(it.chat("hm", stream=True))
@@ -110,7 +110,7 @@ async def test_one_who_joins_before_the_first_word_waits_for_it(tmp_path: Path, 
         assert (await follower).body == (await first).body
 
 
-async def test_an_answer_that_fails_before_it_begins_is_told_as_it_is(tmp_path: Path, database: str) -> None:
+async def test_an_answer_that_fails_before_it_begins_has_its_own_status(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         gone = Script([Pause(0.3)]) + cut_before_head()
         it.upstream.script(gone, gone)
@@ -120,7 +120,7 @@ async def test_an_answer_that_fails_before_it_begins_is_told_as_it_is(tmp_path: 
         assert (await first).status == 502
 
 
-async def test_a_stopped_answer_ends_for_all(tmp_path: Path, database: str) -> None:
+async def test_a_stopped_answer_ends_for_all_clients(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database, pace=0.05) as it:
         first = asyncio.create_task(it.ask("/chat", hello(LONG, stream=True)))
         interaction_id = await running_id(it)
@@ -152,7 +152,7 @@ async def test_a_follower_who_leaves_disturbs_nobody(tmp_path: Path, database: s
         assert (await first).body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_all_memory_is_given_back(tmp_path: Path, database: str) -> None:
+async def test_replay_memory_is_released(tmp_path: Path, database: str) -> None:
     async with house(tmp_path, database) as it:
         before = it.app[REPLAY_BUDGET]._left
         for number in range(5):
@@ -160,7 +160,7 @@ async def test_all_memory_is_given_back(tmp_path: Path, database: str) -> None:
         assert it.app[REPLAY_BUDGET]._left == before
 
 
-async def test_an_answer_that_is_too_large_for_the_memory_is_told_to_its_caller_alone(
+async def test_an_answer_too_large_for_the_replay_buffer_cannot_be_resumed(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house(tmp_path, database, pace=0.02) as it:
@@ -173,7 +173,7 @@ async def test_an_answer_that_is_too_large_for_the_memory_is_told_to_its_caller_
         assert (await first).body.endswith(b"data: [DONE]\n\n")
 
 
-def test_room_is_shared_and_never_overdrawn() -> None:
+def test_replay_buffers_share_a_budget_that_is_never_exceeded() -> None:
     room = MemoryBudget(most=100)
     first, second = ReplayBuffer(room), ReplayBuffer(room, most=50)
     first.add(b"x" * 60)

@@ -43,7 +43,7 @@ async def read(tail: LiveTail, position: int, wanted: int) -> list[int]:
 
 
 @pytest.mark.parametrize("most_kept", [5, 10, 1000])
-async def test_a_slow_one_misses_nothing_and_is_told_nothing_twice(database: str, most_kept: int) -> None:
+async def test_a_slow_reader_gets_each_change_once(database: str, most_kept: int) -> None:
     """Also when more has come than is kept for all: then Postgres is asked."""
     async with hub(database, most_kept=most_kept) as (tail, interactions):
         with tail.reading(EVE):
@@ -55,7 +55,7 @@ async def test_a_slow_one_misses_nothing_and_is_told_nothing_twice(database: str
             assert await read(tail, position, 64) == list(range(1, 65))
 
 
-async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None:
+async def test_a_waiting_reader_gets_new_changes(database: str) -> None:
     async with hub(database) as (tail, interactions):
         with tail.reading(EVE):
             reading = asyncio.create_task(read(tail, 0, 3))
@@ -65,7 +65,7 @@ async def test_a_quick_one_gets_what_comes_while_it_waits(database: str) -> None
             assert await reading == [1, 2, 3]
 
 
-async def test_one_who_comes_back_after_all_had_left_goes_on(database: str) -> None:
+async def test_a_reader_that_returns_after_all_left_continues(database: str) -> None:
     async with hub(database) as (tail, interactions):
         with tail.reading(EVE):
             await interactions.keep([chat(user("a"))])
@@ -99,7 +99,7 @@ class Unwell:
         return []
 
 
-async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
+async def test_an_outage_of_postgres_and_its_end_are_noticed() -> None:
     source = Unwell()
     tail = LiveTail(source, every_s=0.01)
     with tail.reading(EVE):
@@ -112,7 +112,7 @@ async def test_an_absence_is_noticed_and_its_end_as_well() -> None:
 
 
 @pytest.mark.stopwatch
-async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
+async def test_one_task_asks_the_database_and_only_while_there_are_readers() -> None:
     source = Unwell()
     tail = LiveTail(source, every_s=0.05)
     await asyncio.sleep(0.1)
@@ -127,7 +127,7 @@ async def test_the_database_is_asked_by_one_and_only_for_somebody() -> None:
     await tail.aclose()
 
 
-async def test_there_is_room_for_so_many_and_so_many_of_one() -> None:
+async def test_readers_are_limited_in_total_and_per_user() -> None:
     tail = LiveTail(Unwell(), every_s=0.05)
     taken = [tail.reading(Principal(f"user {n // MOST_OF_USER}")) for n in range(MOST_READERS)]
     for each in taken[:MOST_OF_USER]:

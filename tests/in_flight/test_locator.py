@@ -110,7 +110,7 @@ async def world() -> World:
     return World()
 
 
-def test_what_one_process_sends_of_a_running_answer_the_other_reads() -> None:
+def test_a_running_info_survives_the_way_between_processes() -> None:
     for ruling in (None, Ruling(PolicyOutcome.MASKED, ("card numbers",))):
         info = RunningInfo(UUID(int=1), "talk", "demo", 1.0, True, ruling, "0102")
         assert msgspec.convert(orjson.loads(orjson.dumps(info)), RunningInfo) == info
@@ -160,7 +160,7 @@ async def test_a_store_that_is_down_is_an_error_only_where_it_is_needed(world: W
         await world.find(2)
 
 
-async def test_other_people_find_none_of_it(world: World) -> None:
+async def test_other_users_find_no_answer(world: World) -> None:
     world.run(1)
     world.recent.add("ann", DIGEST, ended(2))
     world.peers.answers, world.peers.ended, world.store.rows = [at_peer(3)], [ended(4)], [ended(5)]

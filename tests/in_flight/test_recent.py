@@ -35,7 +35,7 @@ def test_the_newest_answer_to_a_request_is_found_and_only_by_its_user() -> None:
     assert not recent.has_conversation("bob", "one")
 
 
-def test_time_lets_answers_go() -> None:
+def test_old_answers_are_dropped() -> None:
     clock = Clock()
     recent = RecentAnswers(keep_s=900, clock=clock)
     recent.add("ann", b"q", answer(1))
@@ -63,7 +63,7 @@ def test_bytes_are_bounded_and_the_oldest_goes_first() -> None:
     assert recent.by_id("ann", UUID(int=4)) is not None
 
 
-def test_forgetting_an_old_answer_leaves_the_newer_one_to_the_same_request() -> None:
+def test_dropping_an_old_answer_keeps_the_newer_one_to_the_same_request() -> None:
     clock = Clock()
     recent = RecentAnswers(clock=clock)
     recent.add("ann", b"q", answer(1))
@@ -75,7 +75,7 @@ def test_forgetting_an_old_answer_leaves_the_newer_one_to_the_same_request() -> 
     assert recent.has_conversation("ann", "talk")
 
 
-def test_nothing_is_left_of_what_was_forgotten() -> None:
+def test_nothing_is_left_of_dropped_answers() -> None:
     clock = Clock()
     recent = RecentAnswers(clock=clock)
     for number in range(100):

@@ -31,7 +31,7 @@ async def settled(underway: InFlightSnapshot) -> list[dict[str, Any]]:
     return underway.now()
 
 
-def test_the_oldest_are_rows_and_no_query() -> None:
+def test_the_oldest_rows_are_kept_and_paths_have_no_query() -> None:
     rows = rows_of(busy_with(MOST_ROWS + 50))
     assert len(rows) == MOST_ROWS
     assert rows == sorted(rows, key=lambda one: str(one["id"]))
@@ -39,7 +39,7 @@ def test_the_oldest_are_rows_and_no_query() -> None:
     assert {one["path"] for one in rows} == {"/v1/x"}
 
 
-async def test_what_others_tell_stands_between_and_one_that_is_gone_counts_for_nothing() -> None:
+async def test_rows_of_peers_are_merged_and_a_missing_peer_is_ignored() -> None:
     here, there = busy_with(3), rows_of(busy_with(2))
 
     async def ask() -> Iterable[Any]:
@@ -52,7 +52,7 @@ async def test_what_others_tell_stands_between_and_one_that_is_gone_counts_for_n
     await underway.aclose()
 
 
-async def test_one_that_hangs_holds_up_nobody_and_is_asked_once() -> None:
+async def test_a_hanging_peer_delays_nobody_and_is_asked_once() -> None:
     asked = 0
 
     async def ask() -> Iterable[Any]:

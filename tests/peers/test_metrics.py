@@ -55,12 +55,12 @@ async def test_a_lone_process_is_worker_0() -> None:
         assert await told(scrape, "llm_gateway_worker_up") == {"0": 1}
 
 
-async def test_each_worker_tells_the_figures_of_all(tmp_path: Path) -> None:
+async def test_each_worker_has_the_metrics_of_all(tmp_path: Path) -> None:
     async with worker(tmp_path, 0, 3) as first, worker(tmp_path, 1, 40) as second, worker(tmp_path, 2, 500):
         assert await told(first) == await told(second) == {"0": 3, "1": 40, "2": 500}
 
 
-async def test_a_worker_that_died_is_down_and_the_next_in_its_seat_is_up(tmp_path: Path) -> None:
+async def test_a_dead_worker_is_down_and_its_successor_is_up(tmp_path: Path) -> None:
     async with worker(tmp_path, 0, 3) as first:
         async with worker(tmp_path, 1, 40):
             assert await told(first) == {"0": 3, "1": 40}
@@ -71,7 +71,7 @@ async def test_a_worker_that_died_is_down_and_the_next_in_its_seat_is_up(tmp_pat
             assert await told(first) == {"0": 3, "1": 1}
 
 
-async def test_a_worker_that_hangs_or_talks_nonsense_keeps_nobody_waiting_for_long(tmp_path: Path) -> None:
+async def test_a_worker_that_hangs_or_sends_garbage_delays_nobody_for_long(tmp_path: Path) -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -90,7 +90,7 @@ async def test_a_worker_that_hangs_or_talks_nonsense_keeps_nobody_waiting_for_lo
         assert time.monotonic() - began < TIMEOUT_S + 1
 
 
-async def test_an_asker_that_leaves_does_no_harm(tmp_path: Path) -> None:
+async def test_a_cancelled_scrape_does_no_harm(tmp_path: Path) -> None:
     async with worker(tmp_path, 0, 3), worker(tmp_path, 1, 4) as second:
         for _ in range(50):
             _, writer = await asyncio.open_unix_connection(tmp_path / "0.sock")
@@ -98,6 +98,6 @@ async def test_an_asker_that_leaves_does_no_harm(tmp_path: Path) -> None:
         assert await told(second) == {"0": 3, "1": 4}
 
 
-async def test_a_folder_where_no_socket_can_be_made_costs_its_figures_alone(tmp_path: Path) -> None:
+async def test_a_worker_without_a_socket_misses_only_in_the_metrics(tmp_path: Path) -> None:
     async with worker(tmp_path / ("x" * 200), 1, 4) as lonely:
         assert await told(lonely) == {"1": 4}

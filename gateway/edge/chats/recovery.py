@@ -55,8 +55,8 @@ async def show(request: web.Request) -> web.Response:
     """GET /chat/{id}: one of the caller's chats, running or ended. Auditors see the chats of all users.
 
     `{"uuid", "root_uuid", "running", "outcome", "error", "model", "started_at", "policy", "response"}`; `response` is
-    the completion, also of an answer that was cut short, and null where there is none; `policy` has the outcome and the
-    rules of the company's policy, null where it did nothing.
+    the completion, also a partial one, or null; `policy` has the outcome and the rules of the company's policy, or is
+    null where it did nothing.
     """
     caller, interaction_id = await caller_of(request), id_in(request)
     found = await request.app[LOCATOR].find(interaction_id, caller)

@@ -1,1 +1,1 @@
-"""What every handler shares: responses, bodies, parameters, errors, origin checks."""
+"""Shared by all handlers: responses, bodies, parameters, errors, origin checks."""
