@@ -116,7 +116,7 @@ class Pattern:
 SENTENCES = (
     Pattern("a docstring that begins with What or Who", r"\A(What|Who|Whoever|Whose)\b", 10),
     Pattern('"told"', r"\b[Tt]old\b", 5),
-    Pattern('"is none", "is no" for "is not"', r"\bis none\b|\bare none\b", 10),
+    Pattern('"is none", "is no" for "is not"', r"\bis none\b|\bare none\b", 5),
     Pattern('"the house"', r"\b[Tt]he house\b", 0),
 )
 

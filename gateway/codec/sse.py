@@ -85,7 +85,7 @@ class EventSplitter:
         return whole
 
     def _end_across(self, data: bytes) -> int:
-        """The end in `data` of an event whose last line end began in the previous read; 0 if there is none."""
+        """Return where in `data` an event ends whose last line end began in the previous read, or 0."""
         last, first = self._last, data[0]
         if last == _CR and first == _LF:
             # The second half of a CRLF. If its CR has ended an event, the LF is passed on at once: it starts no event.
@@ -108,7 +108,7 @@ class EventSplitter:
 
 
 def _last_end(data: bytes) -> int:
-    """The end of the last whole event in `data`; 0 if there is none. Bytes before `data` are not considered."""
+    """Return where the last whole event in `data` ends, or 0. Bytes before `data` are not considered."""
     last = data.rfind(b"\n\n")
     if b"\r" in data:
         last = max(last, data.rfind(b"\n\r"), data.rfind(b"\r\r"))

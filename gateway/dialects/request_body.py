@@ -123,7 +123,7 @@ def values_of(raw: bytes) -> dict[str, bytes]:
 def ambiguous_member(
     raw: bytes, names: Collection[str] | None, within: Mapping[str, Collection[str]] | None = None
 ) -> str | None:
-    """The name of a member of the JSON object `raw` that servers may read in different ways; None if there is none.
+    """Return the name of a member of the JSON object `raw` that servers may read in different ways, or None.
 
     It is one of `names` (in lower case; None: any name) that is repeated, or written in another case or with escapes.
     `within` has the names to check in members that are objects themselves. Raises as `values_of`.

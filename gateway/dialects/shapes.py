@@ -90,7 +90,7 @@ def _texts(body: object) -> Iterator[str]:
 
 
 def error_in(body: Mapping[str, Any]) -> object:
-    """The error in an event or a body, in any form that upstreams use; None if there is none.
+    """Return the error in an event or a body, in any form that upstreams use, or None.
 
     OpenAI's `error`, also as a text; `type` or `object` "error" (Anthropic, vLLM); an `error` of a choice, or a choice
     that finished with one (OpenRouter); in bodies without choices `detail` (FastAPI), `errors`, `code` and `message`.

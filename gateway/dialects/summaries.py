@@ -143,7 +143,7 @@ def request_json(request: Json) -> bytes:
 
 
 def title_of(answer: str) -> str:
-    """A title of one line and at most 49 characters, without the model's decoration; "" if there is none."""
+    """A title of one line and at most 49 characters, without the model's decoration; "" without an answer."""
     for line in _THINKING.sub("", answer).splitlines():
         plain = _LABEL.sub("", _stripped(" ".join(_UNPRINTABLE.sub(" ", line).split())), count=1)
         if title := _stripped(plain):

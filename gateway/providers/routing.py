@@ -38,7 +38,7 @@ class Catalogue:
 
     @classmethod
     def of(cls, settings: Settings) -> Catalogue:
-        """The configured endpoint, or the demo model if there is none."""
+        """The configured endpoint, or the demo model if the settings name no endpoint."""
         upstream = settings.upstream
         authorization = settings.authorization_header
         images = main = None

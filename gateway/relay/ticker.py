@@ -17,7 +17,7 @@ class Ticking(Protocol):
 
 
 class Ticker:
-    """Calls `tick` of all watched streams every `tick_s` seconds; sets no timer while there are none."""
+    """Calls `tick` of all watched streams every `tick_s` seconds; sets no timer while no stream is watched."""
 
     def __init__(self, tick_s: float = TICK_S) -> None:
         self._tick_s = tick_s
