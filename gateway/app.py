@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.edge.admin.keys import KEY_SERVICE
-from gateway.edge.chats.peer_answers import PeerAnswers
+from gateway.edge.chats.peer_answers import PEER_ANSWERS, PeerAnswers
 from gateway.edge.chats.peer_app import peer_app
 from gateway.edge.http.app_keys import (
     ANSWERS,
@@ -29,7 +29,6 @@ from gateway.edge.http.app_keys import (
     METRICS,
     ORIGIN_CHECK,
     PAGE,
-    PEER_ANSWERS,
     PEER_METRICS,
     PRICES,
     READINESS,

@@ -8,6 +8,8 @@ from zlib import crc32
 
 from msgspec import Struct
 
+from gateway.store.rows import ConversationPlace
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -30,15 +32,6 @@ class Snapshot(Struct, frozen=True):
 
     id: UUID
     root: str
-    title: str | None
-
-
-class ConversationPlace(Struct, frozen=True):
-    """The conversation and the parent of a row, and whether the gateway inferred the conversation."""
-
-    root: str
-    parent: UUID | None
-    is_inferred: bool
     title: str | None
 
 

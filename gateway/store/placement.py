@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from gateway.store.conversations import ConversationPlace
     from gateway.store.pool import Connection
-    from gateway.store.rows import Row
+    from gateway.store.rows import ConversationPlace, Row
 
     Found = dict[tuple[UUID, bytes], Snapshot]  # by row and hash
 

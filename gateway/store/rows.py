@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gateway.model import Record, Usage
-    from gateway.store.conversations import ConversationPlace
 
     CostOf = Callable[[Record], float | None]  # USD; None: not known
 
@@ -40,6 +39,15 @@ _NUL = "\x00"
 def recorded_cost(record: Record) -> float | None:
     """The cost that the record itself holds."""
     return record.answer.usage_cost
+
+
+class ConversationPlace(Struct, frozen=True):
+    """The conversation and the parent of a row, and whether the gateway inferred the conversation."""
+
+    root: str
+    parent: UUID | None
+    is_inferred: bool
+    title: str | None
 
 
 class Row(Struct):

@@ -55,7 +55,7 @@ class Dialer:
             async with asyncio.timeout(connect_s):
                 _, connection = await _connect(new_connection, proxy.host, proxy.port, self._proxy_tls)
                 return connection
-        request = proxy.connect_request(self._origin)
+        request = proxy.connect_request(self._origin.host, self._origin.port)
         async with asyncio.timeout(connect_s):
             transport, tunnel = await _connect(lambda: TunnelRequest(request), proxy.host, proxy.port, self._proxy_tls)
         try:

@@ -6,11 +6,8 @@ import asyncio
 import re
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import unquote, urlsplit
-
-if TYPE_CHECKING:
-    from gateway.transport.origin import Origin
 
 MAX_ANSWER_BYTES = 64 * 1024  # of the proxy's answer to CONNECT
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
@@ -46,10 +43,9 @@ class Proxy:
         """Headers for the proxy itself."""
         return [] if self.authorization is None else [(b"Proxy-Authorization", self.authorization)]
 
-    def connect_request(self, origin: Origin) -> bytes:
+    def connect_request(self, host: str, port: int) -> bytes:
         """The request that asks for a tunnel to an origin."""
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        authority = b"%b:%d" % (host.encode("ascii"), origin.port)
+        authority = b"%b:%d" % ((f"[{host}]" if ":" in host else host).encode("ascii"), port)
         lines = [b"CONNECT %b HTTP/1.1" % authority, b"Host: %b" % authority]
         lines += [b"%b: %b" % header for header in self.headers]
         return b"\r\n".join(lines) + _HEAD_END

@@ -14,8 +14,7 @@ from msgspec.structs import replace
 from gateway.edge.ops.openapi import document
 from gateway.model import Kind, PolicyOutcome, Record, Ruling, Usage
 from gateway.store.columns import COLUMNS, json_schema
-from gateway.store.conversations import ConversationPlace
-from gateway.store.rows import Batch, row_of
+from gateway.store.rows import Batch, ConversationPlace, row_of
 from tests.journal.samples import answer, interaction
 from tests.store.samples import SQL, rows_of, store, user
 

@@ -13,11 +13,10 @@ from msgspec.structs import replace
 from gateway.errors import RecordNotAccepted, RecordRefused
 from gateway.model import Kind, PolicyOutcome, Record, Ruling, Usage
 from gateway.store import interactions as module
-from gateway.store.conversations import ConversationPlace
 from gateway.store.interactions import Interactions
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
-from gateway.store.rows import Batch, row_of
+from gateway.store.rows import Batch, ConversationPlace, row_of
 from tests.journal.samples import answer, interaction
 from tests.store.old_writer import OLD_STATEMENTS
 from tests.store.samples import IMPATIENT, SQL, chat, model, rows_of, store, user

@@ -9,8 +9,9 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway.dialects.dialect import CHAT
+from gateway.edge.chats.peer_answers import PEER_ANSWERS
 from gateway.edge.chats.resume import NOT_RUNNING
-from gateway.edge.http.app_keys import EXCHANGE, IN_FLIGHT, LOCATOR, PEER_ANSWERS, RECENT, REPLAY_BUDGET, SETTINGS
+from gateway.edge.http.app_keys import EXCHANGE, IN_FLIGHT, LOCATOR, RECENT, REPLAY_BUDGET, SETTINGS
 from gateway.edge.http.bodies import parse_chat, read_body, require_json
 from gateway.edge.http.callers import caller_of, client_of, open_context
 from gateway.edge.http.middlewares import write_detached_line

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
+from aiohttp import web
 
 from gateway.in_flight.in_flight import RunningInfo
 from gateway.in_flight.locator import Peer
@@ -73,3 +74,6 @@ class PeerAnswers:
         self, found: Peer, method: str, action: str, user: str
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self._peers.call(found.worker, method, f"{RUNNING_PATH}/{found.info.id}/{action}", user=user)
+
+
+PEER_ANSWERS = web.AppKey("peer answers", PeerAnswers)

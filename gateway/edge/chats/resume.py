@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 
-from gateway.edge.http.app_keys import LOCATOR, PEER_ANSWERS, SETTINGS
+from gateway.edge.chats.peer_answers import PEER_ANSWERS
+from gateway.edge.http.app_keys import LOCATOR, SETTINGS
 from gateway.edge.http.callers import caller_of, client_of
 from gateway.edge.http.params import id_in
 from gateway.edge.http.request_keys import FOLLOWED, REQUEST_ID

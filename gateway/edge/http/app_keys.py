@@ -6,7 +6,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.edge.chats.peer_answers import PeerAnswers
 from gateway.edge.http.origin_check import OriginCheck
 from gateway.exchange.exchange import Exchange
 from gateway.health.readiness import Readiness
@@ -40,7 +39,6 @@ IN_FLIGHT = web.AppKey("in flight", InFlight)
 READINESS = web.AppKey("readiness", Readiness)
 METRICS = web.AppKey("metrics", Metrics)
 PEER_METRICS = web.AppKey("metrics of all workers", PeerMetrics)
-PEER_ANSWERS = web.AppKey("peer answers", PeerAnswers)
 LOCATOR = web.AppKey("locator", Locator)
 RECENT = web.AppKey("recent answers", RecentAnswers)
 REPLAY_BUDGET = web.AppKey("memory of replay buffers", MemoryBudget)
