@@ -34,6 +34,7 @@ else
 fi
 step 'import contracts' lint-imports
 step 'words' python deploy/words.py
+step 'picture' python deploy/architecture.py --check
 if [[ ${1-} == --quick ]]; then
   step 'pure tests' python -m pytest -n 2 --hypothesis-profile=quick \
     -m 'not postgres and not process and not browser and not stopwatch' \
