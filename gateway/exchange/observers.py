@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Override the methods that you need; the others cost nothing. None of them may wait or raise."""
+    """Override the methods that you need; the others cost nothing. None of them may wait; an error
+    is logged, and nothing else depends on it."""
 
     def begun(self, recording: Recording) -> None:
         """The request is on record; no upstream has heard of it."""

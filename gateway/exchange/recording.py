@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import structlog
+
 from gateway.errors import JournalFull
 from gateway.model import Answer, Interaction, Outcome
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     Callback = Callable[["Recording"], None]
     BeginEntry = Callable[[Interaction], JournalEntry]  # `Journal.begin`; raises JournalFull
+
+log = structlog.get_logger()
 
 
 class Callbacks(NamedTuple):
@@ -59,8 +63,8 @@ class Recording:
         self.first_at: float | None = None  # time.perf_counter()
         self.answer: Answer | None = None
         self.log_fields: Mapping[str, Any] = NO_FIELDS  # that observers add to the request's log line
-        for begun in callbacks.begun:
-            begun(self)
+        if callbacks.begun:
+            _notify(callbacks.begun, self)
 
     @property
     def id(self) -> UUID:
@@ -69,15 +73,15 @@ class Recording:
     def take_head(self, head: Head) -> None:
         """Note the upstream's head."""
         self.head = head
-        for on_head in self._callbacks.head:
-            on_head(self)
+        if self._callbacks.head:
+            _notify(self._callbacks.head, self)
 
     def first_token(self) -> None:
         """Note the time of the first bytes of the answer; further calls do nothing."""
         if self.first_at is None:
             self.first_at = time.perf_counter()
-            for on_first in self._callbacks.first_token:
-                on_first(self)
+            if self._callbacks.first_token:
+                _notify(self._callbacks.first_token, self)
 
     def add_log_fields(self, fields: dict[str, Any]) -> None:
         """Add fields to the request's log line."""
@@ -99,15 +103,24 @@ class Recording:
             upstream_request_id=request_id.decode("latin-1") if request_id is not None else None,
             **known,
         )
-        for closed in self._callbacks.closed:
-            closed(self)
         try:
             self._entry.finish(self.answer)
         except JournalFull as error:
             self._lost = error
+        if self._callbacks.closed:
+            _notify(self._callbacks.closed, self)
 
     async def kept(self) -> None:
         """Wait until the closed record is as durable as configured. Raises JournalFull if it could not be written."""
         if self._lost is not None:
             raise self._lost
         await self._entry.kept()
+
+
+def _notify(callbacks: tuple[Callback, ...], recording: Recording) -> None:
+    """Call the observers. One that raises is logged: a bug in it must cost neither the answer nor its record."""
+    for callback in callbacks:
+        try:
+            callback(recording)
+        except Exception:
+            log.exception("observer_failed", observer=getattr(callback, "__qualname__", type(callback).__name__))

@@ -6,8 +6,10 @@ import time
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import JournalFull
+from gateway.exchange.observers import Observer, callbacks_of
 from gateway.exchange.recording import Recording
 from gateway.model import Interaction, Kind, Outcome, Principal
 from gateway.transport.call import Head
@@ -69,3 +71,29 @@ def test_parts_go_to_the_record() -> None:
     recording, entry = begun()
     recording.part([b"one ", b"two"])
     assert entry.parts == [b"one two"]
+
+
+async def test_an_observer_that_raises_costs_neither_the_record_nor_the_other_observers() -> None:
+    class Broken(Observer):
+        def begun(self, recording: Recording) -> None:
+            raise ValueError("begun")
+
+        head = first_token = closed = begun
+
+    seen: list[Outcome] = []
+
+    class Closing(Observer):
+        def closed(self, recording: Recording) -> None:
+            assert recording.answer is not None
+            seen.append(recording.answer.outcome)
+
+    journal = FakeJournal()
+    interaction = Interaction(uuid4(), Kind.CHAT, time.time(), Principal("ada"), "r-1", "POST", "/v1/chat/completions")
+    with capture_logs() as logs:
+        recording = Recording(journal.begin(interaction), callbacks_of([Broken(), Closing()]))
+        recording.take_head(Head(200, ()))
+        recording.first_token()
+        recording.close(Outcome.COMPLETE)
+    await recording.kept()
+    assert [answer.outcome for answer in journal.entries[0].answers] == seen == [Outcome.COMPLETE]
+    assert [line["event"] for line in logs] == ["observer_failed"] * 4
