@@ -77,7 +77,7 @@ class KeyRefresh:
         first = asyncio.ensure_future(self.refresh())
         done, _ = await asyncio.wait((first,), timeout=self._start_timeout_s)
         if not done and not self._cache.is_loaded:
-            log.warning("the database has not told the keys yet", waited_s=self._start_timeout_s)
+            log.warning("the database has not sent the keys yet", waited_s=self._start_timeout_s)
         if not self._cache.is_loaded:
             await self._load_from_file()
         self._task = asyncio.create_task(self._run(first))
