@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID  # noqa: TC003 - msgspec reads the annotations of StoredAnswer
 
 from gateway.model import Outcome, PolicyOutcome, Ruling
 from gateway.store.jsonb import to_jsonb
@@ -12,8 +13,6 @@ from gateway.store.pool import plain_uuid
 from gateway.store.rows import indexed_text, storable_text
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from asyncpg import Record
 
     from gateway.model import Principal
