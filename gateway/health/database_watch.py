@@ -72,6 +72,7 @@ class DatabaseWatch:
         self._has_tried = asyncio.Event()
         self._work_ended = asyncio.Event()
         self._logged: set[str | None] = set()  # reasons of the current outage, each of which is logged once
+        self._logged_faults: set[str | None] = set()  # the same while it answers, until it is ok
         self.state = DatabaseState()
 
     async def start(self) -> None:
@@ -210,8 +211,13 @@ class DatabaseWatch:
         if (state.status, state.detail) == (before.status, before.detail):
             return
         if state.status == "ok":
+            self._logged_faults.clear()
             log.info("postgres_is_up", server=state.server, schema=state.schema, pooled=state.is_pooled)
-        elif self._is_working:
+            return
+        if state.detail in self._logged_faults:
+            return
+        self._logged_faults.add(state.detail)
+        if self._is_working:
             log.info("database_is_being_prepared", detail=state.detail)
         else:
             log.error("database_unusable", status=state.status, error=state.detail)
